@@ -1,0 +1,53 @@
+# Six verbs run everything: demo, test, lint, format, bench, clean.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test sim soak lint format bench clean
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "enginery needs Python 3.11 or later; say which: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+# Stamps, so that a second `make` installs nothing.
+$(VENV)/.run: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --group test
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --group lint
+	touch $@
+
+demo: $(VENV)/.run  ## a cluster of 8 engines measures every module of the standard library
+	$(BIN)/python docs/examples/demo.py
+
+test: $(VENV)/.test  ## all tests but the soaks
+	$(BIN)/python -m pytest
+
+sim: $(VENV)/.test  ## the simulated cluster over many seeds
+	ENGINERY_SIM_SEEDS=10000 $(BIN)/python -m pytest tests/sim
+
+soak: $(VENV)/.test  ## long runs
+	$(BIN)/python -m pytest -m soak --timeout=3600
+
+lint: $(VENV)/.lint
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+
+format: $(VENV)/.lint
+	$(BIN)/python -m ruff format
+	$(BIN)/python -m ruff check --fix
+
+bench: $(VENV)/.run  ## every row of the budget, peers included, as a table
+	$(BIN)/python -m pip install --quiet numpy
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,83 @@
+"""The controller program: `python -P -m enginery.controller.app CONFIG READY_FD`.
+
+Reads its `ControllerConfig`, binds, writes the address it got (one line) to the descriptor READY_FD and closes it, and
+serves until it is told to stop (`Shutdown`, SIGTERM, SIGINT). If it cannot start it writes `error: ` and a sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import zmq
+
+from .. import config, transport
+from ..security import ZapHandler, known_keys
+from .core import Core
+from .server import Server
+
+GC_THRESHOLD = 50_000
+"""Young objects before a collection. Tasks are not tracked, but bursts of messages make many short-lived containers."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the program; return its exit code."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s controller %(levelname)s %(message)s"
+    )
+    path, ready_fd = Path(argv[1]), int(argv[2])
+    try:
+        settings = config.load(path, config.ControllerConfig)
+    except (OSError, ValueError) as error:
+        _report(ready_fd, f"error: the controller cannot read its configuration {path}: {error}")
+        return 1
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
+    return asyncio.run(_serve(settings, ready_fd))
+
+
+async def _serve(settings: config.ControllerConfig, ready_fd: int) -> int:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    loop = asyncio.get_running_loop()
+    zap = None
+    keys = known_keys(settings)
+    if keys:
+        zap = ZapHandler(context, keys)  # before the socket is bound
+        loop.add_reader(zap.fd, zap.drain)
+    try:
+        socket, address = transport.open_router(context, settings)
+    except zmq.ZMQError as error:
+        _report(ready_fd, f"error: the controller cannot listen on {settings.address}: {error}")
+        return 1
+    core = Core(settings.cluster, os.getpid(), time.monotonic())
+    server = Server(core, socket, roles=zap is not None)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop, f"the controller was told to stop ({number.name})")
+    _report(ready_fd, address)
+    await server.stopped.wait()
+    server.close()
+    if zap is not None:
+        loop.remove_reader(zap.fd)
+        zap.close()
+    context.term()
+    return 0
+
+
+def _report(fd: int, line: str) -> None:
+    """Say one line to whoever started us, who may be gone."""
+    try:
+        os.write(fd, (line + "\n").encode())
+        os.close(fd)
+    except OSError:
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,242 @@
+"""The controller's core: everything it decides, as a machine without input, output or clock.
+
+Drive it like this (see `server.turn`):
+
+```
+core.receive(sender, message, frames, now)   # something was said
+core.lost(peer, now)                         # someone cannot be reached
+core.tick(now)                               # a deadline has come
+core.deadline() -> float | None              # when to call tick at the latest
+core.take() -> Turn                          # place what is ready; records to commit, then messages to send
+```
+
+Reactions only change the books; placement runs once, in `take`, however many messages came.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ..wire.messages import (
+    Cancel,
+    ClientHello,
+    ControlHello,
+    Done,
+    EngineExited,
+    EngineHello,
+    Exit,
+    Farewell,
+    Forget,
+    GivenBack,
+    Goodbye,
+    NannyHello,
+    Outputs,
+    Ping,
+    Pong,
+    Refused,
+    Restart,
+    Scale,
+    Shutdown,
+    Signal,
+    Started,
+    StatusQuery,
+    Submit,
+    WaitEngines,
+)
+from . import fleet, intake, outcomes, placement, questions, stopping, taking
+from .outbox import Turn
+from .state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import msgspec
+
+    from ..ids import Peer
+
+log = logging.getLogger("enginery.controller")
+
+PROBE_S = 5.0
+"""How often clients and nannies hear from us in any case: it tells them that we live, and us who cannot be reached."""
+
+
+class Core:
+    """The controller without its sockets."""
+
+    def __init__(self, cluster: str, pid: int, now: float) -> None:
+        self.state = State(cluster)
+        self.state.pid = pid
+        self.state.started = now
+        self.state.at(now + PROBE_S, self._probe)
+
+    # ------------------------------------------------------------------------------------------------ in
+
+    def receive(self, sender: Peer, message: msgspec.Struct, frames: Sequence[Any], now: float) -> None:
+        """Take a message. Whatever it says, it harms nobody but its sender."""
+        state = self.state
+        engine = state.engine_peers.get(sender)
+        if engine is not None:
+            match message:
+                case Done():
+                    outcomes.on_done(state, engine, message, frames)
+                case Outputs():
+                    outcomes.on_outputs(state, engine, message)
+                case GivenBack():
+                    taking.on_given_back(state, engine, message, now)
+                case Started():
+                    stopping.on_started(state, engine, message.task, now)
+                case EngineHello():
+                    fleet.on_engine_hello(state, sender, message)
+                case ControlHello() | Goodbye() | Ping():
+                    pass
+                case _:
+                    self._refuse(sender, f"an engine does not send {type(message).__name__}")
+            return
+        client = state.client_peers.get(sender)
+        if client is not None:
+            match message:
+                case Submit():
+                    if state.stopping:
+                        return  # it has been told
+                    if sum(task.frames for task in message.tasks) != len(frames):
+                        self._refuse(sender, "the frames of a Submit do not match its tasks")
+                        return
+                    intake.on_submit(state, client, message, frames)
+                case Cancel():
+                    stopping.on_cancel(state, client, message, now)
+                case Forget():
+                    intake.on_forget(state, client, message)
+                case Ping():
+                    state.outbox.say(sender, Pong())
+                case ClientHello():
+                    intake.on_client_hello(state, sender, message)
+                case Goodbye():
+                    intake.on_goodbye(state, client, message, now)
+                case Scale():
+                    fleet.on_scale(state, sender, message)
+                case Restart():
+                    fleet.on_restart(state, sender, message)
+                case Signal():
+                    fleet.on_signal(state, sender, message)
+                case WaitEngines():
+                    fleet.on_wait_engines(state, sender, message)
+                case StatusQuery():
+                    state.reply(sender, message.request, questions.status(state, now))
+                case Shutdown():
+                    state.reply(sender, message.request, True)
+                    self.stop("the cluster was stopped")
+                case _:
+                    self._refuse(sender, f"a client does not send {type(message).__name__}")
+            return
+        if sender in state.nannies:
+            match message:
+                case EngineExited():
+                    fleet.on_engine_exited(state, sender, message, now)
+                case Shutdown():
+                    self.stop("the cluster was stopped")
+                case Goodbye():
+                    fleet.nanny_lost(state, state.nannies[sender], "its host left the cluster", now)
+                case Ping():
+                    state.outbox.say(sender, Pong())
+                case NannyHello():
+                    pass
+                case _:
+                    self._refuse(sender, f"a nanny does not send {type(message).__name__}")
+            return
+        match message:
+            case ClientHello():
+                intake.on_client_hello(state, sender, message)
+            case NannyHello():
+                fleet.on_nanny_hello(state, sender, message)
+            case Goodbye() | Ping():
+                pass
+            case EngineHello():
+                fleet.on_engine_hello(state, sender, message)
+            case ControlHello():
+                pass  # of an engine that is not expected: its EngineHello will be refused
+            case Done() | Outputs() | GivenBack() | Started():
+                log.debug("dropped a %s of %r, which is over", type(message).__name__, sender)
+            case _:
+                self._refuse(sender, f"{type(message).__name__} before hello")
+
+    def malformed(self, sender: Peer, text: str) -> None:
+        """Take note that something came that is no message of ours."""
+        self._refuse(sender, f"malformed message: {text}")
+
+    def _refuse(self, sender: Peer, sentence: str) -> None:
+        log.warning("refused a message of %r: %s", sender, sentence)
+        self.state.outbox.say(sender, Refused(sentence))
+
+    def lost(self, peer: Peer, now: float) -> None:
+        """Take note that a peer cannot be reached."""
+        state = self.state
+        client = state.client_peers.get(peer)
+        if client is not None:
+            intake.away(state, client, now)
+        elif peer in state.nannies:
+            fleet.nanny_lost(state, state.nannies[peer], "its host is lost", now)
+        elif peer in state.engine_peers:
+            fleet.unreachable(state, state.engine_peers[peer], now)
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        self.state.run_timers(now)
+
+    def deadline(self) -> float | None:
+        """Return when to call `tick` at the latest."""
+        return self.state.next_timer()
+
+    def _probe(self, now: float) -> None:
+        state = self.state
+        for client in state.clients.values():
+            if client.away_since is None:
+                state.outbox.say(client.peer, Pong())
+        for peer in state.nannies:
+            state.outbox.say(peer, Pong())
+        state.at(now + PROBE_S, self._probe)
+
+    def stop(self, reason: str) -> None:
+        """Say farewell to everybody. When the next turn is sent, the controller may end."""
+        state = self.state
+        if state.stopping:
+            return
+        state.stopping = True
+        for waiter in state.waiters:
+            state.reply(waiter.peer, waiter.request, error=reason)
+        state.waiters = []
+        farewell = Farewell(reason)
+        for client in state.clients.values():
+            if client.away_since is None:
+                state.outbox.answer(client.peer, farewell)
+        for engine in state.engines.values():
+            if engine.pid:
+                state.outbox.answer(engine.control, Exit())
+        for peer in state.nannies:
+            state.outbox.answer(peer, farewell)
+
+    # ------------------------------------------------------------------------------------------------ out
+
+    def take(self) -> Turn:
+        """Place what is ready and return what there is to commit and to send."""
+        state = self.state
+        if not state.stopping:
+            placement.place(state)
+            taking.take_back(state)
+            if state.retiring:
+                fleet.let_retired_go(state)
+        self._forget_dropped()
+        state.flush_news()
+        return Turn((), state.outbox.take())
+
+    def _forget_dropped(self) -> None:
+        """Tell engines which functions nobody needs any more."""
+        dropped = [d for d in self.state.functions.dropped if d not in self.state.functions.entries]
+        self.state.functions.dropped.clear()
+        if not dropped:
+            return
+        for engine in self.state.engines.values():
+            mine = [digest for digest in dropped if digest in engine.known]
+            if mine and engine.pid:
+                engine.known.difference_update(mine)
+                self.state.outbox.say(engine.peer, Forget(mine))

@@ -1,0 +1,396 @@
+"""Engines and nannies: who is there, who is to be started, stopped or replaced, and who waits for it.
+
+An engine id keeps its place: when its process ends, the nanny of its host starts another under the same id, with a
+higher incarnation. A process that ends before it is ready is tried again with growing pauses, and given up after a few.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from ..ids import EngineId, Incarnation, Peer
+from ..wire.messages import (
+    VERSION,
+    DeathCertificate,
+    EngineExited,
+    EngineHello,
+    EngineWelcome,
+    Exit,
+    NannyHello,
+    NannyWelcome,
+    Refused,
+    Restart,
+    Scale,
+    Signal,
+    StartEngines,
+    StopEngine,
+    WaitEngines,
+)
+from . import outcomes
+from .records import Engine, EngineState, Nanny, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .state import State
+
+SETTLE_S = 0.02
+"""After an engine's end is known, how long to wait for what it had sent before. Only the quality of the account depends
+on it: a result that comes later finds its task settled, and is dropped."""
+
+TRIES = 3
+"""How many processes of an engine may end before they are ready until the engine is given up."""
+
+PAUSE_S = 0.25
+"""Pause before the second try; it doubles each time."""
+
+UNREACHABLE_S = 5.0
+"""An engine that cannot be sent to, and whose end nobody reported by then, is killed, so that its tasks are settled."""
+
+
+class Waiter:
+    """Somebody who waits for engines: answered when `ready()`, or when an engine it needs was given up."""
+
+    __slots__ = ("peer", "ready", "request", "value")
+
+    def __init__(self, peer: Peer, request: int, ready: Callable[[], bool], value: Callable[[], object]) -> None:
+        self.peer = peer
+        self.request = request
+        self.ready = ready
+        self.value = value
+
+
+def ready_ids(state: State) -> list[int]:
+    """Return the ids of the engines that are ready, in order."""
+    return sorted(e.id for e in state.engines.values() if e.state is EngineState.READY and not e.retiring)
+
+
+# ------------------------------------------------------------------------------------------------------ arrivals
+
+
+def on_nanny_hello(state: State, peer: Peer, message: NannyHello) -> None:
+    """A host joins with room for some engines."""
+    if message.version != VERSION:
+        state.outbox.say(peer, Refused(version_sentence("nanny", message.version)))
+        return
+    nanny = Nanny(peer, message.host, message.pid, message.cores, head=message.head)
+    state.nannies[peer] = nanny
+    state.outbox.say(peer, NannyWelcome())
+    _add_engines(state, nanny, message.engines)
+
+
+def version_sentence(who: str, version: int) -> str:
+    """Return why a peer of another version is refused."""
+    return (
+        f"this {who} speaks version {version} of the protocol and the controller version {VERSION}; "
+        "install the same version of enginery on both sides"
+    )
+
+
+def _add_engines(state: State, nanny: Nanny, count: int) -> list[EngineId]:
+    ids: list[EngineId] = []
+    candidate = 0
+    while len(ids) < count:
+        if candidate not in state.engines:
+            engine_id = EngineId(candidate)
+            engine = Engine(engine_id, nanny.peer, nanny.host)
+            state.engines[engine_id] = engine
+            nanny.engines.add(engine_id)
+            _expect(state, engine)
+            ids.append(engine_id)
+        candidate += 1
+    if ids:
+        state.outbox.say(nanny.peer, StartEngines([(i, state.engines[i].incarnation) for i in ids]))
+    return ids
+
+
+def _expect(state: State, engine: Engine) -> None:
+    state.engine_peers[engine.peer] = engine
+    state.engine_peers[engine.control] = engine
+    state.announce(engine)
+
+
+def on_engine_hello(state: State, peer: Peer, message: EngineHello) -> None:
+    """An engine process is ready for work. Its control socket was connected first and has been heard of."""
+    engine = state.engine_peers.get(peer)
+    if message.version != VERSION:
+        state.outbox.say(peer, Refused(version_sentence("engine", message.version)))
+    elif engine is None or engine.peer != peer or engine.state is not EngineState.STARTING:
+        state.outbox.say(peer, Refused(f"no engine {message.engine}.{message.incarnation} is expected to start"))
+    else:
+        engine.pid = message.pid
+        engine.host = message.host or engine.host
+        engine.state = EngineState.READY
+        engine.failures = 0
+        state.outbox.say(peer, EngineWelcome())
+        state.announce(engine)
+        state.touch(engine)
+        if engine.retiring:
+            _let_go(state, engine)
+        answer_waiters(state)
+
+
+# ------------------------------------------------------------------------------------------------------ ends
+
+
+def on_engine_exited(state: State, peer: Peer, message: EngineExited, now: float) -> None:
+    """A nanny reports the end of an engine process."""
+    certificate = message.certificate
+    engine = state.engines.get(certificate.engine)
+    if engine is None or engine.nanny != peer or engine.incarnation != certificate.incarnation:
+        return
+    _begin_end(state, engine, certificate, now)
+
+
+def _begin_end(state: State, engine: Engine, certificate: DeathCertificate, now: float) -> None:
+    if engine.state is EngineState.DYING:
+        return
+    if engine.state is EngineState.STARTING:
+        engine.failures += 1
+    engine.state = EngineState.DYING
+    state.touch(engine)
+    state.announce(engine)
+    state.at(now + SETTLE_S, _finish_end, state, engine, certificate)
+
+
+def _finish_end(state: State, engine: Engine, certificate: DeathCertificate, now: float) -> None:
+    """All that the process had sent has come: settle its tasks, then replace it or let its id go."""
+    del state.engine_peers[engine.peer], state.engine_peers[engine.control]
+    reason = engine.reason or certificate.reason
+    named = DeathCertificate(
+        engine.id,
+        engine.incarnation,
+        engine.pid or certificate.pid,
+        certificate.exit_code,
+        reason,
+        certificate.task,
+        certificate.item,
+        certificate.memory_bytes,
+        certificate.last_output,
+    )
+    outcomes.settle(state, engine, named)
+    nanny = state.nannies.get(engine.nanny)
+    if engine.retiring or nanny is None or state.stopping:
+        _remove(state, engine, reason)
+    elif engine.failures >= TRIES:
+        engine.state = EngineState.FAILED
+        engine.reason = f"{reason}; {certificate.last_output}".rstrip("; ")
+        refuse_direct(state, engine, f"engine {engine.id} could not be started: {engine.reason}")
+    else:
+        engine.renew()
+        _expect(state, engine)
+        pause = PAUSE_S * 2 ** (engine.failures - 1) if engine.failures else 0.0
+        if pause:
+            state.at(now + pause, _start, state, engine, engine.incarnation)
+        else:
+            state.outbox.say(engine.nanny, StartEngines([(engine.id, engine.incarnation)]))
+    answer_waiters(state)
+
+
+def _start(state: State, engine: Engine, incarnation: Incarnation, _now: float) -> None:
+    if engine.incarnation == incarnation and engine.nanny in state.nannies and not engine.retiring:
+        state.outbox.say(engine.nanny, StartEngines([(engine.id, incarnation)]))
+
+
+def _remove(state: State, engine: Engine, reason: str) -> None:
+    """An engine id goes for good; nothing can be addressed to it any more."""
+    del state.engines[engine.id]
+    state.retiring.discard(engine.id)
+    state.idle.discard(engine.id)
+    state.direct_ready.discard(engine.id)
+    nanny = state.nannies.get(engine.nanny)
+    if nanny is not None:
+        nanny.engines.discard(engine.id)
+    refuse_direct(state, engine, f"engine {engine.id} is not there any more: {reason or 'it was stopped'}")
+    for targets, queue in list(state.pools.items()):
+        if not any(t in state.engines for t in targets):
+            for task in list(queue):
+                task.state = TaskState.ENDED
+                queue.withdraw(task)
+                state.refuse(task, f"none of the engines {list(targets)} is there any more")
+            del state.pools[targets]
+
+
+def refuse_direct(state: State, engine: Engine, sentence: str) -> None:
+    """End the tasks that wait for one engine, which will not come."""
+    waiting = [task for task in engine.direct if task.state == TaskState.WAITING]
+    engine.direct.clear()
+    for task in waiting:
+        task.state = TaskState.ENDED
+        state.refuse(task, sentence)
+
+
+def nanny_lost(state: State, nanny: Nanny, reason: str, now: float) -> None:
+    """A host is gone, and its engines with it."""
+    del state.nannies[nanny.peer]
+    for engine_id in sorted(nanny.engines):
+        engine = state.engines.get(engine_id)
+        if engine is None:
+            continue
+        if engine.state is EngineState.FAILED:
+            _remove(state, engine, reason)
+        else:
+            certificate = DeathCertificate(engine.id, engine.incarnation, engine.pid, None, reason)
+            _begin_end(state, engine, certificate, now)
+
+
+def unreachable(state: State, engine: Engine, now: float) -> None:
+    """A message to an engine could not be sent: its process has ended, or its connection broke and work was lost."""
+    if engine.state is EngineState.READY:
+        state.at(now + UNREACHABLE_S, _kill_unreachable, state, engine, engine.incarnation)
+
+
+def _kill_unreachable(state: State, engine: Engine, incarnation: Incarnation, _now: float) -> None:
+    if engine.incarnation == incarnation and engine.state is EngineState.READY:
+        kill(state, engine, "killed because its connection was lost")
+
+
+def kill(state: State, engine: Engine, reason: str) -> None:
+    """End an engine's process for sure; it will be replaced unless it is retiring."""
+    engine.reason = reason
+    state.outbox.say(engine.nanny, StopEngine(engine.id, engine.incarnation, signal.SIGKILL))
+
+
+# ------------------------------------------------------------------------------------------------------ requests
+
+
+def on_scale(state: State, peer: Peer, message: Scale) -> None:
+    """A client wants another number of engines."""
+    if message.n < 0:
+        state.reply(peer, message.request, error=f"an engine count cannot be {message.n}")
+        return
+    present = sorted(e.id for e in state.engines.values() if not e.retiring)
+    surplus = present[message.n :]
+    gone = list(surplus)
+    for engine_id in surplus:
+        _retire(state, state.engines[engine_id])
+    missing = message.n - len(present)
+    ids: list[EngineId] = []
+    if missing > 0:
+        nannies = sorted(state.nannies.values(), key=lambda n: (len(n.engines) / max(1, n.cores), n.host))
+        if not nannies:
+            state.reply(peer, message.request, error="no host is there to start engines on")
+            return
+        ids = _add_engines(state, nannies[0], missing)
+
+    def ready() -> bool:
+        return all(i not in state.engines for i in gone) and _all_ready(state, ids)
+
+    wait(state, Waiter(peer, message.request, ready, lambda: ready_ids(state)))
+
+
+def _retire(state: State, engine: Engine) -> None:
+    """Have an engine end as soon as it has nothing to do."""
+    engine.retiring = True
+    state.retiring.add(engine.id)
+    if engine.state is EngineState.FAILED:
+        _remove(state, engine, "")
+        return
+    state.touch(engine)
+    state.announce(engine)
+    refuse_direct(state, engine, f"engine {engine.id} is being stopped")
+    if engine.state is EngineState.READY:
+        _let_go(state, engine)
+
+
+def _let_go(state: State, engine: Engine) -> None:
+    if engine.retiring and engine.state is EngineState.READY and not engine.assigned:
+        engine.reason = "was stopped as asked"
+        state.outbox.say(engine.control, Exit())
+
+
+def let_retired_go(state: State) -> None:
+    """End the retiring engines that have become idle."""
+    for engine_id in state.retiring:
+        _let_go(state, state.engines[engine_id])
+
+
+def on_restart(state: State, peer: Peer, message: Restart) -> None:
+    """A client wants fresh engines under the same ids."""
+    ids = sorted(state.engines) if message.engines is None else sorted(set(message.engines))
+    unknown = [i for i in ids if i not in state.engines]
+    if unknown:
+        state.reply(peer, message.request, error=no_such_engine(state, unknown))
+        return
+    before = {i: state.engines[i].incarnation for i in ids}
+    for engine_id in ids:
+        engine = state.engines[engine_id]
+        if engine.state is EngineState.FAILED:
+            engine.failures = 0
+            engine.renew()
+            _expect(state, engine)
+            state.outbox.say(engine.nanny, StartEngines([(engine.id, engine.incarnation)]))
+        elif engine.state is EngineState.READY:
+            kill(state, engine, "was restarted as asked")
+        else:
+            before[engine_id] = Incarnation(engine.incarnation - 1)  # a fresh one is on its way already
+
+    def ready() -> bool:
+        return all(
+            i not in state.engines
+            or (state.engines[i].incarnation > old and state.engines[i].state is EngineState.READY)
+            for i, old in before.items()
+        )
+
+    wait(state, Waiter(peer, message.request, ready, lambda: ids))
+
+
+def on_signal(state: State, peer: Peer, message: Signal) -> None:
+    """A client wants a signal sent to engine processes."""
+    ids = sorted(state.engines) if message.engines is None else message.engines
+    unknown = [i for i in ids if i not in state.engines]
+    if unknown:
+        state.reply(peer, message.request, error=no_such_engine(state, unknown))
+        return
+    for engine_id in ids:
+        engine = state.engines[engine_id]
+        if engine.state is EngineState.READY:
+            state.outbox.say(engine.nanny, StopEngine(engine.id, engine.incarnation, message.signal))
+    state.reply(peer, message.request, ids)
+
+
+def no_such_engine(state: State, unknown: list[int]) -> str:
+    """Return the sentence for engine ids that are not there."""
+    there = ", ".join(map(str, sorted(state.engines))) or "none"
+    return f"there is no engine {', '.join(map(str, unknown))}; there are: {there}"
+
+
+def on_wait_engines(state: State, peer: Peer, message: WaitEngines) -> None:
+    """A client wants to know when engines are ready."""
+    wanted = message.n
+
+    def ready() -> bool:
+        if wanted is None:
+            return bool(state.engines) and _all_ready(state, list(state.engines))
+        return len(ready_ids(state)) >= wanted
+
+    wait(state, Waiter(peer, message.request, ready, lambda: ready_ids(state)))
+
+
+def _all_ready(state: State, ids: list[EngineId] | list[int]) -> bool:
+    return all(i in state.engines and state.engines[i].state is EngineState.READY for i in ids)
+
+
+def wait(state: State, waiter: Waiter) -> None:
+    """Answer when the time has come, which may be now."""
+    state.waiters.append(waiter)
+    answer_waiters(state)
+
+
+def answer_waiters(state: State) -> None:
+    """Answer those whose wait is over. Called whenever an engine's state has changed."""
+    if not state.waiters:
+        return
+    failed = [e for e in state.engines.values() if e.state is EngineState.FAILED]
+    left = []
+    for waiter in state.waiters:
+        if waiter.ready():
+            state.reply(waiter.peer, waiter.request, waiter.value())
+        elif failed:
+            reasons = "; ".join(f"engine {e.id}: {e.reason}" for e in failed[:3])
+            sentence = f"{len(failed)} of {len(state.engines)} engines could not be started: {reasons}"
+            state.reply(waiter.peer, waiter.request, error=sentence)
+        else:
+            left.append(waiter)
+    state.waiters = left

@@ -1,0 +1,180 @@
+"""What clients say about themselves and their tasks: hello, submissions, goodbye."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..wire.messages import (
+    VERSION,
+    Cancel,
+    ClientHello,
+    Forget,
+    Goodbye,
+    Options,
+    Refused,
+    Result,
+    Status,
+    Submit,
+    Welcome,
+)
+from . import fleet, stopping
+from .records import Client, EngineState, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..ids import Peer
+    from ..wire.messages import Task as Submitted
+    from .state import State
+
+KEEP_S = 60.0
+"""How long the results of a client that has vanished are kept for its return."""
+
+
+def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
+    """A client arrives, or is back after its connection broke."""
+    if message.version != VERSION:
+        state.outbox.say(peer, Refused(fleet.version_sentence("client", message.version)))
+        return
+    client = state.client_peers.get(peer)
+    if client is None:
+        client = Client(state.next_client_no(), peer, message.name, message.pid, message.host)
+        state.clients[client.no] = client
+        state.client_peers[peer] = client
+    client.away_since = None
+    engines = [engine.info() for _, engine in sorted(state.engines.items())]
+    state.outbox.say(peer, Welcome(client.no, state.cluster, state.pid, engines))
+    state.outbox.to_client(client)
+
+
+def away(state: State, client: Client, now: float) -> None:
+    """A client cannot be reached: keep what it is owed for a while."""
+    if client.away_since is None:
+        client.away_since = now
+        state.at(now + KEEP_S, _give_up, state, client)
+
+
+def _give_up(state: State, client: Client, now: float) -> None:
+    if client.away_since is not None and now - client.away_since >= KEEP_S - 1e-6:
+        _forget_client(state, client)
+
+
+def on_goodbye(state: State, client: Client, message: Goodbye, now: float) -> None:
+    """A client leaves; its tasks go on unless it wants them cancelled."""
+    if message.cancel:
+        mine = [root for root, task in state.tasks.items() if task.client == client.no and task.root == root]
+        mine += [root for root in state.pieces if root not in state.tasks and state.owner_of(root) == client.no]
+        stopping.on_cancel(state, client, Cancel(0, mine, grace_s=stopping.PATIENCE_S), now)
+    _forget_client(state, client)
+
+
+def _forget_client(state: State, client: Client) -> None:
+    state.clients.pop(client.no, None)
+    state.client_peers.pop(client.peer, None)
+    for digest in client.digests:
+        state.functions.disown(digest, client.no)
+
+
+def on_forget(state: State, client: Client, message: Forget) -> None:
+    """A client will not name these functions again without sending them again."""
+    for digest in message.digests:
+        client.digests.discard(digest)
+        state.functions.disown(digest, client.no)
+
+
+def on_submit(state: State, client: Client, message: Submit, frames: Sequence[Any]) -> None:
+    """A client submits tasks. The loop's fast branch serves those that any engine may run."""
+    for function in message.functions:
+        state.functions.add(function.digest, function.pickled, client.no)
+        client.digests.add(function.digest)
+    tasks, functions = state.tasks, state.functions
+    options_list, no = message.options, client.no
+    default = Options()
+    digest, entry = b"", None
+    batch: list[Task] = []
+    batch_options = default
+    at = 0
+    for submitted in message.tasks:
+        options = options_list[submitted.options] if submitted.options < len(options_list) else default
+        parts: Sequence[Any] = ()
+        if submitted.frames:
+            parts = frames[at : at + submitted.frames]
+            at += submitted.frames
+        if submitted.function != digest or entry is None:
+            digest = submitted.function
+            entry = functions.find(digest)
+        if entry is None:
+            sentence = "its function is not known to the controller"
+            _refuse_unborn(state, client, submitted, sentence)
+            continue
+        if options.targets is not None:
+            _submit_targeted(state, client, submitted, options, parts)
+            continue
+        if submitted.id in tasks:
+            continue  # said twice
+        task = Task(submitted.id, no, digest, submitted.payload, options, parts, submitted.id, 0, submitted.items)
+        tasks[task.id] = task
+        entry.unfinished += 1
+        client.unfinished += 1
+        if options is not batch_options:
+            if batch:
+                state.common.push_many(client, batch_options.priority, batch)
+                batch = []
+            batch_options = options
+        batch.append(task)
+    if batch:
+        state.common.push_many(client, batch_options.priority, batch)
+
+
+def _refuse_unborn(state: State, client: Client, submitted: Submitted, sentence: str) -> None:
+    """Answer a task that never enters the books."""
+    for copy in range(max(1, submitted.copies)):
+        client.results.append(Result(submitted.id + copy, Status.REFUSED, sentence.encode(), hi=submitted.items))
+    state.outbox.to_client(client)
+
+
+def _submit_targeted(
+    state: State, client: Client, submitted: Submitted, options: Options, frames: Sequence[Any]
+) -> None:
+    """Enter a task for certain engines: one for each in turn (a direct view), or one for any of them."""
+    targets = options.targets
+    assert targets is not None
+    if not options.ordered:
+        able = tuple(t for t in targets if _can_serve(state, t))
+        if not able:
+            _refuse_unborn(state, client, submitted, fleet.no_such_engine(state, list(targets)))
+            return
+        task = _enter(state, client, submitted, options, frames, task_id=submitted.id)
+        state.queue_for(task).push(client, task)
+        return
+    for copy, target in enumerate(targets):
+        task_id = submitted.id + copy
+        if not _can_serve(state, target):
+            sentence = fleet.no_such_engine(state, [target])
+            engine = state.engines.get(target)
+            if engine is not None:
+                sentence = f"engine {target} could not be started: {engine.reason}"
+            client.results.append(Result(task_id, Status.REFUSED, sentence.encode(), hi=submitted.items))
+            state.outbox.to_client(client)
+            continue
+        engine = state.engines[target]
+        mine = options if len(targets) == 1 else msgspec.structs.replace(options, targets=(target,))
+        engine.direct.append(_enter(state, client, submitted, mine, frames, task_id=task_id))
+        state.touch(engine)
+
+
+def _can_serve(state: State, target: int) -> bool:
+    engine = state.engines.get(target)
+    return engine is not None and engine.state is not EngineState.FAILED and not engine.retiring
+
+
+def _enter(
+    state: State, client: Client, submitted: Submitted, options: Options, frames: Sequence[Any], *, task_id: int
+) -> Task:
+    task = Task(task_id, client.no, submitted.function, submitted.payload, options, frames, task_id, 0, submitted.items)
+    state.tasks[task_id] = task
+    state.functions.entries[task.function].unfinished += 1
+    client.unfinished += 1
+    return task

@@ -1,0 +1,102 @@
+"""What a turn says: records to commit, then messages to send, grouped by receiver.
+
+Order matters to receivers, and this is it: single messages (`say`), work for engines, output before the results that
+count it, and last the answers to requests, which may speak of results just sent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..wire.messages import Function, Outputs, Results, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import msgspec
+
+    from ..ids import Peer
+    from ..wire.messages import Call
+    from .records import Client, Engine
+
+
+class Envelope(NamedTuple):
+    """A message, its receiver and its frames."""
+
+    peer: Peer
+    message: msgspec.Struct
+    frames: Sequence[Any] = ()
+
+
+class Turn(NamedTuple):
+    """The answer of the core: commit the records, then send the messages in this order."""
+
+    records: Sequence[Any]
+    """For the journal, once there is one; always empty so far."""
+    messages: list[Envelope]
+
+
+class _Work:
+    """What one engine is to be sent."""
+
+    __slots__ = ("calls", "engine", "frames", "functions")
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.functions: list[Function] = []
+        self.calls: list[Call] = []
+        self.frames: list[Any] = []
+
+
+class Outbox:
+    """Collects what a turn says."""
+
+    def __init__(self) -> None:
+        self._singles: list[Envelope] = []
+        self._work: dict[int, _Work] = {}
+        self._clients: dict[int, Client] = {}
+        self._answers: list[Envelope] = []
+
+    def say(self, peer: Peer, message: msgspec.Struct) -> None:
+        """Send a single message."""
+        self._singles.append(Envelope(peer, message))
+
+    def answer(self, peer: Peer, message: msgspec.Struct) -> None:
+        """Send an answer, after everything else of this turn."""
+        self._answers.append(Envelope(peer, message))
+
+    def work_for(self, engine: Engine) -> _Work:
+        """Return the collection to add calls, functions and frames to."""
+        work = self._work.get(engine.id)
+        if work is None:
+            work = self._work[engine.id] = _Work(engine)
+        return work
+
+    def to_client(self, client: Client) -> None:
+        """The client's record has something to send."""
+        self._clients[client.no] = client
+
+    def take(self) -> list[Envelope]:
+        """Return everything, in order, and be empty."""
+        if not (self._singles or self._work or self._clients or self._answers):
+            return []
+        messages, self._singles = self._singles, []
+        if self._work:
+            for work in self._work.values():
+                messages.append(Envelope(work.engine.peer, Run(work.functions, work.calls), work.frames))
+            self._work = {}
+        if self._clients:
+            for client in self._clients.values():
+                if client.away_since is not None:
+                    continue
+                if client.outputs:
+                    messages.append(Envelope(client.peer, Outputs(client.outputs)))
+                    client.outputs = []
+                if client.results:
+                    messages.append(Envelope(client.peer, Results(client.results), client.frames))
+                    client.results, client.frames = [], []
+            self._clients = {}
+        if self._answers:
+            messages += self._answers
+            self._answers = []
+        return messages

@@ -1,0 +1,280 @@
+"""What engines say about tasks: results, output, and what is to be made of their silence when they have died."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..wire.codec import encode
+from ..wire.messages import DeathCertificate, Done, Outputs, Result, Status
+from .records import TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .records import Engine, Task
+    from .state import State
+
+AFTER_LAST = -1
+"""As the item of a certificate: the engine had finished the task it names, and had not begun another."""
+
+
+def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) -> None:
+    """An engine reports results. The first branch is the inner loop of the controller's receiving side."""
+    assigned, tasks, clients = engine.assigned, state.tasks, state.clients
+    entries = state.functions.entries
+    at = 0
+    freed_s = 0.0
+    digest, calls, total_s = b"", 0, 0.0  # a run of results of one function
+    for result in message.results:
+        task = assigned.get(result.id)
+        parts: Sequence[Any] = ()
+        if result.frames:
+            parts = frames[at : at + result.frames]
+            at += result.frames
+        if task is None:
+            continue  # settled otherwise meanwhile
+        result.engine = engine.id
+        if result.status == Status.OK and not task.hi and not result.outputs and not state.stops:
+            del assigned[task.id], tasks[task.id]
+            task.state = TaskState.ENDED
+            freed_s += task.cost_s
+            if task.function != digest:
+                if calls:
+                    entries[digest].observe(total_s, calls)
+                    state.functions.release(digest, calls)
+                digest, calls, total_s = task.function, 0, 0.0
+            calls += 1
+            total_s += result.duration
+            client = clients.get(task.client)
+            if client is not None:
+                client.unfinished -= 1
+                client.results.append(result)
+                if parts:
+                    client.frames.extend(parts)
+                state.outbox.to_client(client)
+            state.finished += 1
+        else:
+            engine.load_s -= freed_s  # these may look at the load
+            freed_s = 0.0
+            if task.hi:
+                _on_items(state, engine, task, result, parts)
+            else:
+                _on_call(state, engine, task, result, parts)
+    if calls:
+        entries[digest].observe(total_s, calls)
+        state.functions.release(digest, calls)
+    engine.load_s -= freed_s
+    state.touch(engine)
+
+
+def _on_call(state: State, engine: Engine, task: Task, result: Result, frames: Sequence[Any]) -> None:
+    """A plain call has ended."""
+    state.unassign(engine, task)
+    entry = state.functions.entries[task.function]
+    stop = state.stops.get(task.id)
+    if result.status == Status.OK:
+        entry.observe(result.duration, 1)
+    elif stop is not None:
+        result, frames = _stopped(result, stop.status, stop.sentence), ()
+    elif result.status == Status.ERROR and task.attempt < task.options.retries:
+        task.attempt += 1
+        task.outputs = 0
+        state.enqueue_again(task)
+        return
+    _end_after_output(state, engine, task, result, frames)
+
+
+def _stopped(result: Result, status: Status, sentence: str) -> Result:
+    """Return the result of user code that ended by our interrupt."""
+    result.status, result.payload, result.frames = status, sentence.encode(), 0
+    return result
+
+
+def _on_items(state: State, engine: Engine, task: Task, result: Result, frames: Sequence[Any]) -> None:
+    """A run of items of a divisible call has ended."""
+    lo, hi = result.lo, result.hi
+    if not task.lo <= lo < hi <= task.hi:
+        return  # not what this engine was asked for (any more)
+    count = hi - lo
+    state.functions.entries[task.function].observe(result.duration, count)
+    stop = state.stops.get(task.id)
+    again = False
+    if result.status == Status.ERROR:
+        if stop is not None:
+            result, frames = _stopped(result, stop.status, stop.sentence), ()
+        elif task.attempt < task.options.retries:
+            again = True
+            _retry_items(state, task, lo, hi)
+    _account_items(task, lo, hi)
+    engine.load_s -= task.cost_s
+    if task.lo < task.hi:
+        task.cost_s = state.estimate_s(task)
+        engine.load_s += task.cost_s
+        if not again:
+            _deliver_after_output(state, engine, task, result, frames)
+        if state.idle:
+            state.rebalance = True  # its tail may be worth more elsewhere now that we know more
+        return
+    task.cost_s = 0.0
+    state.unassign(engine, task)
+    if again:
+        state.drop(task)
+    else:
+        _end_after_output(state, engine, task, result, frames)
+
+
+def _account_items(task: Task, lo: int, hi: int) -> None:
+    """Note that these items are reported. They come in order but when one socket of the engine overtakes the other."""
+    if lo != task.lo:
+        task.early = [*(task.early or ()), (lo, hi)]
+        return
+    task.lo = hi
+    while task.early:
+        following = next((run for run in task.early if run[0] == task.lo), None)
+        if following is None:
+            return
+        task.early.remove(following)
+        task.lo = following[1]
+
+
+def _retry_items(state: State, task: Task, lo: int, hi: int) -> None:
+    piece = _piece(state, task, lo, hi)
+    piece.attempt += 1
+    state.enqueue_again(piece)
+
+
+def _piece(state: State, task: Task, lo: int, hi: int) -> Task:
+    piece = msgspec.structs.replace(task, id=state.next_piece_id(), lo=lo, hi=hi, cost_s=0.0, outputs=0, early=None)
+    state.add_piece(task, piece)
+    return piece
+
+
+# ------------------------------------------------------------------------------------------------------ output
+
+
+def on_outputs(state: State, engine: Engine, message: Outputs) -> None:
+    """Tasks printed or displayed something."""
+    for record in message.records:
+        task = engine.assigned.get(record.task)
+        held = engine.held.get(record.task) if task is None else None
+        if held is not None:
+            task = held[0]
+        if task is None:
+            continue
+        task.outputs += 1
+        record.task = task.root
+        record.engine = engine.id
+        client = state.clients.get(task.client)
+        if client is not None:
+            client.outputs.append(record)
+            state.outbox.to_client(client)
+        if engine.held:
+            _release_held(state, engine, task)
+
+
+def _end_after_output(state: State, engine: Engine, task: Task, result: Result, frames: Sequence[Any]) -> None:
+    """End a task, its last result to be delivered when the output it counts has come."""
+    if result.outputs <= task.outputs:
+        state.end(task, result, frames)
+    else:
+        state.drop(task, result.status)
+        _hold(engine, task, result, frames)
+
+
+def _deliver_after_output(state: State, engine: Engine, task: Task, result: Result, frames: Sequence[Any]) -> None:
+    if result.outputs <= task.outputs:
+        state.deliver(task, result, frames)
+    else:
+        _hold(engine, task, result, frames)
+
+
+def _hold(engine: Engine, task: Task, result: Result, frames: Sequence[Any]) -> None:
+    engine.held.setdefault(task.id, (task, []))[1].append((result, frames))
+
+
+def _release_held(state: State, engine: Engine, task: Task) -> None:
+    held = engine.held.get(task.id)
+    if held is None:
+        return
+    results = held[1]
+    while results and results[0][0].outputs <= task.outputs:
+        result, frames = results.pop(0)
+        state.deliver(task, result, frames)
+    if not results:
+        del engine.held[task.id]
+
+
+# ------------------------------------------------------------------------------------------------------ death
+
+
+def settle(state: State, engine: Engine, certificate: DeathCertificate) -> None:
+    """An engine has ended and all it sent has come: decide on what it still had.
+
+    An engine runs its calls in the order in which it was given them, and its flight recorder names the one it was in.
+    So of those unreported, the ones before that had run and only their results are lost; that one was running; the ones
+    after had not begun and go elsewhere, unharmed. Without a record (its host is lost) all may have run.
+    """
+    for task, results in engine.held.values():
+        for result, frames in results:
+            result.outputs = task.outputs  # the rest of its output is lost, its value is not
+            state.deliver(task, result, frames)
+    engine.held = {}
+    tasks = list(engine.assigned.values())
+    engine.assigned = {}
+    engine.load_s = 0.0
+    unknown = certificate.exit_code is None
+    place = next((i for i, task in enumerate(tasks) if task.id == certificate.task), -1)
+    again: list[Task] = []
+    for i, task in enumerate(tasks):
+        finished = unknown or i < place or certificate.item == AFTER_LAST
+        if not unknown and i > place:
+            again.append(task)
+        elif task.hi:
+            item = task.hi if finished else min(max(certificate.item, task.lo), task.hi)
+            _settle_items(state, task, item, certificate, again)
+        else:
+            _lose(state, task, certificate, running=unknown or not finished, again=again)
+    for task in reversed(again):
+        if task.id in state.stops:
+            state.end(task, state.stops[task.id].result(task))
+        else:
+            state.enqueue_again(task)
+
+
+def _settle_items(state: State, task: Task, item: int, certificate: DeathCertificate, again: list[Task]) -> None:
+    """Decide on the unreported items of a divisible call; the engine ended in this item (or after all: `task.hi`)."""
+    reported = task.early or []
+    for lo, hi in _gaps(task.lo, item, reported):
+        _lose(state, _piece(state, task, lo, hi), certificate, running=False, again=again)
+    for lo, hi in _gaps(item, min(item + 1, task.hi), reported):
+        _lose(state, _piece(state, task, lo, hi), certificate, running=True, again=again)
+    again.extend(_piece(state, task, lo, hi) for lo, hi in _gaps(item + 1, task.hi, reported))  # had not begun
+    state.drop(task)
+
+
+def _gaps(lo: int, hi: int, reported: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the runs within `lo <= i < hi` that are not reported."""
+    gaps = []
+    for begin, end in sorted(reported):
+        if begin > lo and lo < hi:
+            gaps.append((lo, min(begin, hi)))
+        lo = max(lo, end)
+    if lo < hi:
+        gaps.append((lo, hi))
+    return gaps
+
+
+def _lose(state: State, task: Task, certificate: DeathCertificate, *, running: bool, again: list[Task]) -> None:
+    """A task (or piece) went down with its engine: another attempt if its owner allows, else its end."""
+    stop = state.stops.get(task.id)
+    if stop is not None:
+        state.end(task, stop.result(task))
+    elif task.attempt < task.options.retries:
+        task.attempt += 1
+        task.outputs = 0
+        again.append(task)
+    else:
+        mine = msgspec.structs.replace(certificate, task=task.root, item=task.lo, running=running)
+        state.end(task, Result(task.id, Status.LOST, encode(mine), engine=certificate.engine, lo=task.lo, hi=task.hi))

@@ -1,0 +1,140 @@
+"""Giving waiting tasks to engines: one pass per turn, however many messages came.
+
+Tasks are bound late. An engine is given a *window* of work measured in time: thousands of no-ops, or one long task and
+one more to begin at once when that ends. The engine with the least load is served first; a burst is spread evenly over
+the engines there are. What turns out to be badly placed is taken back (`taking`).
+"""
+
+from __future__ import annotations
+
+from heapq import heappop
+from typing import TYPE_CHECKING
+
+from ..wire.messages import Call, Function
+from .records import EngineState, TaskState
+from .state import CALL_OVERHEAD_S, ITEM_OVERHEAD_S, WINDOW_S
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from .queues import FairQueue
+    from .records import Engine, Task
+    from .state import State
+
+QUANTUM_S = 0.005
+"""How much engine time a client is given at a stretch while others wait too."""
+
+UNKNOWN_S = 0.001
+"""What a task of unknown duration counts in its client's account."""
+
+
+def place(state: State) -> None:
+    """Give out what can be given out."""
+    if state.direct_ready:
+        _place_direct(state)
+    if state.pools:
+        _place_pools(state)
+    if state.common.waiting and state.open:
+        _place_common(state)
+
+
+def _place_direct(state: State) -> None:
+    for engine_id in sorted(state.direct_ready):
+        engine = state.engines[engine_id]
+        _feed(state, engine, engine.direct, len(engine.direct), WINDOW_S)
+        state.touch(engine)
+    state.direct_ready.clear()
+
+
+def _place_pools(state: State) -> None:
+    for targets, queue in list(state.pools.items()):
+        engines = [state.engines[t] for t in targets if t in state.engines]
+        while queue.waiting:
+            able = [e for e in engines if e.state is EngineState.READY and not e.retiring and _has_room(e)]
+            if not able:
+                break
+            engine = min(able, key=lambda e: e.load_s)
+            _serve(state, queue, engine, -(-queue.waiting // len(able)))
+        if not queue.waiting:
+            del state.pools[targets]
+
+
+def _place_common(state: State) -> None:
+    queue, heap, engines = state.common, state.open, state.engines
+    ready = sum(1 for e in engines.values() if e.state is EngineState.READY) if len(engines) < 64 else len(engines)
+    while queue.waiting and heap:
+        _, engine_id, version = heappop(heap)
+        engine = engines.get(engine_id)
+        if engine is None or engine.version != version:
+            continue
+        _serve(state, queue, engine, max(1, -(-queue.waiting // ready)))
+
+
+def _has_room(engine: Engine) -> bool:
+    return len(engine.assigned) < 2 or engine.load_s < WINDOW_S
+
+
+def _serve(state: State, queue: FairQueue, engine: Engine, share: int) -> None:
+    """Give an engine its share of a queue, as far as it has room, to the clients in turn."""
+    while share > 0 and _has_room(engine):
+        chosen = queue.find_next()
+        if chosen is None:
+            break
+        client, lane = chosen
+        taken, cost_s = _feed(state, engine, lane, share, QUANTUM_S if queue.contested else WINDOW_S)
+        queue.served(client, taken, cost_s)
+        share -= taken
+    state.touch(engine)
+
+
+def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_s: float) -> tuple[int, float]:
+    """Move tasks from the front of a lane to an engine while it has room, `most` and the quantum allow.
+
+    Return how many, and the time they count in their client's account. This is the inner loop of placement.
+    """
+    work = state.outbox.work_for(engine)
+    calls, known, assigned = work.calls, engine.known, engine.assigned
+    entries = state.functions.entries
+    load_s, count = engine.load_s, len(assigned)
+    engine_id = engine.id
+    taken, spent_s = 0, 0.0
+    digest, entry = b"", None
+    while source and taken < most and (count < 2 or load_s < WINDOW_S) and spent_s < quantum_s:
+        task = source.popleft()
+        if task.state != TaskState.WAITING:
+            continue
+        if task.function != digest or entry is None:
+            digest = task.function
+            entry = entries[digest]
+            if digest not in known:
+                known.add(digest)
+                if entry.pickled:
+                    work.functions.append(Function(digest, entry.pickled))
+        options = task.options
+        mean_s = entry.mean_s
+        if mean_s is None:
+            cost_s = WINDOW_S
+            spent_s += UNKNOWN_S
+        elif task.hi:
+            cost_s = (mean_s + ITEM_OVERHEAD_S) * (task.hi - task.lo)
+            spent_s += cost_s
+        else:
+            cost_s = mean_s + CALL_OVERHEAD_S
+            spent_s += cost_s
+        task.state = TaskState.ASSIGNED
+        task.engine = engine_id
+        task.cost_s = cost_s
+        load_s += cost_s
+        count += 1
+        taken += 1
+        assigned[task.id] = task
+        if options.targets is None and options.timeout_s is None:
+            calls.append(Call(task.id, digest, task.payload, len(task.frames), task.lo, task.hi))
+        else:
+            announce = options.timeout_s is not None
+            fixed = options.targets is not None
+            calls.append(Call(task.id, digest, task.payload, len(task.frames), task.lo, task.hi, fixed, announce))
+        if task.frames:
+            work.frames.extend(task.frames)
+    engine.load_s = load_s
+    return taken, spent_s

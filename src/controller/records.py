@@ -1,0 +1,185 @@
+"""What the controller knows of a task, a client, an engine and a nanny. Plain records: no behaviour but arithmetic."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..ids import ClientNo, EngineId, Incarnation, Peer, control_peer, engine_peer
+from ..wire.messages import EngineInfo, Options, Output, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class TaskState(IntEnum):
+    """Where a task is.
+
+    WAITING -> ASSIGNED -> ENDED, back from ASSIGNED to WAITING when it is given back or tried again, and from WAITING
+    to ENDED when it is withdrawn.
+    """
+
+    WAITING = 0
+    ASSIGNED = 1
+    ENDED = 2
+
+
+class Task(msgspec.Struct, gc=False):
+    """One call, or one piece of a divisible call: the unit that is queued, assigned and taken back.
+
+    Not tracked by the garbage collector: a million of them may wait, and none is ever part of a cycle.
+    """
+
+    id: int
+    client: int
+    function: bytes
+    payload: bytes
+    options: Options
+    frames: Sequence[Any] = ()
+    root: int = 0
+    """The id its client knows it by; differs from `id` for a piece that was split off."""
+    lo: int = 0
+    hi: int = 0
+    """The items `lo <= i < hi` still to be reported here; both 0 for a plain call. `lo` rises as results come."""
+    state: int = TaskState.WAITING
+    engine: int = -1
+    attempt: int = 0
+    """How many attempts have failed."""
+    cost_s: float = 0.0
+    """What it is charged for in its engine's load."""
+    outputs: int = 0
+    """Output records passed on so far."""
+    early: list[tuple[int, int]] | None = None
+    """Runs of items reported ahead of `lo`, when the two sockets of an engine overtake one another."""
+
+
+class Client:
+    """A client, present or away."""
+
+    __slots__ = (
+        "away_since",
+        "digests",
+        "frames",
+        "host",
+        "name",
+        "no",
+        "outputs",
+        "peer",
+        "pid",
+        "results",
+        "unfinished",
+        "used_s",
+    )
+
+    def __init__(self, no: ClientNo, peer: Peer, name: str, pid: int, host: str) -> None:
+        self.no = no
+        self.peer = peer
+        self.name = name
+        self.pid = pid
+        self.host = host
+        self.away_since: float | None = None
+        self.used_s = 0.0
+        """Engine time given to it, as the fair queue counts it."""
+        self.unfinished = 0
+        self.digests: set[bytes] = set()
+        """Functions it may name without sending them again."""
+        self.outputs: list[Output] = []
+        self.results: list[Result] = []
+        self.frames: list[Any] = []
+        """What the next message to it will carry; kept while it is away."""
+
+
+class EngineState(StrEnum):
+    """Life of an engine id. `DYING`: its process has ended, messages it sent before may still be on their way."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DYING = "dying"
+    FAILED = "failed"
+    """Given up: its process ended before it was ready, again and again."""
+
+
+class Engine:
+    """An engine id and its present incarnation."""
+
+    __slots__ = (
+        "assigned",
+        "control",
+        "direct",
+        "failures",
+        "held",
+        "host",
+        "id",
+        "incarnation",
+        "known",
+        "load_s",
+        "nanny",
+        "peer",
+        "pid",
+        "reason",
+        "retiring",
+        "state",
+        "taking",
+        "version",
+        "withdrawals",
+    )
+
+    def __init__(self, engine: EngineId, nanny: Peer, host: str) -> None:
+        self.id = engine
+        self.nanny = nanny
+        self.host = host
+        self.direct: deque[Task] = deque()
+        """Tasks addressed to this engine that wait here, in order."""
+        self.failures = 0
+        """Processes in a row that ended before they were ready."""
+        self.retiring = False
+        """To be stopped as soon as it has nothing to do, and not to be replaced."""
+        self.incarnation = Incarnation(0)
+        self.version = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin the next incarnation, which knows nothing and has nothing."""
+        self.incarnation = Incarnation(self.incarnation + 1)
+        self.state = EngineState.STARTING
+        self.pid = 0
+        self.peer = engine_peer(self.id, self.incarnation)
+        self.control = control_peer(self.id, self.incarnation)
+        self.known: set[bytes] = set()
+        self.assigned: dict[int, Task] = {}
+        """In the order in which the engine runs them."""
+        self.load_s = 0.0
+        self.taking = 0
+        """Number of the unanswered request to give back unstarted work; 0 for none."""
+        self.withdrawals: dict[int, list[int]] = {}
+        """Unanswered requests to give back tasks by name, in order to stop them."""
+        self.held: dict[int, tuple[Task, list[tuple[Result, Sequence[Any]]]]] = {}
+        """Results that came before the output they count."""
+        self.reason = ""
+        """Why we ended it, if we did."""
+        self.version += 1
+
+    def info(self) -> EngineInfo:
+        """Return what clients are told."""
+        state = self.state if self.state in (EngineState.STARTING, EngineState.READY) else "dead"
+        return EngineInfo(self.id, self.incarnation, str(state), self.pid, self.host)
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.id}.{self.incarnation} {self.state}: {len(self.assigned)} assigned, {self.load_s:.3f} s>"
+
+
+class Nanny:
+    """A host agent and the engine ids that live on its host."""
+
+    __slots__ = ("cores", "engines", "head", "host", "peer", "pid")
+
+    def __init__(self, peer: Peer, host: str, pid: int, cores: int, *, head: bool) -> None:
+        self.peer = peer
+        self.host = host
+        self.pid = pid
+        self.cores = cores
+        self.head = head
+        self.engines: set[EngineId] = set()

@@ -1,0 +1,303 @@
+"""The controller's books: every task, client, engine and nanny, the queues, and the moments to come.
+
+Only the state, and the small steps that keep its parts in agreement. What to do about events is decided in `intake`,
+`outcomes`, `stopping`, `fleet` and `placement`. `check()` states the invariants that hold between turns.
+"""
+
+from __future__ import annotations
+
+import itertools
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
+from ..wire.messages import Engines, Reply, Result, Status
+from .functions import FunctionStore
+from .outbox import Outbox
+from .queues import FairQueue
+from .records import Client, Engine, EngineState, Nanny, Task, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .fleet import Waiter
+    from .stopping import Stop
+
+WINDOW_S = 0.05
+"""How much work an engine is given ahead. Long enough to hide a round trip and a burst of other work in the controller,
+short enough that little has to be taken back when another engine falls idle."""
+
+CALL_OVERHEAD_S = 8e-6
+"""What a call costs its engine beyond the user's code: unpickling, books, pickling the result."""
+
+ITEM_OVERHEAD_S = 2e-7
+"""The same for an item of a divisible call."""
+
+
+class State:
+    """Everything the controller knows."""
+
+    def __init__(self, cluster: str) -> None:
+        self.cluster = cluster
+        self.tasks: dict[int, Task] = {}
+        """All tasks that have not ended, by id."""
+        self.pieces: dict[int, set[int]] = {}
+        """For a task that was divided: the ids of those of its pieces (itself included) that have not ended."""
+        self.clients: dict[int, Client] = {}
+        self.client_peers: dict[Peer, Client] = {}
+        self.engines: dict[int, Engine] = {}
+        self.engine_peers: dict[Peer, Engine] = {}
+        """Both sockets of each engine's present incarnation."""
+        self.nannies: dict[Peer, Nanny] = {}
+        self.functions = FunctionStore()
+        self.outbox = Outbox()
+        self.common = FairQueue()
+        """Waiting tasks that any engine may run."""
+        self.pools: dict[tuple[int, ...], FairQueue] = {}
+        """Waiting tasks that only certain engines may run, by those engines."""
+        self.idle: set[int] = set()
+        """Ready engines that have nothing assigned."""
+        self.open: list[tuple[float, int, int]] = []
+        """Heap of (load, engine, version) of the engines that can take more; entries of old versions are void."""
+        self.direct_ready: set[int] = set()
+        """Engines that can take more and have tasks addressed to them waiting."""
+        self.rebalance = False
+        """Something changed that may make it worth taking work back."""
+        self.stops: dict[int, Stop] = {}
+        """Assigned tasks that are to be stopped, by id."""
+        self.stopping = False
+        self.pid = 0
+        self.started = 0.0
+        self.retiring: set[int] = set()
+        """Engines to be ended when they have nothing to do."""
+        self.waiters: list[Waiter] = []
+        """Who waits for engines to be ready or gone."""
+        self.finished = 0
+        """Tasks that have ended since the controller started."""
+        self._news: dict[int, Engine] = {}
+        self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._tick_numbers = itertools.count()
+        self._client_numbers = itertools.count(1)
+        self._piece_numbers = itertools.count((CONTROLLER_NO << COUNT_BITS) + 1)
+        self._request_numbers = itertools.count(1)
+
+    # ------------------------------------------------------------------------------------------------ time
+
+    def at(self, when: float, function: Callable[..., None], *args: Any) -> None:
+        """Have `function(*args, now)` called at that time. It cannot be withdrawn: the function sees if it is moot."""
+        heappush(self._timers, (when, next(self._tick_numbers), function, args))
+
+    def run_timers(self, now: float) -> None:
+        """Call what is due."""
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            _, _, function, args = heappop(timers)
+            function(*args, now)
+
+    def next_timer(self) -> float | None:
+        """Return when `run_timers` must be called at the latest."""
+        return self._timers[0][0] if self._timers else None
+
+    # ------------------------------------------------------------------------------------------------ numbers
+
+    def next_client_no(self) -> ClientNo:
+        """Return a number no client has had."""
+        return ClientNo(next(self._client_numbers))
+
+    def next_piece_id(self) -> int:
+        """Return an id for a piece of a divided task."""
+        return next(self._piece_numbers)
+
+    def next_request(self) -> int:
+        """Return a number for a question of ours to an engine."""
+        return next(self._request_numbers)
+
+    # ------------------------------------------------------------------------------------------------ clients
+
+    def client_for(self, task: Task) -> Client | None:
+        """Return the client to be told of a task's end; None if it is gone for good."""
+        return self.clients.get(task.client)
+
+    def reply(self, peer: Peer, request: int, value: Any = None, error: str | None = None) -> None:
+        """Answer a request, after the results of this turn."""
+        self.outbox.answer(peer, Reply(request, value, error))
+
+    def announce(self, engine: Engine) -> None:
+        """Tell all clients of an engine's new state, at the end of the turn."""
+        self._news[engine.id] = engine
+
+    def flush_news(self) -> None:
+        """Say what `announce` collected."""
+        if self._news:
+            news = Engines([engine.info() for engine in self._news.values()])
+            self._news = {}
+            for client in self.clients.values():
+                if client.away_since is None:
+                    self.outbox.say(client.peer, news)
+
+    # ------------------------------------------------------------------------------------------------ tasks
+
+    def estimate_s(self, task: Task) -> float:
+        """Return how long a task will keep an engine, as far as we know; a full window when we know nothing."""
+        entry = self.functions.entries[task.function]
+        if entry.mean_s is None:
+            return WINDOW_S
+        if task.hi:
+            return (entry.mean_s + ITEM_OVERHEAD_S) * (task.hi - task.lo)
+        return entry.mean_s + CALL_OVERHEAD_S
+
+    def queue_for(self, task: Task) -> FairQueue:
+        """Return the queue in which this (not addressed) task waits."""
+        targets = task.options.targets
+        if targets is None:
+            return self.common
+        queue = self.pools.get(targets)
+        if queue is None:
+            queue = self.pools[targets] = FairQueue()
+        return queue
+
+    def enqueue_again(self, task: Task) -> None:
+        """A task was given back, or gets another attempt: it waits again, before those that came after it."""
+        task.state = TaskState.WAITING
+        task.engine = -1
+        task.cost_s = 0.0
+        if task.options.ordered:
+            targets = task.options.targets
+            assert targets is not None
+            engine = self.engines[targets[0]]
+            engine.direct.appendleft(task)
+            self.touch(engine)
+        else:
+            client = self.clients.get(task.client) or self.ghost(task.client)
+            self.queue_for(task).push_front(client, task)
+
+    def ghost(self, no: int) -> Client:
+        """Return a stand-in for a client that is gone for good, whose tasks go on."""
+        client = Client(ClientNo(no), Peer(b""), "gone", 0, "")
+        client.away_since = 0.0
+        return client
+
+    def end(self, task: Task, result: Result, frames: Sequence[Any] = ()) -> None:
+        """A task has ended, with this (last) result."""
+        self.deliver(task, result, frames)
+        self.drop(task, result.status)
+
+    def drop(self, task: Task, status: int | None = None) -> None:
+        """Strike a task off the books: it has ended (with that status), or all it had went to its pieces."""
+        task.state = TaskState.ENDED
+        del self.tasks[task.id]
+        self.functions.release(task.function)
+        over = True
+        if task.root in self.pieces:
+            pieces = self.pieces[task.root]
+            pieces.discard(task.id)
+            over = not pieces
+            if over:
+                del self.pieces[task.root]
+        if over:
+            self.finished += 1
+            client = self.clients.get(task.client)
+            if client is not None:
+                client.unfinished -= 1
+        if self.stops:
+            stop = self.stops.pop(task.id, None)
+            if stop is not None:
+                stop.ended(self, task, status)
+
+    def add_piece(self, task: Task, piece: Task) -> None:
+        """Enter a new task that takes over some items of another."""
+        self.tasks[piece.id] = piece
+        self.functions.entries[piece.function].unfinished += 1
+        self.pieces.setdefault(task.root, {task.id}).add(piece.id)
+        stop = self.stops.get(task.id)
+        if stop is not None:
+            self.stops[piece.id] = stop
+            stop.inherited(task.root)
+
+    def deliver(self, task: Task, result: Result, frames: Sequence[Any] = ()) -> None:
+        """Pass a result on to the task's client, if it is still to be found."""
+        client = self.clients.get(task.client)
+        if client is None:
+            return
+        result.id = task.root
+        client.results.append(result)
+        if frames:
+            client.frames.extend(frames)
+        self.outbox.to_client(client)
+
+    def refuse(self, task: Task, sentence: str) -> None:
+        """End a task that can never run."""
+        self.end(task, Result(task.id, Status.REFUSED, sentence.encode(), lo=task.lo, hi=task.hi))
+
+    # ------------------------------------------------------------------------------------------------ engines
+
+    def touch(self, engine: Engine) -> None:
+        """An engine's load or state changed: put it where placement will find it."""
+        engine.version += 1
+        if engine.state is not EngineState.READY or engine.retiring:
+            self.idle.discard(engine.id)
+            self.direct_ready.discard(engine.id)
+            return
+        assigned = len(engine.assigned)
+        if assigned:
+            self.idle.discard(engine.id)
+        elif engine.id not in self.idle:
+            self.idle.add(engine.id)
+            engine.load_s = 0.0  # no drift from rounding
+            self.rebalance = True
+        if assigned < 2 or engine.load_s < WINDOW_S:
+            heappush(self.open, (engine.load_s, engine.id, engine.version))
+            if engine.direct:
+                self.direct_ready.add(engine.id)
+        if len(self.open) > 64 + 4 * len(self.engines):
+            self._compact_open()
+
+    def _compact_open(self) -> None:
+        engines = self.engines
+        self.open = sorted(e for e in self.open if e[1] in engines and engines[e[1]].version == e[2])
+
+    def unassign(self, engine: Engine, task: Task) -> None:
+        """Take a task out of an engine's books; `touch` the engine afterwards."""
+        del engine.assigned[task.id]
+        engine.load_s -= task.cost_s
+
+    # ------------------------------------------------------------------------------------------------ truth
+
+    def check(self) -> None:
+        """Assert what must hold between turns. For tests and simulations: it looks at everything."""
+        assigned: dict[int, int] = {}
+        for engine in self.engines.values():
+            for id_, task in engine.assigned.items():
+                assert id_ == task.id
+                assert self.tasks.get(id_) is task, f"{task} is assigned but not in the books"
+                assert task.state == TaskState.ASSIGNED
+                assert task.engine == engine.id
+                assert id_ not in assigned, f"{task} is assigned twice"
+                assigned[id_] = engine.id
+            assert abs(engine.load_s - sum(t.cost_s for t in engine.assigned.values())) < 1e-3
+            ready = engine.state is EngineState.READY and not engine.retiring
+            assert (engine.id in self.idle) == (ready and not engine.assigned)
+        waiting: set[int] = set()
+        queues = [self.common, *self.pools.values()]
+        for queue in queues:
+            members = list(queue)
+            assert len(members) == queue.waiting, f"{queue.waiting} said to wait, {len(members)} do"
+            waiting.update(task.id for task in members)
+        for engine in self.engines.values():
+            waiting.update(task.id for task in engine.direct if task.state == TaskState.WAITING)
+        uses: dict[bytes, int] = {}
+        for task in self.tasks.values():
+            assert task.state != TaskState.ENDED
+            assert (task.id in waiting) == (task.state == TaskState.WAITING), f"{task}"
+            assert (task.id in assigned) == (task.state == TaskState.ASSIGNED), f"{task}"
+            assert self.owner_of(task.root) == task.client
+            uses[task.function] = uses.get(task.function, 0) + 1
+        for entry in self.functions.entries.values():
+            assert entry.unfinished == uses.get(entry.digest, 0)
+        for root, pieces in self.pieces.items():
+            assert pieces
+            assert all(self.tasks[piece].root == root for piece in pieces)
+
+    def owner_of(self, root: int) -> int:
+        """Return the number of the client that submitted a task."""
+        return client_of(TaskId(root))

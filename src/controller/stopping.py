@@ -1,0 +1,190 @@
+"""Stopping tasks: because their client cancels them, or because their time is up.
+
+A waiting task is withdrawn at once. An assigned one is asked back from its engine; if it has begun, it is interrupted;
+if it still has not ended when its grace is over, its engine is killed and replaced. A cancel is answered when each of
+its tasks has ended, or was found running and may not be stopped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..ids import Peer, TaskId, show_task
+from ..wire.messages import Cancel, Interrupt, Result, Status, TakeBack
+from . import fleet
+from .records import EngineState, TaskState
+
+if TYPE_CHECKING:
+    from .records import Client, Engine, Task
+    from .state import State
+
+PATIENCE_S = 2.0
+"""How long a cancel that may not kill waits for an interrupt to do its work before it answers without that task."""
+
+TIMEOUT_GRACE_S = 2.0
+"""How long a task may take to end after the interrupt at its time limit, before its engine is killed."""
+
+
+class CancelRequest:
+    """A client's question, to be answered when all its tasks are settled."""
+
+    __slots__ = ("open", "peer", "request", "stopped")
+
+    def __init__(self, peer: Peer, request: int) -> None:
+        self.peer = peer
+        self.request = request
+        self.open: dict[int, int] = {}
+        """Tasks (as the client knows them) and how many of their pieces are not settled."""
+        self.stopped: set[int] = set()
+
+    def settle(self, state: State, root: int, *, stopped: bool) -> None:
+        """One piece of a task is settled; answer if it was the last of all."""
+        left = self.open.get(root, 0) - 1
+        if left < 0:
+            return
+        if stopped:
+            self.stopped.add(root)
+        if left:
+            self.open[root] = left
+        else:
+            del self.open[root]
+        self.answer_if_settled(state)
+
+    def answer_if_settled(self, state: State) -> None:
+        """Send the answer when nothing is open."""
+        if not self.open:
+            state.reply(self.peer, self.request, sorted(self.stopped))
+
+
+class Stop:
+    """An assigned task (or piece) that is to end: why, how hard, and who wants to know."""
+
+    __slots__ = ("grace_s", "interrupt", "requests", "sentence", "status")
+
+    def __init__(self, status: Status, sentence: str, grace_s: float | None, *, interrupt: bool) -> None:
+        self.status = status
+        self.sentence = sentence
+        self.grace_s = grace_s
+        self.interrupt = interrupt
+        self.requests: list[CancelRequest] = []
+
+    def result(self, task: Task) -> Result:
+        """Return the result of a task that was stopped."""
+        return Result(task.id, self.status, self.sentence.encode(), engine=task.engine, lo=task.lo, hi=task.hi)
+
+    def inherited(self, root: int) -> None:
+        """A piece was split off the task: it is to be stopped too."""
+        for request in self.requests:
+            if root in request.open:
+                request.open[root] += 1
+
+    def ended(self, state: State, task: Task, status: int | None) -> None:
+        """The task has ended, in this way (None: it was divided up entirely)."""
+        for request in self.requests:
+            request.settle(state, task.root, stopped=status == Status.CANCELLED)
+
+
+def on_cancel(state: State, client: Client, message: Cancel, now: float) -> None:
+    """A client wants tasks stopped."""
+    request = CancelRequest(client.peer, message.request)
+    asked: dict[int, list[int]] = {}
+    waiting: list[Task] = []
+    for root in message.tasks:
+        pieces = state.pieces.get(root) or ({root} if root in state.tasks else set())
+        tasks = [task for id_ in sorted(pieces) if (task := state.tasks[id_]).client == client.no]
+        if tasks:
+            request.open[root] = len(tasks)
+        for task in tasks:
+            if task.state == TaskState.WAITING:
+                waiting.append(task)
+            else:
+                stop = state.stops.get(task.id)
+                if stop is None:
+                    sentence = "cancelled while it ran"
+                    stop = Stop(Status.CANCELLED, sentence, message.grace_s, interrupt=message.interrupt)
+                    state.stops[task.id] = stop
+                else:
+                    stop.interrupt |= message.interrupt
+                    stop.grace_s = message.grace_s if stop.grace_s is None else stop.grace_s
+                stop.requests.append(request)
+                asked.setdefault(task.engine, []).append(task.id)
+    for task in waiting:
+        leave_queue(state, task)
+        state.end(task, Result(task.id, Status.CANCELLED, b"cancelled before it started", lo=task.lo, hi=task.hi))
+        request.settle(state, task.root, stopped=True)
+    for engine_id, ids in asked.items():
+        engine = state.engines[engine_id]
+        number = state.next_request()
+        engine.withdrawals[number] = ids
+        state.outbox.say(engine.control, TakeBack(number, ids))
+        if message.grace_s is not None:
+            state.at(now + message.grace_s, _kill, state, engine.id, engine.incarnation, ids)
+        else:
+            state.at(now + PATIENCE_S, _give_up, state, request)
+    if not waiting:
+        request.answer_if_settled(state)
+
+
+def leave_queue(state: State, task: Task) -> None:
+    """Take a waiting task out of where it waits."""
+    task.state = TaskState.ENDED
+    if not task.options.ordered:
+        state.queue_for(task).withdraw(task)
+
+
+def withdraw(state: State, task: Task) -> None:
+    """A task that is to be stopped was given back by its engine: it ends, never begun."""
+    stop = state.stops[task.id]
+    state.end(task, stop.result(task))
+
+
+def on_answer(state: State, engine: Engine, number: int) -> None:
+    """An engine said what it gave back of tasks that are to be stopped; interrupt those that have begun."""
+    for task_id in engine.withdrawals.pop(number, ()):
+        task, stop = state.tasks.get(task_id), state.stops.get(task_id)
+        if task is None or stop is None or task.engine != engine.id or task.state != TaskState.ASSIGNED:
+            continue
+        if stop.interrupt:
+            state.outbox.say(engine.control, Interrupt(task.id))
+        else:
+            del state.stops[task_id]
+            for request in stop.requests:
+                request.settle(state, task.root, stopped=False)
+
+
+def on_started(state: State, engine: Engine, task_id: int, now: float) -> None:
+    """A task with a time limit begins."""
+    task = engine.assigned.get(task_id)
+    if task is not None and task.options.timeout_s is not None:
+        state.at(now + task.options.timeout_s, _time_is_up, state, task, task.attempt, engine.incarnation)
+
+
+def _time_is_up(state: State, task: Task, attempt: int, incarnation: int, now: float) -> None:
+    if task.state != TaskState.ASSIGNED or task.attempt != attempt or task.id in state.stops:
+        return
+    engine = state.engines[task.engine]
+    if engine.incarnation != incarnation:
+        return
+    sentence = f"stopped at its time limit of {task.options.timeout_s:g} s"
+    state.stops[task.id] = Stop(Status.TIMEOUT, sentence, TIMEOUT_GRACE_S, interrupt=True)
+    state.outbox.say(engine.control, Interrupt(task.id))
+    state.at(now + TIMEOUT_GRACE_S, _kill, state, engine.id, incarnation, [task.id])
+
+
+def _kill(state: State, engine_id: int, incarnation: int, ids: list[int], _now: float) -> None:
+    """The grace of some tasks is over: if one still runs, end its engine."""
+    engine = state.engines.get(engine_id)
+    if engine is None or engine.incarnation != incarnation or engine.state is not EngineState.READY:
+        return
+    for task_id in ids:
+        task = engine.assigned.get(task_id)
+        if task is not None and task_id in state.stops:
+            fleet.kill(state, engine, f"killed to stop task {show_task(TaskId(task.root))}")
+            return
+
+
+def _give_up(state: State, request: CancelRequest, _now: float) -> None:
+    """The patience of a cancel that may not kill is over: answer with what was stopped."""
+    if request.open:
+        request.open.clear()
+        request.answer_if_settled(state)

@@ -1,0 +1,123 @@
+"""Taking unstarted work back from busy engines when others are idle, so that a long task traps nothing behind it.
+
+The engine decides what it can still give: it alone knows what it has begun. We ask its control thread, which answers
+while user code runs; what is given back waits again, at the front, and placement gives it to whoever is free.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..wire.messages import GivenBack, TakeBack
+from . import stopping
+from .records import EngineState, TaskState
+
+if TYPE_CHECKING:
+    from .records import Engine, Task
+    from .state import State
+
+WORTH_S = 0.003
+"""An engine with less load than this is left alone: asking and moving would take as long."""
+
+AGAIN_S = 0.01
+"""When nothing could be given back, ask again after this."""
+
+
+def take_back(state: State) -> None:
+    """Ask the most loaded engines for unstarted work if others are idle and nothing waits for those."""
+    if not state.rebalance:
+        return
+    state.rebalance = False
+    if not state.idle or state.common.waiting or len(state.idle) == len(state.engines):
+        return
+    idle = state.idle
+    victims: list[tuple[float, int, list[int] | None]] = []
+    for engine in state.engines.values():
+        if engine.state is not EngineState.READY or engine.taking or engine.load_s < WORTH_S or engine.id in idle:
+            continue
+        worth, named = _can_give(engine, idle)
+        if worth:
+            victims.append((-engine.load_s, engine.id, named))
+    victims.sort(key=lambda victim: victim[:2])
+    for _, engine_id, named in victims[: len(idle)]:
+        engine = state.engines[engine_id]
+        engine.taking = state.next_request()
+        state.outbox.say(engine.control, TakeBack(engine.taking, named))
+
+
+def _can_give(engine: Engine, idle: set[int]) -> tuple[bool, list[int] | None]:
+    """Return whether an engine seems to hold work that an idle one could do and, for work bound to a choice of engines,
+    which: the engine gives back such calls only by name.
+    """
+    tasks = iter(engine.assigned.values())
+    running = next(tasks, None)
+    if running is None:
+        return False, None
+    if running.hi - running.lo > 1 and running.options.targets is None:
+        return True, None
+    named: list[int] = []
+    for task in tasks:
+        targets = task.options.targets
+        if targets is None:
+            return True, None
+        if not task.options.ordered and not idle.isdisjoint(targets):
+            named.append(task.id)
+    return bool(named), named[len(named) // 2 :]
+
+
+def on_given_back(state: State, engine: Engine, message: GivenBack, now: float) -> None:
+    """An engine gave back what it could (perhaps nothing)."""
+    returned: list[Task] = []
+    for task_id in message.calls:
+        task = engine.assigned.get(task_id)
+        if task is not None:
+            state.unassign(engine, task)
+            returned.append(task)
+    for task_id, new_hi in message.tails:
+        task = engine.assigned.get(task_id)
+        if task is not None and task.lo <= new_hi < task.hi:
+            returned.append(_split(state, engine, task, new_hi))
+    # The oldest goes to the very front.
+    for task in sorted(returned, key=lambda task: (task.root, task.lo), reverse=True):
+        if task.id in state.stops:
+            stopping.withdraw(state, task)
+        else:
+            state.enqueue_again(task)
+    if message.request == engine.taking:
+        engine.taking = 0
+        if not returned and state.idle:
+            state.at(now + AGAIN_S, _ask_again, state)
+    else:
+        stopping.on_answer(state, engine, message.request)
+    state.touch(engine)
+    state.rebalance = True if returned else state.rebalance
+
+
+def _ask_again(state: State, _now: float) -> None:
+    state.rebalance = True
+
+
+def _split(state: State, engine: Engine, task: Task, new_hi: int) -> Task:
+    """Make a task of its own from the items `new_hi <= i < hi`, which the engine will not run."""
+    piece = msgspec.structs.replace(
+        task,
+        id=state.next_piece_id(),
+        lo=new_hi,
+        state=TaskState.WAITING,
+        engine=-1,
+        cost_s=0.0,
+        outputs=0,
+        early=None,
+    )
+    state.add_piece(task, piece)
+    task.hi = new_hi
+    if task.lo == task.hi:  # everything it still had was given back
+        state.unassign(engine, task)
+        state.drop(task)
+    else:
+        engine.load_s -= task.cost_s
+        task.cost_s = state.estimate_s(task)
+        engine.load_s += task.cost_s
+    return piece

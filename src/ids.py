@@ -1,0 +1,54 @@
+"""Identifiers, as types: no bare integer or bytes crosses a module unnamed.
+
+A task id is made by the client that submits the task and is unique in the cluster: the client's number, given by the
+controller at hello, in the upper bits and the client's own count in the lower ones. Nothing ever translates an id.
+"""
+
+from __future__ import annotations
+
+from typing import NewType
+
+TaskId = NewType("TaskId", int)
+ClientNo = NewType("ClientNo", int)
+EngineId = NewType("EngineId", int)
+Incarnation = NewType("Incarnation", int)
+Digest = NewType("Digest", bytes)
+Peer = NewType("Peer", bytes)
+"""The routing id of a ZeroMQ peer, as the controller's ROUTER sees it."""
+
+COUNT_BITS = 40
+"""Room for 10**12 tasks a client; ids stay below 2**63, the largest integer of MessagePack."""
+
+COUNT_MASK = (1 << COUNT_BITS) - 1
+
+CONTROLLER_NO = ClientNo(0)
+"""The number under which the controller makes ids of its own, for the pieces of a divided task."""
+
+
+def first_task_id(client: ClientNo) -> TaskId:
+    """Return the smallest task id of a client."""
+    return TaskId(client << COUNT_BITS)
+
+
+def client_of(task: TaskId) -> ClientNo:
+    """Return the number of the client that made a task id."""
+    return ClientNo(task >> COUNT_BITS)
+
+
+def show_task(task: TaskId) -> str:
+    """Return a task id as people see it: client, dash, count.
+
+    >>> show_task(TaskId((3 << COUNT_BITS) + 17))
+    '3-17'
+    """
+    return f"{task >> COUNT_BITS}-{task & COUNT_MASK}"
+
+
+def engine_peer(engine: EngineId, incarnation: Incarnation) -> Peer:
+    """Return the routing id of an engine's task socket (its main thread)."""
+    return Peer(b"e%d.%d" % (engine, incarnation))
+
+
+def control_peer(engine: EngineId, incarnation: Incarnation) -> Peer:
+    """Return the routing id of an engine's control socket (its control thread)."""
+    return Peer(b"k%d.%d" % (engine, incarnation))

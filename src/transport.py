@@ -1,0 +1,116 @@
+"""ZeroMQ sockets as this project wants them, and messages through them.
+
+Every peer (client, engine, nanny) has DEALER sockets to the controller's one ROUTER. Queues are unbounded here because
+what may be outstanding is bounded by the cores that decide; a full queue would block a loop or drop a message.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from .wire.codec import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import msgspec
+
+    from .config import Connection, ControllerConfig
+
+LINGER_MS = 1000
+"""How long closing a socket may go on sending what is queued, a last `Done` or `Goodbye`."""
+
+RECONNECT_MS = 20
+"""First pause before connecting again; on one host the controller is usually there soon."""
+
+RECONNECT_MAX_MS = 1000
+
+HEARTBEAT_MS = 5000
+"""On TCP, ZeroMQ's own heartbeat notices a cut cable; a Unix socket cannot be cut."""
+
+ZAP_DOMAIN = b"enginery"
+
+
+def _common(socket: zmq.Socket[bytes]) -> None:
+    socket.set_hwm(0)
+    socket.linger = LINGER_MS
+    socket.setsockopt(zmq.MAXMSGSIZE, -1)
+
+
+def open_dealer(context: zmq.Context[zmq.Socket[bytes]], connection: Connection, identity: bytes) -> zmq.Socket[bytes]:
+    """Return a DEALER that is connecting to the controller under this routing id. It owns nothing but the socket."""
+    socket = context.socket(zmq.DEALER)
+    _common(socket)
+    socket.setsockopt(zmq.ROUTING_ID, identity)
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+    if connection.server_key is not None and connection.public_key is not None and connection.secret_key is not None:
+        socket.curve_serverkey = connection.server_key.encode()
+        socket.curve_publickey = connection.public_key.encode()
+        socket.curve_secretkey = connection.secret_key.encode()
+    if connection.address.startswith("tcp:"):
+        _tcp(socket)
+    socket.connect(connection.address)
+    return socket
+
+
+def open_router(context: zmq.Context[zmq.Socket[bytes]], config: ControllerConfig) -> tuple[zmq.Socket[bytes], str]:
+    """Return the controller's bound ROUTER and the address it got. With CURVE keys, ask the ZAP handler of the context.
+
+    A peer that comes back under its old routing id takes the id over: the old connection is dead, or it would not be
+    free to connect again. Sending to a peer that is not connected raises `zmq.ZMQError` (EHOSTUNREACH).
+    """
+    socket = context.socket(zmq.ROUTER)
+    _common(socket)
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    if config.server_public is not None and config.server_secret is not None:
+        socket.curve_server = True
+        socket.curve_publickey = config.server_public.encode()
+        socket.curve_secretkey = config.server_secret.encode()
+        socket.zap_domain = ZAP_DOMAIN
+    if config.address.startswith("tcp:"):
+        _tcp(socket)
+    socket.bind(config.address)
+    return socket, bytes(socket.getsockopt(zmq.LAST_ENDPOINT)).decode().rstrip("\0")
+
+
+def _tcp(socket: zmq.Socket[bytes]) -> None:
+    socket.setsockopt(zmq.IPV6, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 4 * HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, 4 * HEARTBEAT_MS)
+
+
+COPY_BELOW = 1 << 16
+"""Frames up to this size are copied into ZeroMQ's message; handing over a larger buffer costs less than copying it."""
+
+
+def send(socket: zmq.Socket[bytes], message: msgspec.Struct, frames: Sequence[Any] = ()) -> None:
+    """Send a message and its frames from a DEALER. Large frames are not copied: they must not change any more."""
+    if not frames:
+        socket.send(encode(message), zmq.NOBLOCK)
+        return
+    socket.send(encode(message), zmq.SNDMORE | zmq.NOBLOCK)
+    _send_frames(socket, frames)
+
+
+def send_to(socket: zmq.Socket[bytes], peer: bytes, message: msgspec.Struct, frames: Sequence[Any] = ()) -> None:
+    """Send a message and its frames from the ROUTER to one peer; `zmq.ZMQError` if it is not connected."""
+    socket.send(peer, zmq.SNDMORE | zmq.NOBLOCK)
+    if not frames:
+        socket.send(encode(message), zmq.NOBLOCK)
+        return
+    socket.send(encode(message), zmq.SNDMORE | zmq.NOBLOCK)
+    _send_frames(socket, frames)
+
+
+def _send_frames(socket: zmq.Socket[bytes], frames: Sequence[Any]) -> None:
+    last = len(frames) - 1
+    for i, frame in enumerate(frames):
+        flags = zmq.NOBLOCK | (zmq.SNDMORE if i < last else 0)
+        size = frame.nbytes if isinstance(frame, memoryview) else len(frame)
+        socket.send(frame, flags, copy=size < COPY_BELOW)

@@ -1,0 +1,1 @@
+"""The wire: every message once, its encoding, and the protocol's version."""
