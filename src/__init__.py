@@ -1,1 +1,102 @@
-"""Enginery."""
+"""Enginery: parallel computing with live IPython engines.
+
+    from enginery import Client, Cluster
+
+Names are imported when they are first used: this module runs in every program of a cluster, and `import enginery` costs
+next to nothing.
+"""
+
+from __future__ import annotations
+
+if __name__ == "src":
+    raise ImportError('this folder is the package "enginery": install it (pip install -e .) and import enginery')
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .client.balancedview import LoadBalancedView
+    from .client.client import Client
+    from .client.directview import DirectView
+    from .client.futures import AsyncResult
+    from .client.mapresult import AsyncMapResult
+    from .cluster.cluster import Cluster
+    from .errors import (
+        ClusterError,
+        ClusterExists,
+        CompositeError,
+        ControllerLost,
+        EngineDied,
+        EngineryError,
+        NoClusterError,
+        NoEngines,
+        NoSuchEngine,
+        RemoteError,
+        SerializationError,
+        TaskLost,
+        TaskRefused,
+        TaskTimeout,
+    )
+    from .serialize import Reference
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AsyncMapResult": ".client.mapresult",
+    "AsyncResult": ".client.futures",
+    "Client": ".client.client",
+    "Cluster": ".cluster.cluster",
+    "ClusterError": ".errors",
+    "ClusterExists": ".errors",
+    "CompositeError": ".errors",
+    "ControllerLost": ".errors",
+    "DirectView": ".client.directview",
+    "EngineDied": ".errors",
+    "EngineryError": ".errors",
+    "LoadBalancedView": ".client.balancedview",
+    "NoClusterError": ".errors",
+    "NoEngines": ".errors",
+    "NoSuchEngine": ".errors",
+    "Reference": ".serialize",
+    "RemoteError": ".errors",
+    "SerializationError": ".errors",
+    "TaskLost": ".errors",
+    "TaskRefused": ".errors",
+    "TaskTimeout": ".errors",
+}
+
+__all__ = [
+    "AsyncMapResult",
+    "AsyncResult",
+    "Client",
+    "Cluster",
+    "ClusterError",
+    "ClusterExists",
+    "CompositeError",
+    "ControllerLost",
+    "DirectView",
+    "EngineDied",
+    "EngineryError",
+    "LoadBalancedView",
+    "NoClusterError",
+    "NoEngines",
+    "NoSuchEngine",
+    "Reference",
+    "RemoteError",
+    "SerializationError",
+    "TaskLost",
+    "TaskRefused",
+    "TaskTimeout",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - nothing eagerly
+
+    value = globals()[name] = getattr(import_module(home, __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -1,8 +1,12 @@
 """The flight recorder: where an engine was when it died, written by the engine, read by its nanny.
 
-24 bytes in a file that both map: the task, the item of a divisible task, and when it began. The engine stores plain
-integers into the mapping (about 50 ns, no system call), and the kernel keeps the page when the process is killed, so
-the record is true to the last instruction, whatever the signal.
+24 bytes in a file that both map: the last task that began, the item of it that runs, and when it began. The engine stores
+plain integers into the mapping (about 50 ns, no system call), and the kernel keeps the page when the process is killed,
+so the record is true to the last instruction, whatever the signal.
+
+The task stays on record when it is over (its item is then `AFTER_LAST`): an engine runs its calls in the order in which
+it was given them, so of those whose results have not come, the ones up to the recorded one have run and the others have
+not. That is what "nothing runs twice" rests on.
 """
 
 from __future__ import annotations
@@ -16,11 +20,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NO_TASK = -1
+"""As the task: none has begun."""
+
+AFTER_LAST = -1
+"""As the item: the task on record is over, and no other has begun."""
+
 _RECORD = struct.Struct("=qqd")
 
 
 class Entry(NamedTuple):
-    """What the recorder says: in which task and item the engine is or was, and since when (seconds of the epoch)."""
+    """What the recorder says: the last task that began (None if none did), its item, and since when (of the epoch)."""
 
     task: int | None
     item: int
@@ -28,7 +37,7 @@ class Entry(NamedTuple):
 
 
 class FlightRecorder:
-    """The engine's end: `slots[0]` is the task (`NO_TASK` between tasks), `slots[1]` the item, `since[0]` the time.
+    """The engine's end: `slots[0]` is the task, `slots[1]` the item, `since[0]` the time.
 
     The attributes are for the engine's innermost loop, which assigns to them directly.
     """

@@ -85,8 +85,9 @@ def _tcp(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.HEARTBEAT_TTL, 4 * HEARTBEAT_MS)
 
 
-COPY_BELOW = 1 << 16
-"""Frames up to this size are copied into ZeroMQ's message; handing over a larger buffer costs less than copying it."""
+COPY_BELOW = 1 << 18
+"""Smaller frames are copied into ZeroMQ's message. Handing over a buffer saves the copy, but the first time starts a
+thread and a context of pyzmq's own, which many programs then never need."""
 
 
 def send(socket: zmq.Socket[bytes], message: msgspec.Struct, frames: Sequence[Any] = ()) -> None:

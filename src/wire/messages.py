@@ -142,9 +142,9 @@ class DeathCertificate(msgspec.Struct, array_like=True, frozen=True):
     reason: str = ""
     """One clause for people: `killed by signal 9 (SIGKILL)`, `exited with code 3`, `its host left the cluster`."""
     task: int | None = None
-    """The task (or piece) it was in, by its flight recorder; None when it was between tasks."""
+    """The last task (or piece) that began, by the flight recorder; None if none did."""
     item: int = 0
-    """For a divisible task, the item it was in, by the flight recorder."""
+    """For a divisible task, the item it was in; `recorder.AFTER_LAST` if the task was over and no other had begun."""
     memory_bytes: int = 0
     """Resident memory when last measured."""
     last_output: str = ""

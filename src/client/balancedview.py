@@ -1,0 +1,122 @@
+"""`LoadBalancedView`: calls that run on whichever engine is free first."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..wire.messages import Options, Task
+from .calls import pack
+from .core import Entry
+from .futures import AsyncResult
+from .maps import check_map, submit_map
+from .views import View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .client import Client
+    from .mapresult import AsyncMapResult
+
+
+class LoadBalancedView(View):
+    """Calls that run on whichever engine is free first: `client.load_balanced_view()`.
+
+        view = client.load_balanced_view().set_flags(retries=2, timeout=60)
+        results = view.map_sync(f, xs)
+
+    Flags: `targets` (engines that may run it; None for any), `block`, `label`, `retries` (further attempts after an
+    error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first).
+    """
+
+    FLAGS: ClassVar[tuple[str, ...]] = (*View.FLAGS, "retries", "timeout", "priority")
+
+    def __init__(self, client: Client, targets: Any = None) -> None:
+        super().__init__(client, targets)
+        self._options = Options()
+        self._set({**self._flags, "retries": 0, "timeout": None, "priority": 0})
+
+    def __repr__(self) -> str:
+        where = "any engine" if self.targets is None else repr(self.targets)
+        return f"<LoadBalancedView {where}>"
+
+    def _set(self, flags: dict[str, Any]) -> None:
+        targets, retries, timeout, priority = (flags[name] for name in ("targets", "retries", "timeout", "priority"))
+        if not isinstance(retries, int) or retries < 0:
+            raise ValueError(f"retries is a number of further attempts, not {retries!r}")
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            raise ValueError(f"timeout is a number of seconds or None, not {timeout!r}")
+        if not isinstance(priority, int):
+            raise TypeError(f"priority is an integer, not {type(priority).__name__}")
+        ids = None if targets is None or targets == "all" else self._client._resolve(targets)[0]
+        super()._set(flags)
+        self._options = Options(ids, priority, retries, None if timeout is None else float(timeout), flags["label"])
+
+    def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
+        """Call `f(*args, **kwargs)` on an engine; return the result to come.
+
+            future = view.apply_async(pow, 2, 10)
+
+        Raises SerializationError naming the argument that cannot travel.
+        """
+        client = self._client
+        link = client._link
+        function = client._functions.get(f)
+        payload, frames = pack(f, args, kwargs)
+        options = self._options
+        task = link.new_tasks()
+        now = time.time()
+        future = AsyncResult(link, task, now, options.label)
+        message = Task(task, function.digest, payload, len(frames))
+        link.submit(future, Entry(message, function, options, frames), now)
+        return future
+
+    def map_async(
+        self,
+        f: Callable[..., Any],
+        /,
+        *sequences: Iterable[Any],
+        chunksize: int | str = "auto",
+        ordered: bool = True,
+        return_exceptions: bool = False,
+    ) -> AsyncMapResult:
+        """Call `f` on each item (of several sequences: each row, until the shortest ends); return the results to come.
+
+        All input is read and pickled during this call; results can be iterated as they arrive. Items travel in batches
+        of a size found automatically, or of `chunksize`. See AsyncMapResult for `ordered` and `return_exceptions`.
+        Raises what the input raises, and SerializationError naming the item that cannot travel.
+        """
+        check_map(f, sequences)
+        client = self._client
+        options = self._options
+        return submit_map(
+            client._link,
+            client._functions.get(f),
+            sequences,
+            options,
+            engines=len(client) if options.targets is None else len(options.targets),
+            chunksize=chunksize,
+            ordered=ordered,
+            return_exceptions=return_exceptions,
+        )
+
+    def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **how: Any) -> list[Any]:
+        """Call `f` on each item, as `map_async`, and wait for the list of results."""
+        values: list[Any] = self.map_async(f, *sequences, **how).get()
+        return values
+
+    def map(
+        self,
+        f: Callable[..., Any],
+        /,
+        *sequences: Iterable[Any],
+        block: bool | None = None,
+        chunksize: int | str = "auto",
+        ordered: bool = True,
+        return_exceptions: bool = False,
+    ) -> Any:
+        """Call `f` on each item, as `map_async`, and wait or not as `block` (else the flag) says."""
+        result = self.map_async(
+            f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions
+        )
+        return self._maybe_wait(result, block)

@@ -1,0 +1,47 @@
+"""What `execute` returns for each engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .futures import Part
+
+
+class ExecuteResult:
+    """What code printed, displayed and evaluated to on one engine.
+
+    reply = client[0].execute("print('hello'); 6 * 7", silent=False).get()
+    reply.stdout        # "hello" and a newline
+    reply.text          # "42"
+    """
+
+    __slots__ = ("engine_id", "execution_count", "outputs", "result", "stderr", "stdout")
+
+    def __init__(self, value: dict[str, Any], part: Part) -> None:
+        self.engine_id: int = part.reply.engine if part.reply is not None else -1
+        self.execution_count: int | None = value.get("execution_count")
+        """The number in `Out[n]`; None if the code was not kept in the history."""
+        self.result: dict[str, Any] | None = value.get("result")
+        """The value of the last expression as a MIME bundle (`text/plain`, `text/html`, ...); None if there is none."""
+        self.stdout = "".join(r.data for r in part.outputs if r.kind == "stdout")
+        self.stderr = "".join(r.data for r in part.outputs if r.kind == "stderr")
+        self.outputs = [(r.kind, r.data) for r in part.outputs if r.kind not in {"stdout", "stderr"}]
+        """Rich outputs (figures, tables, ...), as `(kind, data)`."""
+
+    @property
+    def text(self) -> str | None:
+        """The value of the last expression as text; None if there is none."""
+        return None if self.result is None else self.result.get("text/plain")
+
+    def __repr__(self) -> str:
+        text = self.text
+        if text is None:
+            text = self.stdout.rstrip("\n")
+            return f"<ExecuteResult [{self.engine_id}]{': ' + text[:200] if text else ''}>"
+        return f"<ExecuteResult Out[{self.engine_id}:{self.execution_count}]: {text[:200]}>"
+
+
+def executed(value: dict[str, Any], part: Part) -> ExecuteResult:
+    """Convert an engine's answer to `!execute`."""
+    return ExecuteResult(value, part)

@@ -1,0 +1,488 @@
+"""What submitting returns: `AsyncResult` for one task, `GroupResult` for one task on each of several engines.
+
+Results are unpickled when somebody asks for the value, in the thread that asks; the I/O thread only files them.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from ..errors import CompositeError
+from ..ids import TaskId, show_task
+from ..wire.messages import Status
+from .lightfuture import CANCELLED, FINISHED, PENDING, LightFuture
+from .outcomes import CANCELLED as STATUS_CANCELLED
+from .outcomes import OK, error_of, value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ..wire.messages import Output, Result
+
+
+class Canceller(Protocol):
+    """What a result needs of the connection it came by."""
+
+    def cancel(self, tasks: list[int], *, grace_s: float | None, interrupt: bool) -> LightFuture[Any]:
+        """Ask the controller to stop tasks; the future's value is the list of those stopped."""
+
+    def may_wait(self) -> bool:
+        """Return False in the I/O thread and in a coroutine, where waiting would block what is waited for."""
+
+    def check(self) -> None:
+        """Raise if nothing will come any more."""
+
+
+class Part(NamedTuple):
+    """One task of a result, as far as it is known: the source of all metadata."""
+
+    task: int
+    reply: Result | None
+    received: float
+    outputs: Sequence[Output]
+
+
+def _utc(seconds: float) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+def _stream(part: Part, kind: str) -> str:
+    return "".join(str(record.data) for record in part.outputs if record.kind == kind)
+
+
+def _status(part: Part) -> str:
+    return "pending" if part.reply is None else Status(part.reply.status).name.lower()
+
+
+class AsyncResult(LightFuture[Any]):
+    """The result of a call that runs, or will run, on an engine: a `concurrent.futures.Future` that can be awaited.
+
+        future = client.submit(pow, 2, 10)
+        future.result()                       # 1024; raises what the call raised
+        await future                          # the same in a coroutine
+
+    Besides what every future has, it knows what became of its task: `engine_id`, `status`, `stdout`, `started`, ...
+    (also as `future["engine_id"]`). For several tasks these are lists.
+    """
+
+    _reply: Result | None = None
+    _frames: Sequence[Any] = ()
+    _received = 0.0
+    _records: list[Output] | None = None
+    _convert: Callable[[Any, Part], Any] | None = None
+    _lost: Exception | None = None
+    _opened: tuple[Any, Exception | None] | None = None
+    """The value or the error, once somebody has asked."""
+    _scalar = True
+
+    def __init__(self, link: Canceller, task: int, submitted: float, label: str | None = None) -> None:
+        self._link = link
+        self._task = task
+        self._submitted = submitted
+        self._label = label
+
+    # ---------------------------------------------------------------- filed by the I/O thread
+
+    def accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
+        """Take a result; return whether it was the last under its task id."""
+        self._reply = reply
+        self._frames = frames
+        self._received = now
+        if reply.status == OK:
+            self._settle()
+        else:
+            self._settle(CANCELLED if reply.status == STATUS_CANCELLED else FINISHED, failed=True)
+        return True
+
+    def add_output(self, record: Output) -> None:
+        """Take something that the task printed or displayed."""
+        if self._records is None:
+            self._records = []
+        self._records.append(record)
+
+    def fail(self, error: Exception) -> None:
+        """Nothing will come any more, for this reason."""
+        if self._state == PENDING:
+            self._lost = error
+            self._settle(failed=True)
+
+    # ---------------------------------------------------------------- the outcome
+
+    def _open(self) -> tuple[Any, Exception | None]:
+        """Return the value, or None and the error."""
+        opened = self._opened
+        if opened is None:
+            opened = self._opened = self._read()
+            self._frames = ()
+        return opened
+
+    def _read(self) -> tuple[Any, Exception | None]:
+        if self._lost is not None:
+            return None, self._lost
+        frames, reply = self._frames, self._reply
+        assert reply is not None, "a finished task has a result"
+        return _unpack(reply, frames, self._label, self._convert, self._parts)
+
+    def _outcome(self) -> Any:
+        value, error = self._open()
+        if error is not None:
+            raise error
+        return value
+
+    def _check_wait(self) -> None:
+        self._link.check()
+
+    # ---------------------------------------------------------------- waiting
+
+    def get(self, timeout: float | None = None, *, return_exceptions: bool = False) -> Any:
+        """Return the value; wait for it at most `timeout` seconds (-1 or None: as long as it takes).
+
+        Raises TimeoutError (the task goes on), or what the call raised; with `return_exceptions` that is returned.
+        Where several tasks failed, CompositeError.
+        """
+        timeout = None if timeout is None or timeout < 0 else timeout
+        if not self._wait_done(timeout):
+            assert timeout is not None
+            raise self._too_late(timeout)
+        if return_exceptions:
+            return self._values()
+        return self._outcome()
+
+    def _values(self) -> Any:
+        value, error = self._open()
+        return value if error is None else error
+
+    def wait(self, timeout: float | None = -1) -> bool:
+        """Wait until it is done, at most `timeout` seconds (-1 or None: as long as it takes); return whether it is."""
+        return self._wait_done(None if timeout is None or timeout < 0 else timeout)
+
+    def ready(self) -> bool:
+        """Return whether it is done."""
+        return self.done()
+
+    def successful(self) -> bool:
+        """Return whether it is done without an error; ValueError if it is not done."""
+        if not self.done():
+            raise ValueError("the result is not ready yet; ask ready() first, or wait()")
+        return not self.cancelled() and self.exception() is None
+
+    @property
+    def r(self) -> Any:
+        """The value, as `get()`."""
+        return self.get()
+
+    # ---------------------------------------------------------------- stopping
+
+    def cancel(self, *, grace_s: float | None = None, interrupt: bool = True) -> bool:
+        """Stop the task; return True if it will never run or has been stopped, False if it ended or runs on. Of
+        several tasks or items: True if some were stopped and none runs on; those that had ended keep their results.
+
+        One that has not started is withdrawn. One that runs is interrupted (unless `interrupt` is False); if it still
+        runs `grace_s` seconds later its engine is killed and replaced (never, without `grace_s`). Waits for the
+        controller's word; in a coroutine or a done-callback it does not wait, and returns False.
+        """
+        if self.done():
+            return self.cancelled()
+        reply = self._link.cancel(self._open_tasks(), grace_s=grace_s, interrupt=interrupt)
+        if not self._link.may_wait():
+            return False
+        stopped = reply.result()
+        return bool(stopped) and self.done()
+
+    def abort(self) -> None:
+        """Withdraw what has not started; leave what runs alone."""
+        self.cancel(interrupt=False)
+
+    def _abandon(self) -> None:
+        self._link.cancel(self._open_tasks(), grace_s=None, interrupt=True)
+
+    def _open_tasks(self) -> list[int]:
+        return [part.task for part in self._parts() if part.reply is None]
+
+    # ---------------------------------------------------------------- metadata
+
+    def _parts(self) -> list[Part]:
+        return [Part(self._task, self._reply, self._received, self._records or ())]
+
+    def _each(self, get: Callable[[Part], Any]) -> Any:
+        values = [get(part) for part in self._parts()]
+        return values[0] if self._scalar else values
+
+    @property
+    def msg_id(self) -> Any:
+        """The task's id, as text."""
+        return self._each(lambda part: show_task(TaskId(part.task)))
+
+    @property
+    def engine_id(self) -> Any:
+        """The engine that ran it; None while that is not known."""
+        return self._each(lambda part: part.reply.engine if part.reply and part.reply.engine >= 0 else None)
+
+    @property
+    def status(self) -> Any:
+        """`pending`, `ok`, `error`, `cancelled`, `timeout`, `lost` or `refused`."""
+        return self._each(_status)
+
+    @property
+    def submitted(self) -> datetime:
+        """When it was submitted."""
+        return datetime.fromtimestamp(self._submitted, UTC)
+
+    @property
+    def started(self) -> Any:
+        """When it started, by the engine's clock; None if it has not ended yet, or never started."""
+        return self._each(lambda part: _utc(part.reply.started) if part.reply else None)
+
+    @property
+    def completed(self) -> Any:
+        """When it ended, by the engine's clock."""
+        return self._each(
+            lambda part: _utc(part.reply.started + part.reply.duration) if part.reply and part.reply.started else None
+        )
+
+    @property
+    def received(self) -> Any:
+        """When its result arrived here."""
+        return self._each(lambda part: _utc(part.received))
+
+    @property
+    def stdout(self) -> Any:
+        """What it has printed so far."""
+        return self._each(lambda part: _stream(part, "stdout"))
+
+    @property
+    def stderr(self) -> Any:
+        """What it has written to stderr so far."""
+        return self._each(lambda part: _stream(part, "stderr"))
+
+    @property
+    def outputs(self) -> Any:
+        """Rich outputs (figures, tables, ...) so far, as `(kind, data)`."""
+        streams = ("stdout", "stderr")
+        return self._each(lambda part: [(r.kind, r.data) for r in part.outputs if r.kind not in streams])
+
+    @property
+    def error(self) -> Any:
+        """The error, without waiting: None while it is pending or if there is none."""
+        return self._open()[1] if self.done() else None
+
+    @property
+    def label(self) -> str | None:
+        """The label it was submitted with."""
+        return self._label
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str) and key in METADATA:
+            return getattr(self, key)
+        if isinstance(key, str):
+            raise KeyError(f"{key!r} is not metadata of a task; there are: {', '.join(METADATA)}")
+        raise TypeError(f"a {type(self).__name__} of one task has no items; use get()")
+
+    # ---------------------------------------------------------------- progress and times
+
+    @property
+    def progress(self) -> int:
+        """How many of its tasks (for a map: items) have ended."""
+        return sum(part.reply is not None for part in self._parts())
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was submitted, to its end if it is done."""
+        return (self._last_received() if self.done() else time.time()) - self._submitted
+
+    @property
+    def serial_time(self) -> float:
+        """Seconds of run time on engines, summed."""
+        return sum(part.reply.duration for part in self._parts() if part.reply is not None)
+
+    @property
+    def wall_time(self) -> float:
+        """Seconds from submission until the last result was here; TimeoutError if it is not done."""
+        if not self.done():
+            raise TimeoutError("the result is not ready yet; use `elapsed`, or wait()")
+        return self._last_received() - self._submitted
+
+    def _last_received(self) -> float:
+        return max((part.received for part in self._parts()), default=0.0) or time.time()
+
+    def __repr__(self) -> str:
+        label = f" {self._label!r}" if self._label else ""
+        return f"<{type(self).__name__}{label} {show_task(TaskId(self._task))}: {_state_text(self)}>"
+
+
+METADATA = (
+    "msg_id",
+    "engine_id",
+    "status",
+    "submitted",
+    "started",
+    "completed",
+    "received",
+    "stdout",
+    "stderr",
+    "outputs",
+    "error",
+    "label",
+)
+
+
+def _state_text(result: AsyncResult) -> str:
+    if not result.done():
+        return "pending"
+    return "cancelled" if result.cancelled() else "finished"
+
+
+def _unpack(
+    reply: Result,
+    frames: Sequence[Any],
+    label: str | None,
+    convert: Callable[[Any, Part], Any] | None,
+    parts: Callable[[], list[Part]],
+) -> tuple[Any, Exception | None]:
+    """Return the value of a result, or None and its error. `convert` gets the value and the first of `parts`."""
+    try:
+        if reply.status != OK:
+            return None, error_of(reply, frames, label)
+        value = value_of(reply, frames)
+        reply.payload = b""  # unpickled: no need to keep both
+        return (value if convert is None else convert(value, parts()[0])), None
+    except Exception as error:  # unpickling runs code of the user's
+        return None, error
+
+
+def raise_errors(errors: list[Exception], what: str) -> None:
+    """Raise the error if there is one, and a CompositeError of all if there are several."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        first = f"{type(errors[0]).__name__}: {errors[0]}"
+        raise CompositeError(f"{len(errors)} {what} failed; the first with {first:.200}", errors)
+
+
+class GroupResult(AsyncResult):
+    """The results of one call on each of several engines: a list, in order of the engines.
+
+        result = client[:].apply_async(os.getpid)
+        for pid in result: ...               # in order, each as soon as it is there
+        result.get_dict()                    # by engine id
+
+    If one engine's call failed, `get()` raises its error; if several did, CompositeError.
+    """
+
+    _scalar = False
+
+    def __init__(
+        self,
+        link: Canceller,
+        task: int,
+        submitted: float,
+        label: str | None,
+        targets: Sequence[int],
+    ) -> None:
+        super().__init__(link, task, submitted, label)
+        self._targets = tuple(targets)
+        self._replies: list[tuple[Result, Sequence[Any], float] | None] = [None] * len(targets)
+        self._group_records: list[list[Output]] = [[] for _ in targets]
+        self._items: list[tuple[Any, Exception | None] | None] = [None] * len(targets)
+        self._left = len(targets)
+        self._assemble: Callable[[list[Any]], Any] | None = None
+        if not targets:
+            self._settle()
+
+    def accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
+        """Take the result of one engine."""
+        index = reply.id - self._task
+        if self._replies[index] is None:
+            self._replies[index] = (reply, frames, now)
+            self._left -= 1
+            self._notify()
+            if not self._left:
+                statuses = {kept[0].status for kept in self._replies if kept is not None}
+                state = CANCELLED if statuses == {STATUS_CANCELLED} else FINISHED
+                self._settle(state, failed=statuses != {OK})
+        return True
+
+    def add_output(self, record: Output) -> None:
+        """Take something that one engine printed or displayed."""
+        self._group_records[record.task - self._task].append(record)
+
+    def _notify(self) -> None:
+        # The reply was filed before `_waiting` is read here; a waiter makes `_waiting` before it looks for the reply.
+        # So one of the two sees the other.
+        waiting = self._waiting
+        if waiting is not None:
+            with waiting.condition:
+                waiting.condition.notify_all()
+
+    def _parts(self) -> list[Part]:
+        return [self._part(index) for index in range(len(self._replies))]
+
+    def _part(self, index: int) -> Part:
+        kept = self._replies[index]
+        reply, received = (None, 0.0) if kept is None else (kept[0], kept[2])
+        return Part(self._task + index, reply, received, self._group_records[index])
+
+    def _item(self, index: int) -> tuple[Any, Exception | None]:
+        """Return the value of one engine, or None and its error. It must be there, or nothing more be expected."""
+        item = self._items[index]
+        if item is None:
+            kept = self._replies[index]
+            if kept is None:
+                return None, self._lost
+            item = self._items[index] = _unpack(
+                kept[0], kept[1], self._label, self._convert, lambda: [self._part(index)]
+            )
+            self._replies[index] = (kept[0], (), kept[2])
+        return item
+
+    def _read(self) -> tuple[Any, Exception | None]:
+        items = [self._item(index) for index in range(len(self._replies))]
+        if self._lost is not None and self._left:
+            return None, self._lost  # one misfortune, not one for each engine
+        try:
+            raise_errors([error for _, error in items if error is not None], f"of {len(items)} calls")
+            values = [value for value, _ in items]
+            return (values if self._assemble is None else self._assemble(values)), None
+        except Exception as error:
+            return None, error
+
+    def _values(self) -> list[Any]:
+        items = [self._item(index) for index in range(len(self._replies))]
+        return [value if error is None else error for value, error in items]
+
+    def _wait_item(self, index: int) -> Any:
+        if self._replies[index] is None and not self.done():
+            self._check_wait()
+            with self._condition:
+                while self._replies[index] is None and not self.done():
+                    self._condition.wait()
+        value, error = self._item(index)
+        if error is not None:
+            raise error
+        return value
+
+    def __iter__(self) -> Iterator[Any]:
+        for index in range(len(self)):
+            yield self._wait_item(index)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __bool__(self) -> bool:
+        return True  # a result, even if of no engine
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, int):
+            index = key + len(self) if key < 0 else key
+            if not 0 <= index < len(self):
+                raise IndexError(f"result {key} of {len(self)}")
+            return self._wait_item(index)
+        if isinstance(key, slice):
+            return [self._wait_item(index) for index in range(*key.indices(len(self)))]
+        return super().__getitem__(key)
+
+    def get_dict(self, timeout: float | None = None) -> dict[int, Any]:
+        """Return the values by engine id, as `get()`."""
+        return dict(zip(self._targets, self.get(timeout), strict=True))

@@ -1,0 +1,145 @@
+"""A map, cut into tasks. Everything is pickled during the call, so results are of the input as it was then.
+
+A task holds many items. Controller and engines divide tasks further as they see fit, so the cut here only has to be
+fine enough that nobody waits for the pickling, and coarse enough that a million items are a few hundred tasks.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from operator import length_hint
+from typing import TYPE_CHECKING, Any
+
+from ..wire.messages import Task
+from .calls import pack_items
+from .core import Entry
+from .mapresult import AsyncMapResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from ..wire.messages import Function, Options
+    from .link import Link
+
+TASKS_PER_ENGINE = 16
+ITEMS_MAX = 16384
+BYTES_MAX = 1 << 20
+"""A task's pickled items are about this at most (unless one item is larger)."""
+
+GROWTH = 4
+"""Of an input whose length is not known, a task takes what was read before, divided by this many tasks per engine."""
+
+Items = list[Any] | tuple[list[Any], ...]
+"""The items of one sequence, or columns of equal length of several."""
+
+
+def submit_map(
+    link: Link,
+    function: Function,
+    sequences: Sequence[Iterable[Any]],
+    options: Options,
+    *,
+    engines: int,
+    chunksize: int | str = "auto",
+    ordered: bool = True,
+    return_exceptions: bool = False,
+) -> AsyncMapResult:
+    """Submit `function(*row)` for each row of the sequences, until the shortest ends.
+
+    What the input raises comes out as it is, an item that cannot be pickled as SerializationError naming it; what was
+    submitted before is cancelled then.
+    """
+    result = new_result(link, options, ordered=ordered, return_exceptions=return_exceptions)
+    sizes = Sizes(_known_length(sequences), engines, chunksize)
+    try:
+        for items, count in _cut(sequences, sizes):
+            nbytes = submit_items(link, result, items, count, function=function, options=options)
+            sizes.learn(count, nbytes)
+    except BaseException:
+        result.seal()
+        if not result.done():
+            result._abandon()
+        raise
+    result.seal()
+    return result
+
+
+def new_result(
+    link: Link, options: Options, *, ordered: bool = True, return_exceptions: bool = False
+) -> AsyncMapResult:
+    """Return a result with no items yet."""
+    first = link.new_tasks(0)
+    return AsyncMapResult(link, first, time.time(), options.label, ordered=ordered, return_exceptions=return_exceptions)
+
+
+def submit_items(
+    link: Link, result: AsyncMapResult, items: Items, count: int, *, function: Function, options: Options
+) -> int:
+    """Submit one task for the next items of a map; return how many bytes it has."""
+    payload, frames = pack_items(items, len(result))
+    task = link.new_tasks()
+    result.add_task(task, count)
+    message = Task(task, function.digest, payload, len(frames), items=count)
+    link.submit(result, Entry(message, function, options, frames), time.time())
+    return len(payload) + sum(frame.nbytes for frame in frames)
+
+
+class Sizes:
+    """Says how many items the next task takes.
+
+    >>> sizes = Sizes(1000, engines=4, chunksize="auto")
+    >>> sizes.next()
+    16
+    """
+
+    def __init__(self, length: int | None, engines: int, chunksize: int | str) -> None:
+        if chunksize != "auto" and not (isinstance(chunksize, int) and chunksize > 0):
+            raise ValueError(f'chunksize is a positive number or "auto", not {chunksize!r}')
+        self._fixed = chunksize if isinstance(chunksize, int) else None
+        self._engines = max(1, engines)
+        self._length = length
+        self._read = 0
+        self._limit = ITEMS_MAX
+
+    def next(self) -> int:
+        """Return the number of items of the next task."""
+        if self._fixed is not None:
+            return self._fixed
+        if self._length is not None:
+            size = -(-self._length // (TASKS_PER_ENGINE * self._engines))
+        else:
+            size = self._read // (GROWTH * self._engines)
+        return max(1, min(size, self._limit))
+
+    def learn(self, items: int, nbytes: int) -> None:
+        """Take into account how large the last task became."""
+        self._read += items
+        self._limit = max(1, min(ITEMS_MAX, BYTES_MAX * items // max(1, nbytes)))
+
+
+def _known_length(sequences: Sequence[Iterable[Any]]) -> int | None:
+    lengths = [len(sequence) for sequence in sequences if hasattr(type(sequence), "__len__")]  # type: ignore[arg-type] # it has
+    if len(lengths) == len(sequences):
+        return min(lengths)
+    hints = [length_hint(sequence, -1) for sequence in sequences]  # iterators of lists and ranges know, too
+    return None if min(hints) < 0 else min(hints)
+
+
+def _cut(sequences: Sequence[Iterable[Any]], sizes: Sizes) -> Iterator[tuple[Items, int]]:
+    if len(sequences) == 1:
+        items = iter(sequences[0])
+        while chunk := list(islice(items, sizes.next())):
+            yield chunk, len(chunk)
+        return
+    rows = zip(*sequences, strict=False)
+    while some := list(islice(rows, sizes.next())):
+        yield tuple(map(list, zip(*some, strict=True))), len(some)
+
+
+def check_map(function: Callable[..., Any], sequences: Sequence[Iterable[Any]]) -> None:
+    """Raise TypeError if this is not something to map."""
+    if not callable(function):
+        raise TypeError(f"map takes a function and what to apply it to, not {type(function).__name__}")
+    if not sequences:
+        raise TypeError("map takes at least one sequence: map(f, xs)")

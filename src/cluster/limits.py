@@ -1,0 +1,51 @@
+"""How many engines a machine can hold."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+from ..errors import ClusterError
+
+ENGINE_BYTES = 10 << 20
+"""What an engine weighs by itself, beyond what it shares with its template."""
+
+ALWAYS_FINE = 32
+"""Up to this many engines nobody asks."""
+
+_LINUX: bool = sys.platform == "linux"
+
+
+def available_bytes() -> int:
+    """Return the memory that new processes can have, in this machine or container."""
+    if not _LINUX:
+        import psutil  # noqa: PLC0415 - where there is no /proc
+
+        return int(psutil.virtual_memory().available)
+    available = 1 << 62
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                available = int(line.split()[1]) << 10
+    with contextlib.suppress(OSError, ValueError):  # absent, or "max"
+        cgroup = Path("/sys/fs/cgroup")
+        limit = int((cgroup / "memory.max").read_text(encoding="ascii"))
+        used = int((cgroup / "memory.current").read_text(encoding="ascii"))
+        available = min(available, max(0, limit - used))
+    return available
+
+
+def check_count(n: int, *, force: bool = False, available: int | None = None) -> None:
+    """Raise ClusterError if there cannot be this many engines, or, without `force`, if they would not fit."""
+    if n < 1:
+        raise ClusterError(f"an engine count must be at least 1, not {n}")
+    if force or n <= ALWAYS_FINE:
+        return
+    free = available_bytes() if available is None else available
+    fits = max(ALWAYS_FINE, free // ENGINE_BYTES)
+    if n > fits:
+        raise ClusterError(
+            f"{n} engines need about {n * ENGINE_BYTES / 2**30:.0f} GB of memory and {free / 2**30:.1f} GB are free, "
+            f"which is room for {fits}; start fewer, or insist with --force (force=True in Python)"
+        )

@@ -1,0 +1,81 @@
+"""What the main thread is doing right now, and the one SIGINT handler that may break into it.
+
+An interrupt hits the task it was meant for or nothing. The rules that make it so:
+
+- The handler stays for the engine's life and raises only while `armed`: inside user code, nowhere else. It disarms
+  before it raises, so that a second signal cannot break into what the first one unwinds through.
+- An interrupt for a task is sent (`aim`) under the lock under which tasks are claimed, and only if that task has been
+  claimed and not left. It stays in `target` until the next claim; so it is not lost when it comes just before the
+  user's code starts.
+- Before the next task is claimed, a signal that is still on its way is waited for (`settle`).
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from ..recorder import NO_TASK
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+class Current:
+    """The running task, as signal handler, control thread and output streams see it.
+
+    The attributes are for the runner, which assigns to them directly: this is its innermost loop.
+    """
+
+    __slots__ = ("_thread", "armed", "epoch", "interrupted", "outputs", "target", "task")
+
+    def __init__(self) -> None:
+        self.task = NO_TASK
+        """The task that was claimed last and has not been left. Set under the lock of the books."""
+        self.armed = False
+        """User code is running and may be interrupted."""
+        self.target = NO_TASK
+        """The task that an interrupt on its way is meant for."""
+        self.interrupted = False
+        """The handler has raised since this was last set to False (by whoever wants to know)."""
+        self.outputs = 0
+        """How many output records of the task there are so far."""
+        self.epoch = 0.0
+        """To be added to `perf_counter()` to get the time of day."""
+        self._thread = threading.main_thread().ident or 0
+
+    def install(self) -> None:
+        """Become the handler of SIGINT. To be called once, in the main thread."""
+        self._thread = threading.get_ident()
+        signal.signal(signal.SIGINT, self.on_sigint)
+
+    def on_sigint(self, _signum: int, _frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt in user code, unless the signal is meant for another task."""
+        if self.armed and self.target in {NO_TASK, self.task}:
+            self.strike()
+
+    def strike(self) -> None:
+        """Interrupt the running task here and now (main thread, armed).
+
+        The target stays until `settle`: its signal may be still to come, when a signal from elsewhere was faster.
+        """
+        self.armed = False
+        self.interrupted = True
+        raise KeyboardInterrupt
+
+    def aim(self, task: int) -> None:
+        """Interrupt that task if it runs now. Any thread, with the lock of the books held."""
+        if self.task == task:
+            self.target = task
+            signal.pthread_kill(self._thread, signal.SIGINT)
+
+    def settle(self) -> None:
+        """Have a signal that was sent for the task just left arrive now, where it does no harm.
+
+        Main thread, unarmed, with the lock of the books held: so the signal was sent, and the kernel delivers it before
+        the next system call returns.
+        """
+        time.sleep(0)
+        self.target = NO_TASK

@@ -1,0 +1,89 @@
+"""What user code returned or raised, as results in the outbox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import SerializationError
+from ..serialize import Failure, dumps, failure_from, find_culprit
+from ..wire.messages import Result, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..wire.messages import Call
+    from .current import Current
+    from .outbox import Outbox
+    from .output import OutputBuffer
+
+
+class Run(NamedTuple):
+    """A task that was run, or items of one."""
+
+    task: int
+    lo: int = 0
+    hi: int = 0
+    started: float = 0.0
+    """Seconds since the epoch."""
+    duration: float = 0.0
+
+
+class Reporter:
+    """Makes results of the running task. The runner makes those of plain calls itself."""
+
+    def __init__(self, engine: int, current: Current, outbox: Outbox, output: OutputBuffer) -> None:
+        self._engine = engine
+        self._current = current
+        self._outbox = outbox
+        self._output = output
+
+    def add(self, run: Run, status: Status, pickled: tuple[bytes, Sequence[Any]]) -> None:
+        """Add a result, after the output that it counts."""
+        if self._output.used:
+            self._output.collect()
+        payload, frames = pickled
+        result = Result(run.task, status, payload, len(frames), self._engine, run.started, run.duration)
+        result.outputs, result.lo, result.hi = self._current.outputs, run.lo, run.hi
+        self._outbox.add(result, frames)
+
+    def add_error(self, run: Run, error: BaseException, hide: tuple[str, ...] = ()) -> None:
+        """Add the result of a task, or of items, that an exception ended."""
+        self.add(run, Status.ERROR, pickled_failure(error, hide))
+
+    def refuse(self, call: Call, sentence: str) -> None:
+        """Add the result of a call that cannot be run."""
+        self.add(Run(call.id, call.lo, call.hi), Status.REFUSED, (sentence.encode(), ()))
+
+    def add_values(self, run: Run, name: str, values: list[Any]) -> None:
+        """Add the results of items. A value that cannot be pickled fails alone."""
+        try:
+            pickled = dumps(values)
+        except Exception as error:
+            if len(values) == 1:
+                self.add_error(run, unpicklable(values[0], f"the result of {name}", error))
+                return
+            half = len(values) // 2
+            middle = run.lo + half
+            share = run.duration * half / len(values)
+            self.add_values(Run(run.task, run.lo, middle, run.started, share), name, values[:half])
+            rest = Run(run.task, middle, run.hi, run.started + share, run.duration - share)
+            self.add_values(rest, name, values[half:])
+            return
+        self.add(run, Status.OK, pickled)
+
+
+def unpicklable(value: Any, what: str, error: BaseException) -> SerializationError:
+    """Return the error to report for a value that could not be pickled, naming the culprit inside it."""
+    try:
+        return SerializationError(find_culprit(value, what))
+    except Exception:  # the value's own methods are run to find out
+        return SerializationError(f"{what} cannot be pickled: {error}")
+
+
+def pickled_failure(error: BaseException, hide: tuple[str, ...] = ()) -> tuple[bytes, Sequence[Any]]:
+    """Return the payload and frames that tell of an exception, whatever the exception does when it is looked at."""
+    try:
+        return dumps(failure_from(error, hide))
+    except Exception as trouble:
+        kind = type(error).__name__
+        return dumps(Failure(kind, f"<the exception cannot be described: {type(trouble).__name__}>"))

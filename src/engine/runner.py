@@ -1,0 +1,152 @@
+"""The main thread: claims calls, runs them, reports, and waits for more.
+
+```
+wait for messages -> books -> claim a call -> user code -> outbox -> (queue empty, or 2 ms) -> one Done
+```
+
+A finished result never waits behind a long call: it is sent before a call that is known to be long or not known at all,
+and the control thread sends it when a call turns out longer than thought.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SerializationError
+from ..recorder import AFTER_LAST, NO_TASK
+from ..serialize import PROTOCOL, dumps
+from ..wire.messages import Result, Started, Status
+from .items import FLUSH_S, QUICK_S, load_arguments, run_items
+from .report import Reporter, pickled_failure, unpicklable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..wire.messages import Call
+    from .functions import Function
+    from .parts import Parts
+
+_SMALL = frozenset({int, float, bool, type(None)})
+"""Exact types of results for which the C pickler is asked without further thought."""
+
+_NONE_YET = object()
+"""The call has not returned a value."""
+
+
+class Runner:
+    """Runs what is in the books. All methods are for the main thread, `refuse` excepted."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._reporter = Reporter(parts.engine, parts.current, parts.outbox, parts.output)
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Work until `stopping`."""
+        books, functions, link = self._parts.books, self._parts.functions, self._parts.link
+
+        def has_work() -> bool:
+            return bool(books.queue) or functions.has_doomed or stopping()
+
+        while not stopping():
+            if functions.has_doomed:
+                functions.sweep(books.functions_in_use())
+            link.wait(has_work)
+            self._parts.current.epoch = time.time() - self._parts.clock()  # per burst: clocks are set now and then
+            self.run_queue()
+
+    def run_queue(self) -> None:
+        """Run the calls in the books until there are none; their results are in the outbox then, or sent."""
+        # What a quick call touches is local here: this loop is what a task costs an engine.
+        parts = self._parts
+        current, books, functions, link, output = parts.current, parts.books, parts.functions, parts.link, parts.output
+        lock, queue, popleft, entries = books.lock, books.queue, books.queue.popleft, functions.entries
+        engine, results, waker = parts.engine, parts.outbox.results, parts.control_waker
+        slots, since, epoch = parts.slots, parts.since, current.epoch
+        clock, to_pickle, small = parts.clock, pickle.dumps, _SMALL
+        args: Any
+        kwargs: Any
+        value: Any
+        frames: Any
+        buffers: Sequence[Any] = ()
+        started = clock()
+        while True:
+            with lock:
+                if current.target != NO_TASK:
+                    current.settle()
+                if not queue:
+                    return
+                call = popleft()
+                current.task = task = call.id
+            current.outputs = 0
+            frames = books.take_frames(call) if call.frames else ()
+            entry = entries.get(call.function)
+            if entry is None:
+                self.refuse(call, f"engine {engine} was not given the function {call.function.hex()}")
+                current.task = NO_TASK
+                continue
+            if call.announce:
+                link.send(Started(task))
+                started = clock()
+            elif results:
+                if entry.estimate_s > QUICK_S:
+                    link.pump()
+                    started = clock()
+                elif waker.asleep:
+                    waker.wake()
+            slots[0] = task  # in this order: whenever death comes, nothing that has run seems not to have
+            slots[1] = call.lo
+            since[0] = began = epoch + started
+            if call.hi:
+                run_items(parts, self._reporter, call, entry, frames)
+                ended = clock()
+            else:
+                status = 0
+                value = _NONE_YET
+                try:
+                    try:
+                        current.armed = True
+                        if current.target != NO_TASK:
+                            current.strike()
+                        function = entry.call or functions.load(entry)
+                        args, kwargs = load_arguments(call.payload, frames)
+                        value = function(*args, **kwargs)
+                        if type(value) in small:
+                            payload = to_pickle(value, PROTOCOL)
+                        else:
+                            payload, buffers = dumps(value)
+                    finally:
+                        current.armed = False
+                except BaseException as error:
+                    status = Status.ERROR
+                    payload, buffers = _failure(error, entry, value)
+                ended = clock()
+                duration = ended - started
+                entry.learn(duration)
+                if output.used:
+                    output.finish()
+                if buffers:
+                    count = len(buffers)
+                    result = Result(task, status, payload, count, engine, began, duration, current.outputs)
+                    parts.outbox.add(result, buffers)
+                    buffers = ()
+                else:
+                    results.append(Result(task, status, payload, 0, engine, began, duration, current.outputs))
+            slots[1] = AFTER_LAST
+            current.task = NO_TASK
+            args = kwargs = value = frames = None  # they may be large, and the next call long in coming
+            if ended - link.flushed_at > FLUSH_S:
+                link.pump()
+                ended = clock()
+            started = ended
+
+    def refuse(self, call: Call, sentence: str) -> None:
+        """Report a call that cannot be run."""
+        self._reporter.refuse(call, sentence)
+
+
+def _failure(error: BaseException, entry: Function, value: Any) -> tuple[bytes, Sequence[Any]]:
+    if value is not _NONE_YET and isinstance(error, SerializationError):
+        error = unpicklable(value, f"the result of {entry.name}", error)
+    return pickled_failure(error, entry.hide)

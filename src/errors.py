@@ -1,0 +1,278 @@
+"""Every error a user can meet. The class says whose fault it is, and so what to do about it.
+
+```
+EngineryError
+├── RemoteError            your code raised on an engine (an instance of the original type too, where possible)
+├── TaskLost               the task was not carried out, through no fault of its code
+│   ├── EngineDied         its engine's process ended; carries a death certificate
+│   └── ControllerLost     the controller is gone; nobody can say what becomes of the task
+├── TaskTimeout            it was stopped at its time limit (a TimeoutError)
+├── TaskRefused            it can never run as asked
+│   └── NoSuchEngine       it names an engine that is not there (an IndexError)
+├── SerializationError     a value cannot travel (a TypeError)
+├── NoEngines              there is no engine to do this
+├── ClusterError           starting, finding or steering a cluster failed
+│   ├── NoClusterError     there is no such cluster running
+│   └── ClusterExists      there is one of that name already
+└── CompositeError         several tasks failed (an ExceptionGroup)
+```
+
+A cancelled task raises `concurrent.futures.CancelledError`, as everywhere.
+
+Errors know nobody: this module imports nothing of ours. They carry data, `str()` composes the sentence, and they
+pickle.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class EngineryError(Exception):
+    """Base of all errors of this package."""
+
+
+class _Detail:
+    """An attribute of `RemoteError` that gives way to one of the same name in the user's own exception.
+
+    Having no `__set__`, it is found after the instance's own dictionary.
+    """
+
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: RemoteError | None, owner: type | None = None) -> Any:
+        return self if instance is None else instance.__dict__["_remote"][self._name]
+
+
+class RemoteError(EngineryError):
+    """An exception that user code raised on an engine.
+
+    Where the original type can be rebuilt here, what you catch is an instance of that type too:
+
+        try:
+            client.submit(lambda: 1 / 0).result()
+        except ZeroDivisionError as error:
+            print(error.engine, error.traceback)
+    """
+
+    ename = _Detail("Name of the exception's type.")
+    evalue = _Detail("Its message.")
+    frames = _Detail("The remote stack, outermost first: `(file, line number, function, source line)` each.")
+    engine = _Detail("Id of the engine; None if unknown.")
+    cause = _Detail("The tracebacks of the exceptions that led to it, as text.")
+
+    def __init__(
+        self,
+        ename: str,
+        evalue: str = "",
+        frames: Sequence[tuple[str, int, str, str]] = (),
+        engine: int | None = None,
+        cause: str = "",
+    ) -> None:
+        super().__init__(ename, evalue)
+        self.set_remote(ename, evalue, frames, engine, cause)
+
+    def set_remote(
+        self, ename: str, evalue: str, frames: Sequence[tuple[str, int, str, str]], engine: int | None, cause: str
+    ) -> None:
+        """Set the details, for an exception that is made without its constructor."""
+        self.__dict__["_remote"] = {
+            "ename": ename,
+            "evalue": evalue,
+            "frames": [tuple(frame) for frame in frames],
+            "engine": engine,
+            "cause": cause,
+        }
+
+    @property
+    def traceback(self) -> str:
+        """The remote traceback as text."""
+        return "".join(self.render_traceback())
+
+    def render_traceback(self) -> list[str]:
+        """Return the remote traceback as lines, each with its newline, like `traceback.format_exception`."""
+        import linecache  # noqa: PLC0415 - only when somebody looks
+
+        remote = self.__dict__["_remote"]
+        lines = [remote["cause"]] if remote["cause"] else []
+        if remote["frames"]:
+            lines.append("Traceback (most recent call last):\n")
+        for file, number, function, source in remote["frames"]:
+            if not number:
+                lines.append(f"  [{function}]\n")
+                continue
+            lines.append(f'  File "{file}", line {number}, in {function}\n')
+            text = (source or linecache.getline(str(file), int(number))).strip()
+            if text:
+                lines.append(f"    {text}\n")
+        lines.append(self._last_line() + "\n")
+        lines.extend(f"{note}\n" for note in getattr(self, "__notes__", ()))
+        return lines
+
+    def print_traceback(self) -> None:
+        """Print the remote traceback to stderr."""
+        import sys  # noqa: PLC0415 - only when somebody looks
+
+        sys.stderr.write(RemoteError.traceback.__get__(self))
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows for this exception: the remote frames, not those of the wait."""
+        engine = self.__dict__["_remote"]["engine"]
+        where = "" if engine is None else f"[engine {engine}] "
+        return [where + "".join(RemoteError.render_traceback(self)).rstrip("\n")]
+
+    def _last_line(self) -> str:
+        remote = self.__dict__["_remote"]
+        return f"{remote['ename']}: {remote['evalue']}" if remote["evalue"] else str(remote["ename"])
+
+    def __str__(self) -> str:
+        return RemoteError._last_line(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        remote = self.__dict__["_remote"]
+        return (
+            RemoteError,
+            tuple(remote.values()),
+            {"__notes__": self.__notes__} if hasattr(self, "__notes__") else None,
+        )
+
+
+class RemoteTraceback(Exception):
+    """The `__cause__` of a remote exception: its text, the remote traceback, is made when somebody prints it."""
+
+    def __init__(self, error: RemoteError) -> None:
+        super().__init__()
+        self._error = weakref.ref(error)
+
+    def __str__(self) -> str:
+        error = self._error()
+        if error is None:
+            return "(the exception is gone)"
+        engine = error.__dict__["_remote"]["engine"]
+        where = "" if engine is None else f"on engine {engine}:"
+        return f"{where}\n" + "".join(RemoteError.render_traceback(error)).rstrip("\n")
+
+
+class TaskLost(EngineryError):
+    """The task was not carried out, or nobody knows whether it was, through no fault of its code."""
+
+
+class EngineDied(TaskLost):
+    """The engine that ran the task ended. `item` is the index of the lost item where a map was running."""
+
+    def __init__(
+        self,
+        engine: int,
+        reason: str = "",
+        *,
+        task: str = "",
+        item: int | None = None,
+        running: bool = True,
+        pid: int = 0,
+        exit_code: int | None = None,
+        memory_bytes: int = 0,
+        last_output: str = "",
+    ) -> None:
+        super().__init__(engine, reason)
+        self.engine = engine
+        self.reason = reason
+        self.task = task
+        self.item = item
+        self.running = running
+        self.pid = pid
+        self.exit_code = exit_code
+        self.memory_bytes = memory_bytes
+        self.last_output = last_output
+
+    def __str__(self) -> str:
+        what = f"item {self.item}" if self.item is not None else "the task"
+        lost = f"while it ran {what}" if self.running else f"after it had run {what}, before the result had left it"
+        text = f"engine {self.engine} (pid {self.pid}) {self.reason or 'died'} {lost}"
+        if self.memory_bytes:
+            text += f"; it held {self.memory_bytes / 2**20:.0f} MB"
+        if self.last_output:
+            text += "; its last output:\n" + self.last_output
+        return text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _engine_died, (self.engine, self.reason, dict(self.__dict__))
+
+
+def _engine_died(engine: int, reason: str, state: dict[str, Any]) -> EngineDied:
+    error = EngineDied(engine, reason)
+    error.__dict__.update(state)
+    return error
+
+
+class ControllerLost(TaskLost):
+    """The controller is gone, so what becomes of the task can no longer be known here."""
+
+
+class TaskTimeout(EngineryError, TimeoutError):
+    """The task was stopped because its run time reached its limit."""
+
+
+class TaskRefused(EngineryError):
+    """The task can never run as it was asked for; the text says why."""
+
+
+class NoSuchEngine(TaskRefused, IndexError):
+    """An engine that is named does not exist (any more)."""
+
+
+class SerializationError(EngineryError, TypeError):
+    """A value cannot travel between processes; the text names the culprit inside it."""
+
+
+class NoEngines(EngineryError):
+    """There is no engine that could do this."""
+
+
+class ClusterError(EngineryError):
+    """Starting, finding or steering a cluster failed; the text says why and what to do."""
+
+
+class NoClusterError(ClusterError):
+    """There is no such cluster running."""
+
+
+class ClusterExists(ClusterError):
+    """A cluster of that name is running already."""
+
+
+class CompositeError(EngineryError, ExceptionGroup[Exception]):
+    """Several tasks failed. `exceptions` are their errors, in the order of the tasks (`elist` is the older name)."""
+
+    def derive(self, excs: Sequence[Exception], /) -> CompositeError:  # type: ignore[override] # narrower on purpose
+        """Return a group of the same kind with other members, as `split` and `subgroup` want it."""
+        return CompositeError(self.message, excs)
+
+    @property
+    def elist(self) -> tuple[Exception, ...]:
+        """The errors, under their older name."""
+        return self.exceptions
+
+    def raise_exception(self, index: int = 0) -> None:
+        """Raise one of the errors."""
+        raise self.exceptions[index]
+
+    def print_traceback(self, index: int | None = None) -> None:
+        """Print the tracebacks of all errors, or of one, to stderr."""
+        import sys  # noqa: PLC0415
+        import traceback  # noqa: PLC0415
+
+        chosen = self.exceptions if index is None else (self.exceptions[index],)
+        for error in chosen:
+            if isinstance(error, RemoteError):
+                error.print_traceback()
+            else:
+                sys.stderr.write("".join(traceback.format_exception(error)))

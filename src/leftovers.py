@@ -1,0 +1,142 @@
+"""What a cluster leaves behind when it is killed, and how to clear it: processes, sockets, shared memory, files.
+
+Nothing here decides by name alone. A process is one of ours only if its start time is the one that its nanny wrote
+down, so a number that the kernel has given to somebody else since is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from . import rendezvous
+
+PROCESSES = "processes"
+"""The file in a cluster's folder that lists its processes: role, process id and start time, a line each."""
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only files with our prefix and our owner are touched
+
+_LINUX: bool = sys.platform == "linux"
+
+GONE_WITHIN_S = 2.0
+"""How long a killed process may take to vanish before we go on without it."""
+
+
+def start_time(pid: int) -> str | None:
+    """Return when a process started, in a form that tells it from a later one of the same id; None if it is gone."""
+    if _LINUX:
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        fields = text[text.rindex(")") + 2 :].split()  # a process's name may hold anything, but it ends with ")"
+        return None if fields[0] in "ZX" else fields[19]
+    import psutil  # noqa: PLC0415 - where there is no /proc
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except psutil.Error:
+        return None
+
+
+def note_process(directory: Path, role: str, pid: int) -> None:
+    """Write down that this process belongs to the cluster. Never fails: a full disk must not stop an engine."""
+    started = start_time(pid)
+    if started is None:
+        return
+    with contextlib.suppress(OSError):
+        fd = os.open(directory / PROCESSES, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, f"{role} {pid} {started}\n".encode())
+        finally:
+            os.close(fd)
+
+
+def noted_processes(directory: Path) -> list[tuple[str, int]]:
+    """Return role and id of the cluster's noted processes that are alive."""
+    try:
+        lines = (directory / PROCESSES).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    alive = []
+    for line in lines:
+        fields = line.split()
+        if len(fields) == 3 and fields[1].isdecimal() and start_time(int(fields[1])) == fields[2]:
+            alive.append((fields[0], int(fields[1])))
+    return alive
+
+
+def shared_memory(name: str, others: list[str]) -> list[Path]:
+    """Return the shared memory files of a cluster; those of `others` whose names begin with this one's are not."""
+    prefix = f"enginery-{name}-"
+    longer = tuple(f"enginery-{other}-" for other in others if other.startswith(f"{name}-"))
+    found = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(SHARED_MEMORY):
+            if not entry.name.startswith(prefix) or (longer and entry.name.startswith(longer)):
+                continue
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_uid == os.getuid():
+                    found.append(Path(entry.path))
+    return found
+
+
+def clear(directory: Path, keep: tuple[str, ...] = (rendezvous.LOCK,)) -> list[str]:
+    """Clear everything of a dead cluster but its lock, and say what there was. The caller holds the lock."""
+    cleared = []
+    strays = noted_processes(directory)
+    if strays:
+        _kill([pid for _, pid in strays])
+        cleared.append(f"{len(strays)} {'process' if len(strays) == 1 else 'processes'}")
+    others = [folder.name for folder in directory.parent.iterdir() if folder.name != directory.name]
+    memory = shared_memory(directory.name, others)
+    for path in memory:
+        _remove(path)
+    if memory:
+        cleared.append(f"{len(memory)} shared memory {'file' if len(memory) == 1 else 'files'}")
+    files = [path for path in directory.iterdir() if path.name not in keep]
+    for path in files:
+        _remove(path)
+    if files:
+        cleared.append("its files")
+    socket = rendezvous.socket_path(directory)
+    if socket.parent != directory:
+        _remove(socket)
+    return cleared
+
+
+def remove(directory: Path) -> list[str]:
+    """Clear everything of a cluster, its folder too. The caller holds the lock, which is worth nothing after that."""
+    cleared = clear(directory)
+    # The lock goes last: from then on the name is free, and whoever takes it next may already use the folder.
+    _remove(directory / rendezvous.LOCK)
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+    return cleared
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        import shutil  # noqa: PLC0415 - slow to import, and the nanny is in a hurry when it imports us
+
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if os.getpgid(pid) == pid:
+                os.killpg(pid, signal.SIGKILL)
+            else:
+                os.kill(pid, signal.SIGKILL)
+    until = time.monotonic() + GONE_WITHIN_S
+    while any(start_time(pid) is not None for pid in pids) and time.monotonic() < until:
+        time.sleep(0.005)

@@ -1,0 +1,283 @@
+"""The nanny's program: `python -P -m enginery.nanny.app PLAN_JSON`.
+
+Order is speed here. The zygote's imports take longest, so it is started before anything slow is imported; the
+controller next; and while both get ready, the nanny imports what it needs itself.
+
+Whoever starts a nanny gives it the write end of a pipe (`report`) and reads one line from it: `ready`, when clients can
+find the controller and engines are about to be forked, `exists SENTENCE`, or `error SENTENCE`. At the end of the
+stream without any of them, what the nanny wrote to its descriptor 2 says what went wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from .. import leftovers, rendezvous
+from ..errors import ClusterExists, EngineryError
+from .children import Children
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from ..security import Keys
+    from .server import Server
+
+CONTROLLER = "enginery.controller.app"
+"""The controller's program, by name: the nanny imports nothing of it."""
+
+
+FILES = 1 << 16
+"""More open files than anybody needs."""
+
+
+class Plan(NamedTuple):
+    """What the nanny is told on its command line. No secrets."""
+
+    directory: str
+    """The cluster's folder; its name is the cluster's."""
+    engines: int
+    fork: bool
+    preload: list[str]
+    listen: str | None
+    """Numeric address and port of the TCP interface (`127.0.0.1:0`); None for a Unix socket."""
+    reachable: str | None
+    """With `listen`: the host under which others reach it."""
+    report: int
+    """Descriptor to write the one line to."""
+    owner: int | None
+    """Descriptor that is at its end when the process that wants the cluster has ended; None: it runs until stopped."""
+    timeout_s: float
+    """How long the start may take."""
+
+
+def main() -> NoReturn:
+    """Run the nanny to its end."""
+    plan = Plan(**json.loads(sys.argv[1]))
+    for fd in (plan.report, plan.owner):
+        if fd is not None:
+            os.set_inheritable(fd, False)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # until the server has a better answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    directory = Path(plan.directory)
+    code = 1
+    try:
+        lock = rendezvous.take_lock(directory)
+        if lock is None:
+            raise ClusterExists(rendezvous.already_running(directory.name))
+        keep_logs = False
+        try:
+            rendezvous.sign_lock(lock)
+            code = run(plan, directory)
+            keep_logs = code != 0
+        finally:
+            if keep_logs:  # it has served, and then failed: somebody will want to know why
+                leftovers.clear(directory, keep=(rendezvous.LOCK, rendezvous.LOGS))
+            else:
+                leftovers.remove(directory)
+    except ClusterExists as error:
+        tell(plan, f"exists {error}")
+    except EngineryError as error:
+        tell(plan, f"error {error}")
+    except OSError as error:
+        tell(plan, f"error cannot start cluster {directory.name}: {in_words(error)}")
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(code)  # the lock goes with the process; nothing needs an interpreter taken down piece by piece
+
+
+def run(plan: Plan, directory: Path) -> int:
+    """Start everything, serve until the cluster stops, end everything. The caller holds the lock.
+
+    Return 1 if the cluster has come to be and then failed.
+    """
+    prepare_directory(directory)
+    os.environ["ENGINERY_RUNTIME_DIR"] = str(directory.parent)
+    os.environ["ENGINERY_CLUSTER"] = directory.name  # a `Client()` in a task finds its own cluster
+    lifeline, _held_open = os.pipe()
+
+    def zygote() -> Children:
+        children = Children(fork=plan.fork, preload=plan.preload, lifeline=lifeline)
+        leftovers.note_process(directory, "zygote", children.process.pid)
+        return children
+
+    children = zygote()
+    raise_file_limit()
+    # What follows imports ZeroMQ, while the zygote imports far more.
+    from .. import config, security  # noqa: PLC0415
+
+    keys = security.new_keys() if plan.listen is not None else None
+    address = f"tcp://{plan.listen}" if plan.listen is not None else f"ipc://{rendezvous.socket_path(directory)}"
+    config.save(directory / rendezvous.CONTROLLER_FILE, security.controller_config(directory.name, address, keys))
+    controller, answer = start_controller(directory)
+    leftovers.note_process(directory, "controller", controller.pid)
+    from .server import Server  # noqa: PLC0415
+
+    server = Server(directory, children, new_zygote=zygote, lifeline=lifeline, owner=plan.owner, log=log)
+    try:
+        server.watch_controller(controller)
+        if not start(plan, directory, server, answer, keys):
+            return 0
+        while not server.finished:
+            server.turn()
+    finally:
+        server.close()
+    return 1 if server.failure else 0
+
+
+class Answer:
+    """What the controller says as it starts: its address, or why it cannot. Owns the descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd: int | None = fd
+        self.address = ""
+        self.error = ""
+        self._said = b""
+
+    def read(self) -> None:
+        """Take what there is; to be called when `fd` is readable."""
+        if self.fd is None:
+            return
+        data = os.read(self.fd, 4096)
+        self._said += data
+        if data and not data.endswith(b"\n"):
+            return
+        os.close(self.fd)
+        self.fd = None
+        text = self._said.decode("utf-8", "replace").strip()
+        if text.startswith("error:"):
+            self.error = text.removeprefix("error:").strip()
+        else:
+            self.address = text
+
+
+def start(plan: Plan, directory: Path, server: Server, answer: Answer, keys: Keys | None) -> bool:
+    """Serve until controller and zygote are ready, and report it; else report why not and return False."""
+    deadline = time.monotonic() + plan.timeout_s
+    connected = False
+    while not (connected and server.zygote_ready):
+        left = deadline - time.monotonic()
+        if left <= 0 and not server.finished:
+            late = "engines' template" if connected else "controller"
+            server.stop(f"the {late} was not ready within {plan.timeout_s:g} s")
+        elif server.turn(answer.fd, max(0.0, left)):
+            answer.read()
+        if server.finished:
+            answer.read()  # a controller that cannot start says why, and ends
+            why = answer.error or server.failure or f"it was stopped while it started ({server.core.stopping})"
+            tell(plan, f"error cannot start cluster {directory.name}: {why}")
+            return False
+        if answer.address and not connected:
+            connect(plan, directory, server, answer.address, keys)
+            connected = True
+    tell(plan, "ready")
+    log(f"cluster {directory.name} is ready for {plan.engines} engines")
+    return True
+
+
+def connect(plan: Plan, directory: Path, server: Server, address: str, keys: Keys | None) -> None:
+    """Write the files with which others find the controller, and introduce ourselves to it."""
+    from .. import config, security  # noqa: PLC0415
+    from ..wire import messages as m  # noqa: PLC0415
+
+    host = socket.gethostname()
+    if plan.reachable is not None:
+        port = address.rpartition(":")[2]
+        address = f"tcp://{plan.reachable}:{port}"
+    client, engine = security.connections(directory.name, address, keys, host)
+    config.save(directory / rendezvous.ENGINE_FILE, engine)
+    config.save(directory / rendezvous.CLIENT_FILE, client)
+    hello = m.NannyHello(
+        version=m.VERSION,
+        host=host,
+        pid=os.getpid(),
+        cores=os.cpu_count() or 1,
+        engines=plan.engines,
+        head=True,
+    )
+    server.connect(engine, hello)
+
+
+def prepare_directory(directory: Path) -> None:
+    """Clear what a dead cluster of the same name has left, make the folders, and write to the log from now on."""
+    found: list[str] = []
+    if len(os.listdir(directory)) > 1:  # noqa: PTH208 - more than the lock
+        found = leftovers.clear(directory)
+    for name in (rendezvous.LOGS, rendezvous.ENGINES):
+        (directory / name).mkdir(mode=0o700, exist_ok=True)
+    fd = os.open(
+        directory / rendezvous.LOGS / rendezvous.NANNY_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+    )
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    if found:
+        log(f"cleared what a dead cluster of this name had left: {', '.join(found)}")
+
+
+def start_controller(directory: Path) -> tuple[subprocess.Popen[bytes], Answer]:
+    """Start the controller; return it and what will be its answer."""
+    import subprocess  # noqa: PLC0415 - the zygote's start has imported it
+
+    from .zygote import die_with_parent  # noqa: PLC0415
+
+    nanny = os.getpid()
+    read, write = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", CONTROLLER, str(directory / rendezvous.CONTROLLER_FILE), str(write)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(write,),
+            # The nanny has one thread here; and there is no other way to be told by the kernel of its death.
+            preexec_fn=lambda: die_with_parent(signal.SIGTERM, nanny),  # noqa: PLW1509
+        )
+    except BaseException:
+        os.close(read)
+        raise
+    finally:
+        os.close(write)
+    return process, Answer(read)
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the system does: an engine takes one here and four in the controller."""
+    import resource  # noqa: PLC0415
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def in_words(error: OSError) -> str:
+    """Return what the system objected to, with the file."""
+    text = error.strerror or str(error)
+    return f"{text}: {error.filename}" if error.filename else text
+
+
+def log(text: str) -> None:
+    """Write a line to the nanny's log."""
+    with contextlib.suppress(OSError):  # a full disk
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=sys.stderr, flush=True)  # noqa: T201 - it is the log
+
+
+def tell(plan: Plan, line: str) -> None:
+    """Say the one line that the starter waits for."""
+    with contextlib.suppress(OSError):  # nobody waits any more
+        os.write(plan.report, f"{line}\n".encode())
+        os.close(plan.report)
+
+
+if __name__ == "__main__":
+    main()

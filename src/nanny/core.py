@@ -1,0 +1,296 @@
+"""What the nanny decides, with no process, socket, file or clock: events come in, actions come out of `take()`.
+
+An engine process is known by engine and incarnation (`Key`). It is *asked for*, then *running* once it has a pid, and
+forgotten when its end is reported. The controller hears exactly one `EngineExited` for every process it asked for, and
+an answer for every one it wants stopped that is not there.
+
+A stop goes: tell the controller (`Shutdown`), which says farewell to clients and engines; wait for all to end; after
+`GRACE_S`, or `ALONE_S` after the controller's end, kill what is left. Without a controller nothing is waited for.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..wire import messages as m
+from .children import Key
+
+if TYPE_CHECKING:
+    from ..recorder import Entry
+
+GRACE_S = 0.3
+"""How long processes may take to end by themselves when the cluster stops."""
+
+ALONE_S = 0.1
+"""The same once the controller has gone: there is nobody left whom an engine could tell anything."""
+
+
+class StartProcess(NamedTuple):
+    """Start an engine process."""
+
+    key: Key
+
+
+class SignalProcess(NamedTuple):
+    """Send a signal to an engine process that runs."""
+
+    key: Key
+    number: int
+
+
+class Send(NamedTuple):
+    """Send a message to the controller."""
+
+    message: m.EngineExited | m.Shutdown
+
+
+class RenewZygote(NamedTuple):
+    """The zygote has died: start another."""
+
+
+class KillAll(NamedTuple):
+    """Kill the controller, the zygote and every engine, and wait for their ends."""
+
+
+class Finish(NamedTuple):
+    """Clear up and end."""
+
+
+class Log(NamedTuple):
+    """Write a line to the log."""
+
+    text: str
+
+
+Action = StartProcess | SignalProcess | Send | RenewZygote | KillAll | Finish | Log
+
+
+class _Process:
+    """An engine process, asked for or running."""
+
+    __slots__ = ("memory_bytes", "pid", "signals")
+
+    def __init__(self) -> None:
+        self.pid = 0
+        """0 until it is known to run."""
+        self.signals: list[int] = []
+        """To be sent as soon as it runs."""
+        self.memory_bytes = 0
+
+
+class NannyCore:
+    """The nanny's state. See the module for what happens when."""
+
+    def __init__(self) -> None:
+        self.processes: dict[Key, _Process] = {}
+        self.controller_runs = False
+        """The controller's process exists."""
+        self.is_connected = False
+        """The controller has welcomed us, so it can be told to stop."""
+        self.stopping = ""
+        """Why the cluster stops; empty while it does not."""
+        self.finished = False
+        self._deadline: float | None = None
+        self._actions: list[Action] = []
+
+    # -------------------------------------------------------------------------------------------- from the controller
+
+    def on_nanny_welcome(self) -> None:
+        """Take note that the controller knows us."""
+        self.is_connected = True
+
+    def on_start_engines(self, message: m.StartEngines) -> None:
+        """Start what is asked for. An older process of the same engine has had its time."""
+        if self.stopping:
+            return
+        for engine, incarnation in message.engines:
+            key = Key(engine, incarnation)
+            if key in self.processes:
+                continue
+            for other in self.processes:
+                if other.engine == engine and other.incarnation < incarnation:
+                    self._signal(other, signal.SIGKILL)
+            self.processes[key] = _Process()
+            self._actions.append(StartProcess(key))
+
+    def on_stop_engine(self, message: m.StopEngine) -> None:
+        """Send the signal; say so if there is nobody to get it."""
+        key = Key(message.engine, message.incarnation)
+        if key in self.processes:
+            self._signal(key, message.signal)
+        else:
+            self._report(key, 0, None, "was not running")
+
+    def on_farewell(self, message: m.Farewell, now: float) -> None:
+        """The controller stops, so everything does. The engines hear it from the controller too."""
+        self._begin_stop(message.reason, now)
+
+    def on_exit(self, now: float) -> None:
+        """Stop, because the controller says so. It then has told, or will tell, the engines."""
+        self._begin_stop("the controller asked for it", now)
+
+    def on_refused(self, message: m.Refused, now: float) -> None:
+        """Without a controller that talks to us there is no cluster."""
+        self.stop(f"the controller refuses its nanny: {message.reason}", now)
+
+    # ------------------------------------------------------------------------------------------- from this host
+
+    def on_controller_started(self) -> None:
+        """Take note that the controller's process exists."""
+        self.controller_runs = True
+
+    def on_controller_exited(self, status: int, now: float) -> None:
+        """Without a controller, the engines have no reason to live."""
+        self.controller_runs = False
+        self.is_connected = False
+        if not self.stopping:
+            self._begin_stop(f"the controller has ended ({reason_for(status)})", now)
+            if not self.finished:
+                self._kill_all()
+        elif self._deadline is not None:
+            self._deadline = min(self._deadline, now + ALONE_S)
+        self._finish_if_done()
+
+    def on_started(self, key: Key, pid: int) -> None:
+        """Take note of the process, and send it the signals it has missed."""
+        process = self.processes.get(key)
+        if process is None:
+            return
+        process.pid = pid
+        for number in process.signals:
+            self._actions.append(SignalProcess(key, number))
+        process.signals.clear()
+
+    def on_unstarted(self, key: Key, reason: str) -> None:
+        """Report a process that could not be made."""
+        if self.processes.pop(key, None) is not None:
+            self._report(key, 0, None, f"could not be started: {reason}")
+        self._finish_if_done()
+
+    def on_exited(self, key: Key, status: int | None, entry: Entry, last_output: str, reason: str = "") -> None:
+        """Report the end of a process, with where it was (its flight recorder) and what it said last."""
+        process = self.processes.pop(key, None)
+        if process is not None:
+            self._actions.append(
+                Send(
+                    m.EngineExited(
+                        m.DeathCertificate(
+                            engine=key.engine,
+                            incarnation=key.incarnation,
+                            pid=process.pid,
+                            exit_code=status,
+                            reason=reason or ("ended" if status is None else reason_for(status)),
+                            task=entry.task,
+                            item=entry.item,
+                            memory_bytes=process.memory_bytes,
+                            last_output=last_output,
+                        )
+                    )
+                )
+            )
+        self._finish_if_done()
+
+    def on_zygote_lost(self, status: int) -> None:
+        """Start another. The caller reports the engines, which all died with it, by `on_exited` before this."""
+        if not self.stopping:
+            self._actions += [
+                Log(f"the zygote has ended ({reason_for(status)}), and all its engines with it"),
+                RenewZygote(),
+            ]
+
+    def on_memory(self, key: Key, resident: int) -> None:
+        """Take note of what a process weighs."""
+        process = self.processes.get(key)
+        if process is not None and resident:
+            process.memory_bytes = resident
+
+    def stop(self, reason: str, now: float) -> None:
+        """Stop the cluster, for a reason that is not the controller's: it is told first."""
+        if self.stopping:
+            return
+        told = self.controller_runs and self.is_connected
+        if told:
+            self._actions.append(Send(m.Shutdown()))
+        self._begin_stop(reason, now)
+        if not told and not self.finished:
+            self._kill_all()
+
+    # ----------------------------------------------------------------------------------------------------- the turn
+
+    def running(self) -> list[tuple[Key, int]]:
+        """Return the processes that run, with their pids."""
+        return [(key, process.pid) for key, process in self.processes.items() if process.pid]
+
+    def deadline(self) -> float | None:
+        """Return when to call `tick` at the latest."""
+        return self._deadline
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        if self._deadline is None or now < self._deadline:
+            return
+        self._actions.append(Log(f"{len(self.processes)} engines did not end by themselves"))
+        self._kill_all()
+
+    def take(self) -> list[Action]:
+        """Return what is to be done, in order, and forget it."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    # ------------------------------------------------------------------------------------------------------- helpers
+
+    def _signal(self, key: Key, number: int) -> None:
+        process = self.processes[key]
+        if process.pid:
+            self._actions.append(SignalProcess(key, number))
+        else:
+            process.signals.append(number)
+
+    def _report(self, key: Key, pid: int, status: int | None, reason: str) -> None:
+        certificate = m.DeathCertificate(
+            engine=key.engine, incarnation=key.incarnation, pid=pid, exit_code=status, reason=reason
+        )
+        self._actions.append(Send(m.EngineExited(certificate)))
+
+    def _begin_stop(self, reason: str, now: float) -> None:
+        if not self.stopping:
+            self.stopping = reason or "no reason given"
+            self._actions.append(Log(f"stopping: {self.stopping}"))
+            self._deadline = now + GRACE_S
+            # What does not run yet never will: the zygote, which would start it, ends with us.
+            self.processes = {key: process for key, process in self.processes.items() if process.pid}
+        self._finish_if_done()
+
+    def _kill_all(self) -> None:
+        self.processes.clear()
+        self.controller_runs = False
+        self._actions.append(KillAll())
+        self._finish()
+
+    def _finish_if_done(self) -> None:
+        if self.stopping and not self.processes and not self.controller_runs:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self.finished:
+            self.finished = True
+            self._deadline = None
+            self._actions.append(Finish())
+
+
+def reason_for(status: int) -> str:
+    """Return the end of a process as a clause for people.
+
+    >>> reason_for(-9)
+    'killed by signal 9 (SIGKILL)'
+    >>> reason_for(3)
+    'exited with code 3'
+    """
+    if status >= 0:
+        return f"exited with code {status}"
+    try:
+        name = f" ({signal.Signals(-status).name})"
+    except ValueError:
+        name = ""
+    return f"killed by signal {-status}{name}"

@@ -1,0 +1,311 @@
+"""The nanny's loop: it waits for anything to happen, tells the core, and does what the core says.
+
+```
+controller's ROUTER ──┐                     ┌── start, signal ──► zygote
+zygote's events ──────┤                     ├── exits ──────────► controller
+engines' output ──────┼──► core ──► actions ┤
+SIGTERM, SIGCHLD ─────┤                     └── kill all, finish
+owner's lifeline ─────┘
+```
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from .. import leftovers, recorder, rendezvous, transport
+from ..wire import messages as m
+from ..wire.codec import MalformedError, decode_to_nanny
+from . import children as c
+from . import core as core_
+from . import metrics
+from .output import EngineOutput
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ..config import Connection
+
+MEASURE_EVERY_S = 2.0
+"""How often the engines' memory is looked at, for their death certificates."""
+
+BURST = 100
+"""Messages of the controller taken in one turn."""
+
+
+class Server:
+    """A nanny at work on one host."""
+
+    def __init__(
+        self,
+        directory: Path,
+        children: c.Children,
+        *,
+        new_zygote: Callable[[], c.Children],
+        lifeline: int,
+        owner: int | None,
+        log: Callable[[str], None],
+    ) -> None:
+        self.directory = directory
+        self.core = core_.NannyCore()
+        self.controller: subprocess.Popen[bytes] | None = None
+        self.children = children
+        self.zygote_ready = False
+        self.failure = ""
+        """Why the cluster could not be started, or had to end, if it is not that somebody wanted it to."""
+        self._new_zygote = new_zygote
+        self._lifeline = lifeline
+        self._owner = owner
+        self._log = log
+        self._outputs: dict[c.Key, EngineOutput] = {}
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._socket: zmq.Socket[bytes] | None = None
+        self._measured = time.monotonic()
+        self._signals: list[int] = []
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda number, _frame: self._signals.append(number))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.core.finished
+
+    # ------------------------------------------------------------------------------------------------------ starting
+
+    def watch_controller(self, process: subprocess.Popen[bytes]) -> None:
+        """Take charge of the controller's process."""
+        self.controller = process
+        self.core.on_controller_started()
+
+    def connect(self, connection: Connection, hello: m.NannyHello) -> None:
+        """Introduce ourselves to the controller."""
+        self._context = zmq.Context()
+        name = f"n{hello.host}.{hello.pid}.".encode()[:200] + os.urandom(4).hex().encode()
+        self._socket = transport.open_dealer(self._context, connection, name)
+        transport.send(self._socket, hello)
+
+    # ------------------------------------------------------------------------------------------------------ the turn
+
+    def turn(self, also: int | None = None, timeout_s: float = MEASURE_EVERY_S) -> bool:
+        """Wait for something to happen and deal with it; return whether the descriptor `also` is readable."""
+        ready = self._wait(also, timeout_s)
+        now = time.monotonic()
+        self._read_wakeups(now)
+        if self._owner is not None and self._owner in ready:
+            self._owner = None
+            self.core.stop("its owner has ended", now)
+        for output in list(self._outputs.values()):
+            if output.is_open and output.fd in ready:
+                output.read()
+        self._read_children(now)
+        self._read_controller(now)
+        if now - self._measured >= MEASURE_EVERY_S:
+            self._measured = now
+            for key, pid in self.core.running():
+                self.core.on_memory(key, metrics.resident_bytes(pid))
+        self.core.tick(now)
+        self._do(self.core.take())
+        return also is not None and also in ready
+
+    def stop(self, failure: str) -> None:
+        """Stop everything because something failed; the turns that follow see it through."""
+        self.failure = failure
+        self.core.stop(failure, time.monotonic())
+        self._do(self.core.take())
+
+    def _wait(self, also: int | None, timeout_s: float) -> dict[Any, int]:
+        poller = zmq.Poller()
+        poller.register(self._wake_read, zmq.POLLIN)
+        poller.register(self.children.fileno(), zmq.POLLIN | (zmq.POLLOUT if self.children.is_blocked else 0))
+        for fd in (also, self._owner):
+            if fd is not None:
+                poller.register(fd, zmq.POLLIN)
+        if self._socket is not None:
+            poller.register(self._socket, zmq.POLLIN)
+        for output in self._outputs.values():
+            if output.is_open:
+                poller.register(output.fd, zmq.POLLIN)
+        deadline = self.core.deadline()
+        if deadline is not None:
+            timeout_s = min(timeout_s, max(0.0, deadline - time.monotonic()))
+        return dict(poller.poll(math.ceil(timeout_s * 1000)))
+
+    def _read_wakeups(self, now: float) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+        signals, self._signals = self._signals, []
+        for number in signals:
+            if number != signal.SIGCHLD:
+                self.core.stop(f"it was asked to ({signal.Signals(number).name})", now)
+        if self.controller is not None and (status := self.controller.poll()) is not None:
+            self.controller = None
+            if not self.core.stopping:
+                self.failure = f"the controller has ended ({core_.reason_for(status)}){self._last_words()}"
+            self.core.on_controller_exited(status, now)
+
+    def _read_children(self, now: float) -> None:
+        for event in self.children.events():
+            match event:
+                case c.Ready():
+                    self.zygote_ready = True
+                case c.Started(key, pid):
+                    leftovers.note_process(self.directory, f"engine-{key.engine}", pid)
+                    self.core.on_started(key, pid)
+                case c.Unstarted(key, reason):
+                    self._bury(key)
+                    self.core.on_unstarted(key, reason)
+                case c.Exited(key, status):
+                    self.core.on_exited(key, status, *self._bury(key))
+                case c.Failed(reason):
+                    self.failure = reason
+                    self.core.stop(reason, now)
+                case c.Lost(status):
+                    self._on_zygote_lost(status, now)
+
+    def _fail(self, failure: str, now: float) -> None:
+        """Stop because of something that has not said why."""
+        self.failure = failure + self._last_words()
+        self.core.stop(self.failure, now)
+
+    def _last_words(self) -> str:
+        """Return the last line of a traceback in the log, which names what went wrong, or nothing."""
+        try:
+            text = (self.directory / rendezvous.LOGS / rendezvous.NANNY_LOG).read_text("utf-8", "replace")
+        except OSError:
+            return ""
+        _, found, trace = text.rpartition("Traceback (most recent call last)")
+        said = [line for line in trace.splitlines() if line[:1].isalpha()]
+        return f": {said[0]}" if found and said else ""
+
+    def _on_zygote_lost(self, status: int, now: float) -> None:
+        if not self.zygote_ready and not self.core.stopping:
+            self._fail(f"the engines' template could not be made ({core_.reason_for(status)})", now)
+        self.zygote_ready = False
+        for key, process in list(self.core.processes.items()):
+            if process.pid:
+                with contextlib.suppress(OSError):  # what the engine has started would outlive it
+                    os.killpg(process.pid, signal.SIGKILL)
+            self.core.on_exited(key, -signal.SIGKILL, *self._bury(key), reason="killed because the zygote had ended")
+        self.core.on_zygote_lost(status)
+
+    def _read_controller(self, now: float) -> None:
+        if self._socket is None:
+            return
+        for _ in range(BURST):
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message = decode_to_nanny(frames[0])
+            except MalformedError as error:
+                self._log(f"ignored a message that is not one of ours: {error}")
+                continue
+            match message:
+                case m.StartEngines():
+                    self.core.on_start_engines(message)
+                case m.StopEngine():
+                    self.core.on_stop_engine(message)
+                case m.Farewell():
+                    self.core.on_farewell(message, now)
+                case m.Exit():
+                    self.core.on_exit(now)
+                case m.Refused():
+                    self.failure = message.reason
+                    self.core.on_refused(message, now)
+                case m.NannyWelcome():
+                    self.core.on_nanny_welcome()
+                case m.Pong():
+                    pass
+
+    # ------------------------------------------------------------------------------------------------------- actions
+
+    def _do(self, actions: list[core_.Action]) -> None:
+        for action in actions:
+            match action:
+                case core_.StartProcess(key):
+                    self._start(key)
+                case core_.SignalProcess(key, number):
+                    self.children.signal(key, number)
+                case core_.Send(message):
+                    if self._socket is not None:
+                        transport.send(self._socket, message)
+                case core_.RenewZygote():
+                    self.children.close()
+                    self.children = self._new_zygote()
+                case core_.Log(text):
+                    self._log(text)
+                case core_.KillAll():
+                    self._kill_all()
+                case core_.Finish():
+                    pass  # `finished` says so
+
+    def _start(self, key: c.Key) -> None:
+        try:
+            output = EngineOutput(self.directory / rendezvous.LOGS / f"engine-{key.engine}.log")
+        except OSError as error:
+            self.core.on_unstarted(key, error.strerror or str(error))
+            self._do(self.core.take())
+            return
+        self._outputs[key] = output
+        setup = {
+            "engine": key.engine,
+            "incarnation": key.incarnation,
+            "connection": str(self.directory / rendezvous.ENGINE_FILE),
+            "recorder": str(self._recorder(key)),
+            "directory": os.getcwd(),  # noqa: PTH109 - as a string
+            "lifeline": self._lifeline,
+        }
+        self.children.start(key, setup, output.write_end)
+
+    def _recorder(self, key: c.Key) -> Path:
+        return self.directory / rendezvous.ENGINES / f"{key.engine}.{key.incarnation}.rec"
+
+    def _bury(self, key: c.Key) -> tuple[recorder.Entry, str]:
+        """Return where the process was and what it said last, and close its files."""
+        path = self._recorder(key)
+        entry = recorder.read(path)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        output = self._outputs.pop(key, None)
+        if output is None:
+            return entry, ""
+        if output.is_open:
+            output.read()
+        last = output.last()
+        output.close()
+        return entry, last
+
+    def _kill_all(self) -> None:
+        if self.controller is not None:
+            self.controller.kill()
+        self.children.close()
+        if self.controller is not None:
+            self.controller.wait()
+            self.controller = None
+
+    def close(self) -> None:
+        """End what is left and release everything. The cluster's folder can go after that."""
+        self._kill_all()
+        if self._socket is not None:
+            self._socket.close(linger=0)
+        if self._context is not None:
+            self._context.term()
+        for output in self._outputs.values():
+            output.close()
+        sys.stderr.flush()

@@ -1,0 +1,64 @@
+"""Fixtures that any test may use: a runtime directory of the session's own, and running clusters."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import helpers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_runtime() -> Iterator[Path]:
+    """No test ever meets a cluster of the user's, and none leaves a process or a file behind."""
+    runtime = Path(tempfile.mkdtemp(prefix="ent-", dir="/tmp"))  # short: socket paths have a limit
+    before = {name: os.environ.get(name) for name in ("ENGINERY_RUNTIME_DIR", "ENGINERY_CLUSTER")}
+    os.environ["ENGINERY_RUNTIME_DIR"] = str(runtime)
+    os.environ.pop("ENGINERY_CLUSTER", None)
+    try:
+        yield runtime
+        helpers.assert_nothing_left(runtime)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        shutil.rmtree(runtime, ignore_errors=True)
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime directory for one test, which must leave nothing in it."""
+    path = Path(tempfile.mkdtemp(prefix="ent-", dir="/tmp"))
+    monkeypatch.setenv("ENGINERY_RUNTIME_DIR", str(path))
+    try:
+        yield path
+        helpers.assert_nothing_left(path)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(session_runtime):
+    """A running cluster of 3 engines, shared by the tests of a module."""
+    from enginery.cluster.cluster import Cluster
+
+    running = Cluster(n=3)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def client(cluster):
+    """A client of the module's cluster."""
+    return cluster.connect()

@@ -1,0 +1,60 @@
+"""What people read."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from enginery.cluster import show
+from enginery.rendezvous import ClusterInfo
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600 * 2 + 61, "2 h 1 min"), (86400 * 3 + 7200, "3 d 2 h")],
+)
+def test_durations(seconds, text):
+    assert show.duration(seconds) == text
+
+
+def test_clusters():
+    now = time.time()
+    text = show.clusters(
+        [
+            ClusterInfo("a", Path("/r/a"), True, 12, now - 100, "ipc:///r/a"),
+            ClusterInfo("b", Path("/r/b"), True, 13, now, ""),
+            ClusterInfo("c", Path("/r/c"), False, 14, now, "ipc:///r/c"),
+        ]
+    )
+    assert [line.split() for line in text.splitlines()] == [
+        ["NAME", "STATE", "PID", "UP", "ADDRESS"],
+        ["a", "running", "12", "1", "min", "ipc:///r/a"],
+        ["b", "starting", "13", "0", "s"],
+        ["c", "dead", "ipc:///r/c"],
+    ]
+
+
+STATE = {
+    "cluster": "default",
+    "controller_pid": 9,
+    "uptime_s": 65.0,
+    "engines": [
+        {"id": 0, "state": "ready", "pid": 10, "host": "h", "tasks": 2, "reason": ""},
+        {"id": 1, "state": "failed", "pid": 0, "host": "h", "tasks": 0, "reason": "exited with code 1"},
+    ],
+    "clients": [{"name": "cluster"}, {"name": ""}],
+    "tasks": {"waiting": 3, "finished": 4},
+}
+
+
+def test_status():
+    lines = show.status(STATE).splitlines()
+    assert lines[0] == "cluster default: 1 of 2 engines ready, up 1 min, controller pid 9"
+    assert lines[1] == "3 waiting, 4 finished tasks, 1 client"
+    assert lines[3].split() == ["0", "ready", "10", "h", "2"]
+    assert lines[4].split() == ["1", "failed", "h", "0", "exited", "with", "code", "1"]
+
+
+def test_on_a_terminal_it_is_drawn(monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert "ready" in show.status(STATE)

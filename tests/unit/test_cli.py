@@ -1,0 +1,106 @@
+"""The command line, as far as it goes without a cluster."""
+
+import os
+
+import pytest
+from click.testing import CliRunner
+from enginery import cli, rendezvous
+from enginery.cluster import local
+
+NOTHING = 'no cluster is running; start one with "cluster start -n 8" or Cluster(n=8)\n'
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    path.mkdir(mode=0o700)
+    monkeypatch.setenv("ENGINERY_RUNTIME_DIR", str(path))
+    monkeypatch.delenv("ENGINERY_CLUSTER", raising=False)
+    return path
+
+
+def run(*args):
+    return CliRunner().invoke(cli.cluster, args)
+
+
+def test_help_names_every_command():
+    result = run("--help")
+    assert result.exit_code == 0
+    for name in ("start", "status", "list", "stop", "scale", "restart", "logs", "clean", "version"):
+        assert f"  {name} " in result.output
+        assert run(name, "--help").exit_code == 0
+
+
+@pytest.mark.parametrize("args", [("status",), ("stop",), ("scale", "-n", "2"), ("restart",), ("logs",)])
+def test_without_a_cluster(home, args):
+    result = run(*args)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", NOTHING)
+
+
+def test_nothing_to_do(home):
+    assert run("list").output == "no cluster is running\n"
+    assert run("stop", "--all").output == "no cluster is running\n"
+    assert run("clean").output == "there is nothing to clear\n"
+
+
+@pytest.mark.parametrize("command", ["start", "scale"])
+@pytest.mark.parametrize("n", ["0", "-1"])
+def test_counts_below_one(home, command, n):
+    result = run(command, "-n", n)
+    assert (result.exit_code, result.stderr) == (1, f"an engine count must be at least 1, not {n}\n")
+
+
+def test_counts_beyond_the_machine(home, monkeypatch):
+    monkeypatch.setattr("enginery.cluster.limits.available_bytes", lambda: 1 << 30)
+    result = run("start", "-n", "100000")
+    assert result.exit_code == 1
+    assert "which is room for 102; start fewer, or insist with --force" in result.stderr
+
+
+def test_bad_names_and_places(home):
+    assert "cannot be the name of a cluster" in run("start", "-n", "1", "--name", "a/b").stderr
+    assert "write HOST or HOST:PORT" in run("start", "-n", "1", "--listen", ":x").stderr
+    assert not list(home.iterdir())
+
+
+def test_a_name_is_given_once(home):
+    assert run("stop", "a", "--name", "b").exit_code == 2
+    assert run("stop", "a", "--all").exit_code == 2
+
+
+def test_errors_of_the_system_are_a_sentence(home, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", "/some/file")
+
+    monkeypatch.setattr(local, "start", full)
+    result = run("start", "-n", "1")
+    assert (result.exit_code, result.stderr) == (1, "No space left on device: /some/file\n")
+
+
+@pytest.mark.parametrize(
+    ("texts", "ids"),
+    [((), None), (("0", "2"), [0, 2]), (("0,2",), [0, 2]), (("4-6", "1"), [4, 5, 6, 1])],
+)
+def test_ids(texts, ids):
+    assert cli._parse_ids(texts) == ids
+
+
+@pytest.mark.parametrize("text", ["x", "-", "1-", ",", "1,", "1.5", "0-999999999"])
+def test_ids_that_are_none(home, text):
+    assert run("restart", "--", text).exit_code == 2
+
+
+def test_dead_clusters_are_listed_and_cleared(home):
+    os.close(rendezvous.take_lock(home / "gone"))
+    (home / "gone" / "logs").mkdir()
+    (home / "gone" / "logs" / "nanny.log").write_text("last words\n")
+    result = run("list")
+    assert "dead" in result.stdout
+    assert "cluster clean" in result.stderr
+    assert run("logs", "--name", "gone").stdout == "[nanny] last words\n"
+    assert run("clean").output == "cluster gone: cleared its files\n"
+    assert not list(home.iterdir())
+
+
+def test_version():
+    assert run("version").output.startswith("enginery 0.")
