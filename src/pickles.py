@@ -163,7 +163,7 @@ user_modules = _UserModules()
 # ------------------------------------------------------------------------------------------------------------- dumps
 
 
-def dumps(obj: Any, *, by_value: bool = True) -> tuple[bytes, list[Buffer]]:
+def dumps(obj: Any, *, by_value: bool = True) -> tuple[bytes, Sequence[Buffer]]:
     """Return the payload and the out-of-band buffers of a value; the buffers must not change until they are sent.
 
     With `by_value` False the user's modules travel by reference. Raises `SerializationError` naming the culprit.
@@ -177,7 +177,7 @@ def dumps(obj: Any, *, by_value: bool = True) -> tuple[bytes, list[Buffer]]:
         args, kwargs = obj
         if _are_atoms(map(type, args)) and (not kwargs or _are_atoms(map(type, chain(kwargs, kwargs.values())))):
             payload = pickle.dumps(obj, PROTOCOL)
-            return (payload, []) if len(payload) < PAYLOAD_MAX else (b"", [memoryview(payload)])
+            return (payload, ()) if len(payload) < PAYLOAD_MAX else (b"", (memoryview(payload),))
     buffers: list[Buffer] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:

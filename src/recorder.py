@@ -1,8 +1,8 @@
 """The flight recorder: where an engine was when it died, written by the engine, read by its nanny.
 
-24 bytes in a file that both map: the last task that began, the item of it that runs, and when it began. The engine stores
-plain integers into the mapping (about 50 ns, no system call), and the kernel keeps the page when the process is killed,
-so the record is true to the last instruction, whatever the signal.
+24 bytes in a file that both map: the last task that began, the item of it that runs, and when it began. The engine
+stores plain integers into the mapping (about 50 ns, no system call), and the kernel keeps the page when the process is
+killed, so the record is true to the last instruction, whatever the signal.
 
 The task stays on record when it is over (its item is then `AFTER_LAST`): an engine runs its calls in the order in which
 it was given them, so of those whose results have not come, the ones up to the recorded one have run and the others have

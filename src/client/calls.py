@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def pack(
     function: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[bytes, list[Buffer]]:
+) -> tuple[bytes, Sequence[Buffer]]:
     """Return the pickled arguments of a call; SerializationError names the argument that cannot travel, and why."""
     try:
         return dumps((args, kwargs))
@@ -23,7 +23,7 @@ def pack(
         raise SerializationError(_explain(function, args, kwargs) or str(error)) from error.__cause__
 
 
-def pack_items(items: Any, first: int) -> tuple[bytes, list[Buffer]]:
+def pack_items(items: Any, first: int) -> tuple[bytes, Sequence[Buffer]]:
     """Return the pickled items of a divisible task; SerializationError names the item that cannot travel, and why.
 
     `items` is a list of items, or a tuple of columns; `first` the number of the first item.

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from ..errors import ClusterError, ControllerLost, TaskLost
 from ..ids import ClientNo, first_task_id
@@ -22,8 +24,6 @@ from .lightfuture import LightFuture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    import msgspec
 
 QUIET_S = 5.0
 """Having heard nothing for so long, ask."""
@@ -55,8 +55,8 @@ class Sink(Protocol):
         """Nothing will come any more."""
 
 
-class Entry(NamedTuple):
-    """A task to be sent."""
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A task to be sent. Not tracked by the garbage collector, which would look at each in a flood, for nothing."""
 
     task: m.Task
     function: m.Function
@@ -183,9 +183,11 @@ class Core:
         self._give_up_doubtful()
 
     def _give_up_doubtful(self) -> None:
-        """The connection is back; what was on its way when it broke may have been lost, and nobody would ever say so."""
+        """The connection is back; what was on its way when it broke may be lost, and nobody would ever say so."""
         (tasks, requests), self._doubtful = self._doubtful, ([], [])
-        what = f"the connection to the controller of cluster {self._name()} broke and came back while this was under way"
+        what = (
+            f"the connection to the controller of cluster {self._name()} broke and came back while this was under way"
+        )
         for task in tasks:
             sink = self.sinks.pop(task, None)
             if sink is not None:
@@ -304,7 +306,8 @@ class Core:
         frames: list[Any] = []
         tasks: list[m.Task] = []
         last_options, place, last_function = None, 0, None
-        for task, function, options, parts in batch:
+        for entry in batch:
+            task, function, options, parts = entry.task, entry.function, entry.options, entry.frames
             if options is not last_options:
                 last_options = options
                 place = places.setdefault(id(options), len(options_list))

@@ -59,7 +59,8 @@ BURST = 64
 """Messages read before what they bring about is done."""
 
 LULL_S = 0.001
-"""A thread that has not submitted for so long may send directly; in a flood, batches are worth more."""
+"""A task may be sent directly if nothing else is under way, or nothing was submitted for so long; in a flood, batches
+are worth more."""
 
 CLOSE_S = 2.0
 """How long closing waits for the I/O thread."""
@@ -126,13 +127,13 @@ class Link:
         task = entry.task
         core = self.core
         sinks = core.sinks
+        calm = not sinks or now - self._last_post > LULL_S
+        self._last_post = now
         if task.copies == 1:
             sinks[task.id] = sink
         else:
             sinks.update((task.id + copy, sink) for copy in range(task.copies))
-        lull = now - self._last_post > LULL_S
-        self._last_post = now
-        if lull and not (self._woken or entry.frames or core.outbox or self._socket_lock.locked()):
+        if calm and not (self._woken or entry.frames or core.outbox or self._socket_lock.locked()):
             self._send_now(entry)
         else:
             core.outbox.append(entry)

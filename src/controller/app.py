@@ -6,11 +6,9 @@ serves until it is told to stop (`Shutdown`, SIGTERM, SIGINT). If it cannot star
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -20,7 +18,7 @@ import zmq
 from .. import config, transport
 from ..security import ZapHandler, known_keys
 from .core import Core
-from .server import Server
+from .server import Server, Signals
 
 GC_THRESHOLD = 50_000
 """Young objects before a collection. Tasks are not tracked, but bursts of messages make many short-lived containers."""
@@ -40,33 +38,26 @@ def main(argv: list[str]) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
-    return asyncio.run(_serve(settings, ready_fd))
+    return _serve(settings, ready_fd)
 
 
-async def _serve(settings: config.ControllerConfig, ready_fd: int) -> int:
+def _serve(settings: config.ControllerConfig, ready_fd: int) -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    loop = asyncio.get_running_loop()
-    zap = None
+    signals = Signals()
     keys = known_keys(settings)
-    if keys:
-        zap = ZapHandler(context, keys)  # before the socket is bound
-        loop.add_reader(zap.fd, zap.drain)
+    zap = ZapHandler(context, keys) if keys else None  # before the socket is bound
     try:
         socket, address = transport.open_router(context, settings)
     except zmq.ZMQError as error:
         _report(ready_fd, f"error: the controller cannot listen on {settings.address}: {error}")
         return 1
-    core = Core(settings.cluster, os.getpid(), time.monotonic())
-    server = Server(core, socket, roles=zap is not None)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop, f"the controller was told to stop ({number.name})")
+    server = Server(Core(settings.cluster, os.getpid(), time.monotonic()), socket, zap)
     _report(ready_fd, address)
-    await server.stopped.wait()
-    server.close()
+    server.run(signals)
+    socket.close()
     if zap is not None:
-        loop.remove_reader(zap.fd)
         zap.close()
-    context.term()
+    context.term()  # waits for what was sent to leave, within the sockets' linger
     return 0
 
 

@@ -4,7 +4,7 @@ Drive it like this (see `server.turn`):
 
 ```
 core.receive(sender, message, frames, now)   # something was said
-core.lost(peer, now)                         # someone cannot be reached
+core.undelivered(envelope, now)              # a message could not be sent: someone cannot be reached
 core.tick(now)                               # a deadline has come
 core.deadline() -> float | None              # when to call tick at the latest
 core.take() -> Turn                          # place what is ready; records to commit, then messages to send
@@ -25,7 +25,6 @@ from ..wire.messages import (
     Done,
     EngineExited,
     EngineHello,
-    Exit,
     Farewell,
     Forget,
     GivenBack,
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from ..ids import Peer
+    from .outbox import Envelope
 
 log = logging.getLogger("enginery.controller")
 
@@ -95,6 +95,8 @@ class Core:
             return
         client = state.client_peers.get(sender)
         if client is not None:
+            if client.away_since is not None:
+                intake.back(state, client)
             match message:
                 case Submit():
                     if state.stopping:
@@ -168,6 +170,13 @@ class Core:
         log.warning("refused a message of %r: %s", sender, sentence)
         self.state.outbox.say(sender, Refused(sentence))
 
+    def undelivered(self, envelope: Envelope, now: float) -> None:
+        """Take note that a message could not be sent. What it owed a client is kept for its return."""
+        client = self.state.client_peers.get(envelope.peer)
+        if client is not None:
+            intake.keep(client, envelope)
+        self.lost(envelope.peer, now)
+
     def lost(self, peer: Peer, now: float) -> None:
         """Take note that a peer cannot be reached."""
         state = self.state
@@ -211,7 +220,7 @@ class Core:
                 state.outbox.answer(client.peer, farewell)
         for engine in state.engines.values():
             if engine.pid:
-                state.outbox.answer(engine.control, Exit())
+                state.outbox.answer(engine.control, farewell)
         for peer in state.nannies:
             state.outbox.answer(peer, farewell)
 

@@ -50,15 +50,23 @@ UNREACHABLE_S = 5.0
 
 
 class Waiter:
-    """Somebody who waits for engines: answered when `ready()`, or when an engine it needs was given up."""
+    """Somebody who waits for engines: answered with `value()` when `ready()`, or with the error of `trouble()`."""
 
-    __slots__ = ("peer", "ready", "request", "value")
+    __slots__ = ("peer", "ready", "request", "trouble", "value")
 
-    def __init__(self, peer: Peer, request: int, ready: Callable[[], bool], value: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        request: int,
+        ready: Callable[[], bool],
+        value: Callable[[], object],
+        trouble: Callable[[], str],
+    ) -> None:
         self.peer = peer
         self.request = request
         self.ready = ready
         self.value = value
+        self.trouble = trouble
 
 
 def ready_ids(state: State) -> list[int]:
@@ -126,8 +134,6 @@ def on_engine_hello(state: State, peer: Peer, message: EngineHello) -> None:
         state.outbox.say(peer, EngineWelcome())
         state.announce(engine)
         state.touch(engine)
-        if engine.retiring:
-            _let_go(state, engine)
         answer_waiters(state)
 
 
@@ -144,7 +150,7 @@ def on_engine_exited(state: State, peer: Peer, message: EngineExited, now: float
 
 
 def _begin_end(state: State, engine: Engine, certificate: DeathCertificate, now: float) -> None:
-    if engine.state is EngineState.DYING:
+    if engine.state in (EngineState.DYING, EngineState.FAILED):
         return
     if engine.state is EngineState.STARTING:
         engine.failures += 1
@@ -177,6 +183,7 @@ def _finish_end(state: State, engine: Engine, certificate: DeathCertificate, now
         engine.state = EngineState.FAILED
         engine.reason = f"{reason}; {certificate.last_output}".rstrip("; ")
         refuse_direct(state, engine, f"engine {engine.id} could not be started: {engine.reason}")
+        _refuse_pools(state)
     else:
         engine.renew()
         _expect(state, engine)
@@ -202,14 +209,13 @@ def _remove(state: State, engine: Engine, reason: str) -> None:
     nanny = state.nannies.get(engine.nanny)
     if nanny is not None:
         nanny.engines.discard(engine.id)
-    refuse_direct(state, engine, f"engine {engine.id} is not there any more: {reason or 'it was stopped'}")
-    for targets, queue in list(state.pools.items()):
-        if not any(t in state.engines for t in targets):
-            for task in list(queue):
-                task.state = TaskState.ENDED
-                queue.withdraw(task)
-                state.refuse(task, f"none of the engines {list(targets)} is there any more")
-            del state.pools[targets]
+    engine.reason = reason or "it was stopped"
+    refuse_direct(state, engine, _gone_sentence(engine))
+    _refuse_pools(state)
+
+
+def _gone_sentence(engine: Engine) -> str:
+    return f"engine {engine.id} is not there any more: {engine.reason}"
 
 
 def refuse_direct(state: State, engine: Engine, sentence: str) -> None:
@@ -219,6 +225,32 @@ def refuse_direct(state: State, engine: Engine, sentence: str) -> None:
     for task in waiting:
         task.state = TaskState.ENDED
         state.refuse(task, sentence)
+
+
+def _refuse_pools(state: State) -> None:
+    """End the tasks that wait for any of some engines none of which will come."""
+    for targets, queue in list(state.pools.items()):
+        if not any(can_serve(state, t) for t in targets):
+            for task in list(queue):
+                task.state = TaskState.ENDED
+                queue.withdraw(task)
+                state.refuse(task, why_not(state, targets))
+            del state.pools[targets]
+
+
+def can_serve(state: State, engine_id: int) -> bool:
+    """Return whether this engine is there, or will be, to run what is addressed to it."""
+    engine = state.engines.get(engine_id)
+    return engine is not None and engine.state is not EngineState.FAILED and not engine.retiring
+
+
+def why_not(state: State, targets: tuple[int, ...]) -> str:
+    """Return why none of these engines can serve."""
+    for engine in (state.engines[t] for t in targets if t in state.engines):
+        if engine.retiring:
+            return f"engine {engine.id} is being stopped"
+        return f"engine {engine.id} could not be started: {engine.reason}"
+    return no_such_engine(state, list(targets))
 
 
 def nanny_lost(state: State, nanny: Nanny, reason: str, now: float) -> None:
@@ -233,6 +265,7 @@ def nanny_lost(state: State, nanny: Nanny, reason: str, now: float) -> None:
         else:
             certificate = DeathCertificate(engine.id, engine.incarnation, engine.pid, None, reason)
             _begin_end(state, engine, certificate, now)
+    answer_waiters(state)
 
 
 def unreachable(state: State, engine: Engine, now: float) -> None:
@@ -262,9 +295,9 @@ def on_scale(state: State, peer: Peer, message: Scale) -> None:
         return
     present = sorted(e.id for e in state.engines.values() if not e.retiring)
     surplus = present[message.n :]
-    gone = list(surplus)
-    for engine_id in surplus:
-        _retire(state, state.engines[engine_id])
+    leaving = [state.engines[i] for i in surplus]
+    for engine in leaving:
+        _retire(state, engine)
     missing = message.n - len(present)
     ids: list[EngineId] = []
     if missing > 0:
@@ -274,10 +307,12 @@ def on_scale(state: State, peer: Peer, message: Scale) -> None:
             return
         ids = _add_engines(state, nannies[0], missing)
 
-    def ready() -> bool:
-        return all(i not in state.engines for i in gone) and _all_ready(state, ids)
+    coming = [state.engines[i] for i in ids]
 
-    wait(state, Waiter(peer, message.request, ready, lambda: ready_ids(state)))
+    def ready() -> bool:
+        return not any(_is_there(state, e) for e in leaving) and all(e.state is EngineState.READY for e in coming)
+
+    wait(state, Waiter(peer, message.request, ready, lambda: ready_ids(state), lambda: _trouble(state, coming)))
 
 
 def _retire(state: State, engine: Engine) -> None:
@@ -290,18 +325,20 @@ def _retire(state: State, engine: Engine) -> None:
     state.touch(engine)
     state.announce(engine)
     refuse_direct(state, engine, f"engine {engine.id} is being stopped")
-    if engine.state is EngineState.READY:
-        _let_go(state, engine)
+    _refuse_pools(state)
+    if engine.state is EngineState.STARTING:
+        kill(state, engine, "was stopped as asked")  # it may take long to be ready, or pause between two tries
 
 
 def _let_go(state: State, engine: Engine) -> None:
-    if engine.retiring and engine.state is EngineState.READY and not engine.assigned:
+    if engine.state is EngineState.READY and not engine.assigned and not engine.dismissed:
+        engine.dismissed = True
         engine.reason = "was stopped as asked"
         state.outbox.say(engine.control, Exit())
 
 
 def let_retired_go(state: State) -> None:
-    """End the retiring engines that have become idle."""
+    """End the retiring engines that have become idle, as soon as they are (or have become ready only to be told so)."""
     for engine_id in state.retiring:
         _let_go(state, state.engines[engine_id])
 
@@ -313,9 +350,9 @@ def on_restart(state: State, peer: Peer, message: Restart) -> None:
     if unknown:
         state.reply(peer, message.request, error=no_such_engine(state, unknown))
         return
-    before = {i: state.engines[i].incarnation for i in ids}
-    for engine_id in ids:
-        engine = state.engines[engine_id]
+    engines = [state.engines[i] for i in ids]
+    before = {engine.id: engine.incarnation for engine in engines}
+    for engine in engines:
         if engine.state is EngineState.FAILED:
             engine.failures = 0
             engine.renew()
@@ -324,16 +361,15 @@ def on_restart(state: State, peer: Peer, message: Restart) -> None:
         elif engine.state is EngineState.READY:
             kill(state, engine, "was restarted as asked")
         else:
-            before[engine_id] = Incarnation(engine.incarnation - 1)  # a fresh one is on its way already
+            before[engine.id] = Incarnation(engine.incarnation - 1)  # a fresh one is on its way already
+
+    def there() -> list[Engine]:
+        return [engine for engine in engines if _is_there(state, engine)]
 
     def ready() -> bool:
-        return all(
-            i not in state.engines
-            or (state.engines[i].incarnation > old and state.engines[i].state is EngineState.READY)
-            for i, old in before.items()
-        )
+        return all(e.incarnation > before[e.id] and e.state is EngineState.READY for e in there())
 
-    wait(state, Waiter(peer, message.request, ready, lambda: ids))
+    wait(state, Waiter(peer, message.request, ready, lambda: ids, lambda: _trouble(state, there())))
 
 
 def on_signal(state: State, peer: Peer, message: Signal) -> None:
@@ -360,16 +396,35 @@ def on_wait_engines(state: State, peer: Peer, message: WaitEngines) -> None:
     """A client wants to know when engines are ready."""
     wanted = message.n
 
+    def staying() -> list[Engine]:
+        return [engine for engine in state.engines.values() if not engine.retiring]
+
     def ready() -> bool:
         if wanted is None:
-            return bool(state.engines) and _all_ready(state, list(state.engines))
+            return bool(staying()) and all(e.state is EngineState.READY for e in staying())
         return len(ready_ids(state)) >= wanted
 
-    wait(state, Waiter(peer, message.request, ready, lambda: ready_ids(state)))
+    def trouble() -> str:
+        hopeful = sum(e.state is not EngineState.FAILED for e in staying())
+        return "" if wanted is not None and hopeful >= wanted else _trouble(state, staying())
+
+    wait(state, Waiter(peer, message.request, ready, lambda: ready_ids(state), trouble))
 
 
-def _all_ready(state: State, ids: list[EngineId] | list[int]) -> bool:
-    return all(i in state.engines and state.engines[i].state is EngineState.READY for i in ids)
+def _is_there(state: State, engine: Engine) -> bool:
+    return state.engines.get(engine.id) is engine
+
+
+def _trouble(state: State, engines: list[Engine]) -> str:
+    """Return why these engines will not all be ready, as far as we know; empty if they may."""
+    for engine in engines:
+        if not _is_there(state, engine):
+            return _gone_sentence(engine)
+    failed = [engine for engine in engines if engine.state is EngineState.FAILED]
+    if not failed:
+        return ""
+    reasons = "; ".join(f"engine {engine.id}: {engine.reason}" for engine in failed[:3])
+    return f"{len(failed)} of {len(engines)} engines could not be started: {reasons}"
 
 
 def wait(state: State, waiter: Waiter) -> None:
@@ -382,14 +437,11 @@ def answer_waiters(state: State) -> None:
     """Answer those whose wait is over. Called whenever an engine's state has changed."""
     if not state.waiters:
         return
-    failed = [e for e in state.engines.values() if e.state is EngineState.FAILED]
     left = []
     for waiter in state.waiters:
         if waiter.ready():
             state.reply(waiter.peer, waiter.request, waiter.value())
-        elif failed:
-            reasons = "; ".join(f"engine {e.id}: {e.reason}" for e in failed[:3])
-            sentence = f"{len(failed)} of {len(state.engines)} engines could not be started: {reasons}"
+        elif sentence := waiter.trouble():
             state.reply(waiter.peer, waiter.request, error=sentence)
         else:
             left.append(waiter)

@@ -6,8 +6,8 @@ The estimate of its duration outlives neither.
 
 from __future__ import annotations
 
-BUILTIN = 0x21
-"""First byte (`!`) of the names of the operations built into the engine; they have no pickle."""
+BUILTIN = b"!"
+"""First byte of the names of the operations built into the engine; they have no pickle."""
 
 
 class FunctionEntry:
@@ -50,7 +50,7 @@ class FunctionStore:
     def find(self, digest: bytes) -> FunctionEntry | None:
         """Return the entry, making one for a built-in operation; None for a function nobody sent."""
         entry = self.entries.get(digest)
-        if entry is None and digest and digest[0] == BUILTIN:
+        if entry is None and digest.startswith(BUILTIN):
             entry = self.entries[digest] = FunctionEntry(digest, b"")
         return entry
 
@@ -70,6 +70,6 @@ class FunctionStore:
 
     def drop_if_unused(self, entry: FunctionEntry) -> None:
         """Forget it if no client may name it and no task needs it."""
-        if not entry.unfinished and not entry.owners and entry.digest[0] != BUILTIN:
+        if not entry.unfinished and not entry.owners and not entry.digest.startswith(BUILTIN):
             del self.entries[entry.digest]
             self.dropped.append(entry.digest)

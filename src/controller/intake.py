@@ -6,27 +6,33 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..ids import ClientNo, first_task_id
 from ..wire.messages import (
     VERSION,
     Cancel,
     ClientHello,
+    Engines,
     Forget,
     Goodbye,
     Options,
+    Outputs,
     Refused,
+    Reply,
     Result,
+    Results,
     Status,
     Submit,
     Welcome,
 )
 from . import fleet, stopping
-from .records import Client, EngineState, Task
+from .records import Client, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..ids import Peer
     from ..wire.messages import Task as Submitted
+    from .outbox import Envelope
     from .state import State
 
 KEEP_S = 60.0
@@ -43,10 +49,34 @@ def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
         client = Client(state.next_client_no(), peer, message.name, message.pid, message.host)
         state.clients[client.no] = client
         state.client_peers[peer] = client
-    client.away_since = None
     engines = [engine.info() for _, engine in sorted(state.engines.items())]
     state.outbox.say(peer, Welcome(client.no, state.cluster, state.pid, engines))
+
+
+def back(state: State, client: Client) -> None:
+    """A client that was away is heard again: it gets what was kept for it."""
+    client.away_since = None
+    if client.missed:
+        state.outbox.say(client.peer, Engines(list(client.missed.values())))
+        client.missed = {}
     state.outbox.to_client(client)
+    for reply in client.replies:
+        state.outbox.answer(client.peer, reply)
+    client.replies = []
+
+
+def keep(client: Client, envelope: Envelope) -> None:
+    """A message to a client could not be sent: keep what it is owed."""
+    match envelope.message:
+        case Results(results):
+            client.results[:0] = results
+            client.frames[:0] = envelope.frames
+        case Outputs(records):
+            client.outputs[:0] = records
+        case Engines(engines):
+            client.missed.update((engine.id, engine) for engine in engines)
+        case Reply():
+            client.replies.append(envelope.message)
 
 
 def away(state: State, client: Client, now: float) -> None:
@@ -63,11 +93,13 @@ def _give_up(state: State, client: Client, now: float) -> None:
 
 def on_goodbye(state: State, client: Client, message: Goodbye, now: float) -> None:
     """A client leaves; its tasks go on unless it wants them cancelled."""
+    mine: list[int] = []
     if message.cancel:
-        mine = [root for root, task in state.tasks.items() if task.client == client.no and task.root == root]
+        mine += [root for root, task in state.tasks.items() if task.client == client.no and task.root == root]
         mine += [root for root in state.pieces if root not in state.tasks and state.owner_of(root) == client.no]
+    _forget_client(state, client)  # first: nothing need be sent to it any more
+    if mine:
         stopping.on_cancel(state, client, Cancel(0, mine, grace_s=stopping.PATIENCE_S), now)
-    _forget_client(state, client)
 
 
 def _forget_client(state: State, client: Client) -> None:
@@ -91,6 +123,7 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
         client.digests.add(function.digest)
     tasks, functions = state.tasks, state.functions
     options_list, no = message.options, client.no
+    first, beyond = first_task_id(no), first_task_id(ClientNo(no + 1))
     default = Options()
     digest, entry = b"", None
     batch: list[Task] = []
@@ -102,6 +135,11 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
         if submitted.frames:
             parts = frames[at : at + submitted.frames]
             at += submitted.frames
+        if submitted.id in tasks:
+            continue  # said twice
+        if not first <= submitted.id < beyond:
+            _refuse_unborn(state, client, submitted, "its id is not one of its client's")
+            continue
         if submitted.function != digest or entry is None:
             digest = submitted.function
             entry = functions.find(digest)
@@ -109,11 +147,9 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
             sentence = "its function is not known to the controller"
             _refuse_unborn(state, client, submitted, sentence)
             continue
-        if options.targets is not None:
+        if options.targets is not None or options.ordered:
             _submit_targeted(state, client, submitted, options, parts)
             continue
-        if submitted.id in tasks:
-            continue  # said twice
         task = Task(submitted.id, no, digest, submitted.payload, options, parts, submitted.id, 0, submitted.items)
         tasks[task.id] = task
         entry.unfinished += 1
@@ -140,22 +176,22 @@ def _submit_targeted(
 ) -> None:
     """Enter a task for certain engines: one for each in turn (a direct view), or one for any of them."""
     targets = options.targets
-    assert targets is not None
+    if not targets:
+        _refuse_unborn(state, client, submitted, "it is addressed to no engine")
+        return
     if not options.ordered:
-        able = tuple(t for t in targets if _can_serve(state, t))
-        if not able:
-            _refuse_unborn(state, client, submitted, fleet.no_such_engine(state, list(targets)))
+        if not any(fleet.can_serve(state, t) for t in targets):
+            _refuse_unborn(state, client, submitted, fleet.why_not(state, targets))
             return
         task = _enter(state, client, submitted, options, frames, task_id=submitted.id)
         state.queue_for(task).push(client, task)
         return
     for copy, target in enumerate(targets):
         task_id = submitted.id + copy
-        if not _can_serve(state, target):
-            sentence = fleet.no_such_engine(state, [target])
-            engine = state.engines.get(target)
-            if engine is not None:
-                sentence = f"engine {target} could not be started: {engine.reason}"
+        if task_id in state.tasks:
+            continue  # said twice
+        if not fleet.can_serve(state, target):
+            sentence = fleet.why_not(state, (target,))
             client.results.append(Result(task_id, Status.REFUSED, sentence.encode(), hi=submitted.items))
             state.outbox.to_client(client)
             continue
@@ -163,11 +199,6 @@ def _submit_targeted(
         mine = options if len(targets) == 1 else msgspec.structs.replace(options, targets=(target,))
         engine.direct.append(_enter(state, client, submitted, mine, frames, task_id=task_id))
         state.touch(engine)
-
-
-def _can_serve(state: State, target: int) -> bool:
-    engine = state.engines.get(target)
-    return engine is not None and engine.state is not EngineState.FAILED and not engine.retiring
 
 
 def _enter(

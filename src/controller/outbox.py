@@ -83,7 +83,8 @@ class Outbox:
         messages, self._singles = self._singles, []
         if self._work:
             for work in self._work.values():
-                messages.append(Envelope(work.engine.peer, Run(work.functions, work.calls), work.frames))
+                if work.calls:
+                    messages.append(Envelope(work.engine.peer, Run(work.functions, work.calls), work.frames))
             self._work = {}
         if self._clients:
             for client in self._clients.values():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..recorder import AFTER_LAST
 from ..wire.codec import encode
 from ..wire.messages import DeathCertificate, Done, Outputs, Result, Status
 from .records import TaskState
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
     from .records import Engine, Task
     from .state import State
-
-AFTER_LAST = -1
-"""As the item of a certificate: the engine had finished the task it names, and had not begun another."""
 
 
 def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) -> None:
@@ -36,7 +34,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
         if task is None:
             continue  # settled otherwise meanwhile
         result.engine = engine.id
-        if result.status == Status.OK and not task.hi and not result.outputs and not state.stops:
+        if result.status == Status.OK and not (task.hi or task.attempt or result.outputs or state.stops):
             del assigned[task.id], tasks[task.id]
             task.state = TaskState.ENDED
             freed_s += task.cost_s
@@ -79,9 +77,8 @@ def _on_call(state: State, engine: Engine, task: Task, result: Result, frames: S
     elif stop is not None:
         result, frames = _stopped(result, stop.status, stop.sentence), ()
     elif result.status == Status.ERROR and task.attempt < task.options.retries:
-        task.attempt += 1
-        task.outputs = 0
-        state.enqueue_again(task)
+        _try_again(state, task, task.lo, task.hi)
+        state.drop(task)
         return
     _end_after_output(state, engine, task, result, frames)
 
@@ -106,7 +103,7 @@ def _on_items(state: State, engine: Engine, task: Task, result: Result, frames: 
             result, frames = _stopped(result, stop.status, stop.sentence), ()
         elif task.attempt < task.options.retries:
             again = True
-            _retry_items(state, task, lo, hi)
+            _try_again(state, task, lo, hi)
     _account_items(task, lo, hi)
     engine.load_s -= task.cost_s
     if task.lo < task.hi:
@@ -139,7 +136,10 @@ def _account_items(task: Task, lo: int, hi: int) -> None:
         task.lo = following[1]
 
 
-def _retry_items(state: State, task: Task, lo: int, hi: int) -> None:
+def _try_again(state: State, task: Task, lo: int, hi: int) -> None:
+    """Have a call, or these items of it, run again: as a piece with an id of its own, because the same engine may get
+    it, whose flight recorder must not be taken to speak of this attempt when it speaks of the last.
+    """
     piece = _piece(state, task, lo, hi)
     piece.attempt += 1
     state.enqueue_again(piece)
@@ -233,7 +233,7 @@ def settle(state: State, engine: Engine, certificate: DeathCertificate) -> None:
             again.append(task)
         elif task.hi:
             item = task.hi if finished else min(max(certificate.item, task.lo), task.hi)
-            _settle_items(state, task, item, certificate, again)
+            _settle_items(state, task, item, certificate, again, unknown=unknown)
         else:
             _lose(state, task, certificate, running=unknown or not finished, again=again)
     for task in reversed(again):
@@ -243,11 +243,13 @@ def settle(state: State, engine: Engine, certificate: DeathCertificate) -> None:
             state.enqueue_again(task)
 
 
-def _settle_items(state: State, task: Task, item: int, certificate: DeathCertificate, again: list[Task]) -> None:
+def _settle_items(
+    state: State, task: Task, item: int, certificate: DeathCertificate, again: list[Task], *, unknown: bool
+) -> None:
     """Decide on the unreported items of a divisible call; the engine ended in this item (or after all: `task.hi`)."""
     reported = task.early or []
     for lo, hi in _gaps(task.lo, item, reported):
-        _lose(state, _piece(state, task, lo, hi), certificate, running=False, again=again)
+        _lose(state, _piece(state, task, lo, hi), certificate, running=unknown, again=again)
     for lo, hi in _gaps(item, min(item + 1, task.hi), reported):
         _lose(state, _piece(state, task, lo, hi), certificate, running=True, again=again)
     again.extend(_piece(state, task, lo, hi) for lo, hi in _gaps(item + 1, task.hi, reported))  # had not begun

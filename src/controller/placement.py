@@ -128,6 +128,8 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
         count += 1
         taken += 1
         assigned[task.id] = task
+        if task.hi:
+            state.rebalance = True  # others may be idle, and can have a part
         if options.targets is None and options.timeout_s is None:
             calls.append(Call(task.id, digest, task.payload, len(task.frames), task.lo, task.hi))
         else:

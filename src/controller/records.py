@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..ids import ClientNo, EngineId, Incarnation, Peer, control_peer, engine_peer
-from ..wire.messages import EngineInfo, Options, Output, Result
+from ..wire.messages import EngineInfo, Options, Output, Reply, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,11 +64,13 @@ class Client:
         "digests",
         "frames",
         "host",
+        "missed",
         "name",
         "no",
         "outputs",
         "peer",
         "pid",
+        "replies",
         "results",
         "unfinished",
         "used_s",
@@ -90,6 +92,10 @@ class Client:
         self.results: list[Result] = []
         self.frames: list[Any] = []
         """What the next message to it will carry; kept while it is away."""
+        self.missed: dict[int, EngineInfo] = {}
+        """What it has not heard of the engines, for its return."""
+        self.replies: list[Reply] = []
+        """Answers that could not be sent, for its return."""
 
 
 class EngineState(StrEnum):
@@ -109,6 +115,7 @@ class Engine:
         "assigned",
         "control",
         "direct",
+        "dismissed",
         "failures",
         "held",
         "host",
@@ -160,6 +167,8 @@ class Engine:
         """Results that came before the output they count."""
         self.reason = ""
         """Why we ended it, if we did."""
+        self.dismissed = False
+        """It was told to exit."""
         self.version += 1
 
     def info(self) -> EngineInfo:

@@ -1,14 +1,14 @@
 """The controller's input and output: receive, decide, commit, send, and again.
 
-ZeroMQ's descriptor tells only that something *may* have changed, and only once (it is edge-triggered). So a turn goes
-on until the socket says that nothing can be read, and looks again after it has sent, because sending too may swallow
-the news of an arrival.
+One thread, one loop, one poll: for the ROUTER, for questions about keys (TCP) and for signals. An asyncio loop in its
+place cost 20 us more for each message that comes alone (`docs/decisions/0008-the-controllers-loop.md`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import signal
+import socket as socket_module
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,9 @@ from ..wire import codec
 from ..wire.codec import MalformedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from ..security import ZapHandler
     from .core import Core
 
 log = logging.getLogger("enginery.controller")
@@ -39,33 +40,66 @@ class Journal:
         assert not records
 
 
-class Server:
-    """Runs a core on a ROUTER socket within an asyncio loop, until the core stops."""
+class Signals:
+    """SIGTERM and SIGINT as something to poll for: a handler only notes its signal, the loop does the work."""
 
-    def __init__(self, core: Core, socket: zmq.Socket[bytes], *, roles: bool) -> None:
+    def __init__(self) -> None:
+        self._read, self._write = socket_module.socketpair()
+        self._write.setblocking(False)
+        self._read.setblocking(False)
+        signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _note)
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when a signal has come."""
+        return self._read.fileno()
+
+    def take(self) -> list[signal.Signals]:
+        """Return the signals that have come."""
+        try:
+            return [signal.Signals(number) for number in self._read.recv(64)]
+        except BlockingIOError:
+            return []
+
+
+def _note(_number: int, _frame: object) -> None:
+    """Be a handler: without one the signal would end the process; its number goes to the wake-up descriptor."""
+
+
+class Server:
+    """Runs a core on a ROUTER socket until the core stops."""
+
+    def __init__(self, core: Core, socket: zmq.Socket[bytes], zap: ZapHandler | None = None) -> None:
         self.core = core
         self.socket = socket
         self.journal = Journal()
-        self.roles = roles
-        """Whether peers got roles when they proved their keys (TCP); each may then say only what its role says."""
-        self.stopped = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._clock: Callable[[], float] = time.monotonic
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
-        self._loop.add_reader(socket.fileno(), self._readable)
-        self._readable()
+        self._zap = zap
+        """With it (TCP), peers have roles by their keys, and each may say only what its role says."""
 
-    def _readable(self) -> None:
-        """Take turns until there is nothing to read; let the loop breathe between full bursts."""
-        self.turn()
-        if int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            self._loop.call_soon(self._readable)
+    def run(self, signals: Signals) -> None:
+        """Take turns until the core stops and everybody has been told."""
+        core = self.core
+        poller = zmq.Poller()
+        poller.register(self.socket, zmq.POLLIN)
+        poller.register(signals.fileno(), zmq.POLLIN)
+        if self._zap is not None:
+            poller.register(self._zap.socket, zmq.POLLIN)
+        while not core.state.stopping:
+            deadline = core.deadline()
+            timeout_ms = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
+            ready = poller.poll(timeout_ms)
+            if len(ready) != 1 or ready[0][0] is not self.socket:
+                if self._zap is not None:
+                    self._zap.drain()
+                for number in signals.take():
+                    core.stop(f"the controller was told to stop ({number.name})")
+            self.turn()
 
     def turn(self) -> None:
         """Receive, decide, commit, send."""
         core = self.core
-        now = self._clock()
+        now = time.monotonic()
         self._receive(now)
         core.tick(now)
         turn = core.take()
@@ -75,31 +109,36 @@ class Server:
                 transport.send_to(self.socket, envelope.peer, envelope.message, envelope.frames)
             except zmq.ZMQError as error:
                 log.info("cannot reach %r: %s", envelope.peer, error)
-                core.lost(envelope.peer, now)
-        if core.state.stopping:
-            self.stopped.set()
-        self._arm()
+                core.undelivered(envelope, now)
 
     def _receive(self, now: float) -> None:
-        socket, core = self.socket, self.core
+        socket, core, roles = self.socket, self.core, self._zap is not None
         for _ in range(BURST):
-            try:
-                parts = socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+            if not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 return
-            sender = Peer(parts[0].bytes)
-            if len(parts) < 2:
-                continue
-            if self.roles and not self._may_speak(sender, parts[0]):
+            if roles:
+                frame = socket.recv(zmq.NOBLOCK, copy=False)
+                sender = Peer(frame.bytes)
+                welcome = self._may_speak(sender, frame)
+            else:
+                sender = Peer(socket.recv(zmq.NOBLOCK))
+                welcome = True
+            header = b""
+            frames: list[zmq.Frame] = []
+            if socket.rcvmore:
+                header = socket.recv(zmq.NOBLOCK)
+                while socket.rcvmore:
+                    frames.append(socket.recv(zmq.NOBLOCK, copy=False))
+            if not welcome:
                 log.warning("dropped a message of %r, whose key is of another role", sender)
                 continue
             try:
-                message = codec.decode_to_controller(parts[1].buffer)
+                message = codec.decode_to_controller(header)
             except MalformedError as error:
                 core.malformed(sender, str(error))
                 continue
             try:
-                core.receive(sender, message, parts[2:], now)
+                core.receive(sender, message, frames, now)
             except Exception:
                 # Not the sender's fault but ours. The cluster must live on, and whoever mends it must know.
                 log.exception("failed on a %s of %r", type(message).__name__, sender)
@@ -112,29 +151,3 @@ class Server:
             return bool(frame.get("User-Id") == role.decode())
         except zmq.ZMQError:
             return False
-
-    def _arm(self) -> None:
-        """See that the next deadline is kept. An early wake-up does no harm, so a later deadline moves nothing."""
-        deadline = self.core.deadline()
-        if deadline is None or deadline >= self._timer_at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = deadline
-        self._timer = self._loop.call_at(deadline, self._due)
-
-    def _due(self) -> None:
-        self._timer, self._timer_at = None, float("inf")
-        self._readable()
-
-    def stop(self, reason: str) -> None:
-        """End the cluster: everybody is told, then `stopped` is set."""
-        self.core.stop(reason)
-        self.turn()
-
-    def close(self) -> None:
-        """Let go of the socket; what was sent still leaves."""
-        self._loop.remove_reader(self.socket.fileno())
-        if self._timer is not None:
-            self._timer.cancel()
-        self.socket.close()

@@ -63,11 +63,15 @@ class State:
         """Engines that can take more and have tasks addressed to them waiting."""
         self.rebalance = False
         """Something changed that may make it worth taking work back."""
+        self.looking = False
+        """A closer look at engines with little work is due."""
         self.stops: dict[int, Stop] = {}
         """Assigned tasks that are to be stopped, by id."""
         self.stopping = False
         self.pid = 0
         self.started = 0.0
+        self.now = 0.0
+        """The time of this turn, for decisions made when messages are taken."""
         self.retiring: set[int] = set()
         """Engines to be ended when they have nothing to do."""
         self.waiters: list[Waiter] = []
@@ -89,6 +93,7 @@ class State:
 
     def run_timers(self, now: float) -> None:
         """Call what is due."""
+        self.now = now
         timers = self._timers
         while timers and timers[0][0] <= now:
             _, _, function, args = heappop(timers)
@@ -134,6 +139,8 @@ class State:
             for client in self.clients.values():
                 if client.away_since is None:
                     self.outbox.say(client.peer, news)
+                else:
+                    client.missed.update((engine.id, engine) for engine in news.engines)
 
     # ------------------------------------------------------------------------------------------------ tasks
 

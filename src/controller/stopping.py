@@ -51,8 +51,8 @@ class CancelRequest:
         self.answer_if_settled(state)
 
     def answer_if_settled(self, state: State) -> None:
-        """Send the answer when nothing is open."""
-        if not self.open:
+        """Send the answer when nothing is open, unless who asked has left."""
+        if not self.open and self.peer in state.client_peers:
             state.reply(self.peer, self.request, sorted(self.stopped))
 
 
@@ -89,7 +89,7 @@ def on_cancel(state: State, client: Client, message: Cancel, now: float) -> None
     request = CancelRequest(client.peer, message.request)
     asked: dict[int, list[int]] = {}
     waiting: list[Task] = []
-    for root in message.tasks:
+    for root in dict.fromkeys(message.tasks):
         pieces = state.pieces.get(root) or ({root} if root in state.tasks else set())
         tasks = [task for id_ in sorted(pieces) if (task := state.tasks[id_]).client == client.no]
         if tasks:
@@ -156,11 +156,12 @@ def on_started(state: State, engine: Engine, task_id: int, now: float) -> None:
     """A task with a time limit begins."""
     task = engine.assigned.get(task_id)
     if task is not None and task.options.timeout_s is not None:
-        state.at(now + task.options.timeout_s, _time_is_up, state, task, task.attempt, engine.incarnation)
+        state.at(now + task.options.timeout_s, _time_is_up, state, task_id, task.attempt, engine.incarnation)
 
 
-def _time_is_up(state: State, task: Task, attempt: int, incarnation: int, now: float) -> None:
-    if task.state != TaskState.ASSIGNED or task.attempt != attempt or task.id in state.stops:
+def _time_is_up(state: State, task_id: int, attempt: int, incarnation: int, now: float) -> None:
+    task = state.tasks.get(task_id)
+    if task is None or task.state != TaskState.ASSIGNED or task.attempt != attempt or task_id in state.stops:
         return
     engine = state.engines[task.engine]
     if engine.incarnation != incarnation:

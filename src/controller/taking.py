@@ -13,6 +13,7 @@ import msgspec
 from ..wire.messages import GivenBack, TakeBack
 from . import stopping
 from .records import EngineState, TaskState
+from .state import WINDOW_S
 
 if TYPE_CHECKING:
     from .records import Engine, Task
@@ -24,6 +25,10 @@ WORTH_S = 0.003
 AGAIN_S = 0.01
 """When nothing could be given back, ask again after this."""
 
+LOOK_S = 0.01
+"""An engine that was left alone for its little load, and of which nothing is heard for so long, is not what it seemed:
+its load is an estimate, and what it runs may go on for hours."""
+
 
 def take_back(state: State) -> None:
     """Ask the most loaded engines for unstarted work if others are idle and nothing waits for those."""
@@ -34,12 +39,20 @@ def take_back(state: State) -> None:
         return
     idle = state.idle
     victims: list[tuple[float, int, list[int] | None]] = []
+    light: list[tuple[Engine, int]] = []
     for engine in state.engines.values():
-        if engine.state is not EngineState.READY or engine.taking or engine.load_s < WORTH_S or engine.id in idle:
+        if engine.state is not EngineState.READY or engine.taking or engine.id in idle:
             continue
         worth, named = _can_give(engine, idle)
-        if worth:
+        if not worth:
+            continue
+        if engine.load_s >= WORTH_S:
             victims.append((-engine.load_s, engine.id, named))
+        else:
+            light.append((engine, engine.version))
+    if light and not state.looking:
+        state.looking = True
+        state.at(state.now + LOOK_S, _look_closer, state, light)
     victims.sort(key=lambda victim: victim[:2])
     for _, engine_id, named in victims[: len(idle)]:
         engine = state.engines[engine_id]
@@ -96,6 +109,18 @@ def on_given_back(state: State, engine: Engine, message: GivenBack, now: float) 
 
 
 def _ask_again(state: State, _now: float) -> None:
+    state.rebalance = True
+
+
+def _look_closer(state: State, light: list[tuple[Engine, int]], _now: float) -> None:
+    """Correct the load of the engines that did not get on since, though they had little to do."""
+    state.looking = False
+    for engine, version in light:
+        if engine.version == version:
+            running = next(iter(engine.assigned.values()))
+            engine.load_s += WINDOW_S - running.cost_s
+            running.cost_s = WINDOW_S
+            state.touch(engine)
     state.rebalance = True
 
 

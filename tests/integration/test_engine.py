@@ -190,7 +190,8 @@ def test_the_flight_recorder_knows(engine):
     engine.wait_running(task)
     assert abs(recorder.read(engine.recorder).since - time.time()) < 5
     engine.value(task)
-    engine.until(lambda: recorder.read(engine.recorder).task is None, "no task recorded")
+    engine.until(lambda: recorder.read(engine.recorder).item == recorder.AFTER_LAST, "the task to be on record as over")
+    assert recorder.read(engine.recorder).task == task
     batch = engine.map(pause, [0, 0, 0.3, 0])
     engine.until(lambda: recorder.read(engine.recorder)[:2] == (batch, 2), "item 2 recorded")
     engine.items(batch, 0, 4)

@@ -1,0 +1,459 @@
+"""A workbench for the controller's core: tests speak for clients, engines and nannies, and hear what it says to them.
+
+Every message is encoded and decoded on its way, in both directions, so one that cannot cross the wire fails here. After
+every turn the books are checked. What the core says waits in the inbox of its receiver until a test takes it;
+`nothing_else_was_said` fails if anything is left. The fixture `bench` asks that at the end of each test.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from enginery.controller.core import Core
+from enginery.ids import ClientNo, EngineId, Incarnation, Peer, control_peer, engine_peer, first_task_id
+from enginery.wire import codec
+from enginery.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+M = TypeVar("M", bound=msgspec.Struct)
+
+BATCH_S = 0.005
+"""How long a busy engine may collect results before it sends them."""
+
+MANY = 1000
+"""The books are not checked while there are more tasks: that looks at every one of them, after every turn."""
+
+SETTLED_S = 0.05
+"""After this, an engine whose end was reported has been dealt with."""
+
+
+class Side:
+    """A peer of the controller and its inbox."""
+
+    def __init__(self, bench: Bench, name: bytes) -> None:
+        self.bench = bench
+        self.name = Peer(name)
+        self.inbox: deque[tuple[msgspec.Struct, list[Any]]] = deque()
+        self.pongs = 0
+
+    def say(self, message: msgspec.Struct, frames: Sequence[Any] = ()) -> None:
+        self.bench.tell(self.name, message, frames)
+
+    def take_all(self, kind: type[M]) -> list[tuple[M, list[Any]]]:
+        """Return the messages of a kind that came, with their frames."""
+        mine = [letter for letter in self.inbox if isinstance(letter[0], kind)]
+        self.inbox = deque(letter for letter in self.inbox if not isinstance(letter[0], kind))
+        return mine  # type: ignore[return-value]
+
+    def take(self, kind: type[M]) -> M:
+        """Return the one message of a kind that came."""
+        mine = self.take_all(kind)
+        assert len(mine) == 1, f"{self.name!r}: {mine} instead of one {kind.__name__}; besides: {list(self.inbox)}"
+        assert not mine[0][1], "a message with frames nobody looked at"
+        return mine[0][0]
+
+    def kinds(self) -> list[str]:
+        """Return what waits in the inbox, in order, by kind."""
+        return [type(message).__name__ for message, _ in self.inbox]
+
+
+class ClientSide(Side):
+    """A client: its tasks are numbered by its own count, its requests too."""
+
+    def __init__(self, bench: Bench, name: bytes) -> None:
+        super().__init__(bench, name)
+        self.no = 0
+        self.count = 0
+        self.requests = 0
+        self.frames: dict[int, list[Any]] = {}
+
+    def hello(self) -> m.Welcome:
+        self.say(m.ClientHello(m.VERSION, self.name.decode(), 7, "here"))
+        welcome = self.take(m.Welcome)
+        self.no = welcome.client
+        return welcome
+
+    def new_ids(self, n: int) -> list[int]:
+        first = first_task_id(ClientNo(self.no)) + self.count
+        self.count += n
+        return list(range(first, first + n))
+
+    def submit(
+        self,
+        n: int = 1,
+        function: bytes = b"f",
+        *,
+        items: int = 0,
+        payload: bytes = b"arguments",
+        frames: Sequence[bytes] = (),
+        sent: bool = True,
+        **options: Any,
+    ) -> list[int]:
+        """Submit tasks, each with these frames; return their ids. Not `sent`: without the function's pickle."""
+        wanted = m.Options(**options)
+        copies = len(wanted.targets or ()) if wanted.ordered else 1
+        ids = self.new_ids(n * copies)
+        tasks = [m.Task(id_, function, payload, len(frames), 0, items, copies) for id_ in ids[::copies]]
+        functions = [m.Function(function, b"pickle of " + function)] if sent and function[:1] != b"!" else []
+        self.say(m.Submit(functions, [wanted], tasks), [*frames] * n)
+        return ids
+
+    def ask(self, kind: type[msgspec.Struct], *arguments: Any, **fields: Any) -> int:
+        self.requests += 1
+        self.say(kind(self.requests, *arguments, **fields))
+        return self.requests
+
+    def cancel(self, tasks: list[int], grace_s: float | None = None, *, interrupt: bool = True) -> int:
+        return self.ask(m.Cancel, tasks, grace_s, interrupt)
+
+    def results(self) -> list[m.Result]:
+        """Return the results that came; the frames of each are in `self.frames` afterwards."""
+        found = []
+        for message, frames in self.take_all(m.Results):
+            rest = list(frames)
+            for result in message.results:
+                self.frames[result.id], rest = rest[: result.frames], rest[result.frames :]
+                found.append(result)
+            assert not rest, "more frames than the results have"
+        return found
+
+    def ended(self) -> dict[int, m.Status]:
+        """Return how the plain tasks whose results came have ended."""
+        results = self.results()
+        ended = {result.id: m.Status(result.status) for result in results}
+        assert len(ended) == len(results), "a task ended twice"
+        return ended
+
+    def runs(self) -> list[tuple[int, int, m.Status]]:
+        """Return the runs of items (of one divisible task) whose results came."""
+        return [(result.lo, result.hi, m.Status(result.status)) for result in self.results()]
+
+    def answer(self, request: int) -> Any:
+        reply = self.take(m.Reply)
+        assert (reply.request, reply.error) == (request, None)
+        return reply.value
+
+    def error(self, request: int) -> str:
+        reply = self.take(m.Reply)
+        assert reply.request == request
+        assert reply.error is not None, f"answered {reply.value}"
+        return reply.error
+
+    def news(self) -> list[tuple[int, str]]:
+        """Return which engines changed to which states."""
+        return [(engine.id, engine.state) for message, _ in self.take_all(m.Engines) for engine in message.engines]
+
+    def output(self) -> list[str]:
+        return [record.data for message, _ in self.take_all(m.Outputs) for record in message.records]
+
+
+class EngineSide(Side):
+    """An engine process: the calls it was given and has not answered are in `queue`."""
+
+    def __init__(self, bench: Bench, engine: int, incarnation: int) -> None:
+        super().__init__(bench, engine_peer(EngineId(engine), Incarnation(incarnation)))
+        self.control = Side(bench, control_peer(EngineId(engine), Incarnation(incarnation)))
+        self.id, self.incarnation = engine, incarnation
+        self.queue: dict[int, m.Call] = {}
+        self.functions: set[bytes] = set()
+        self.frames: dict[int, list[Any]] = {}
+        self.batch: list[m.Result] = []
+        """What it runs by itself, in `Bench.work`."""
+
+    def hello(self) -> None:
+        self.control.say(m.ControlHello(self.id, self.incarnation))
+        self.say(m.EngineHello(m.VERSION, self.id, self.incarnation, 100 + self.id, "host"))
+        self.take(m.EngineWelcome)
+
+    def calls(self) -> list[m.Call]:
+        """Return the calls it was given since last asked."""
+        found = []
+        for message, frames in self.take_all(m.Run):
+            assert message.calls, "a Run without a call"
+            self.functions.update(function.digest for function in message.functions)
+            rest = list(frames)
+            for call in message.calls:
+                assert call.function in self.functions or call.function[:1] == b"!", "a function it was never sent"
+                self.frames[call.id], rest = rest[: call.frames], rest[call.frames :]
+                self.queue[call.id] = call
+                found.append(call)
+            assert not rest, "more frames than the calls have"
+        return found
+
+    def given(self) -> list[int]:
+        """Return the ids of the calls it was given since last asked."""
+        return [call.id for call in self.calls()]
+
+    def finish(
+        self,
+        *ids: int,
+        status: m.Status = m.Status.OK,
+        duration: float = 0.001,
+        payload: bytes = b"value",
+        frames: Sequence[bytes] = (),
+        outputs: int = 0,
+        control: bool = False,
+    ) -> None:
+        """Report that these calls (all it has: none) ended so."""
+        results = [
+            m.Result(id_, status, payload, len(frames), -1, 1.0, duration, outputs) for id_ in ids or tuple(self.queue)
+        ]
+        for id_ in ids or tuple(self.queue):
+            del self.queue[id_]
+        (self.control if control else self).say(m.Done(results), [*frames] * len(results))
+
+    def fail(self, *ids: int) -> None:
+        self.finish(*ids, status=m.Status.ERROR, payload=b"failure")
+
+    def finish_items(
+        self,
+        id_: int,
+        lo: int,
+        hi: int,
+        status: m.Status = m.Status.OK,
+        *,
+        item_s: float = 0.001,
+        outputs: int = 0,
+    ) -> None:
+        self.say(m.Done([m.Result(id_, status, b"values", 0, -1, 1.0, item_s * (hi - lo), outputs, lo, hi)]))
+
+    def print(self, task: int, *texts: str, control: bool = False) -> None:
+        side = self.control if control else self
+        side.say(m.Outputs([m.Output(task, "stdout", text) for text in texts]))
+
+    def asked_back(self) -> m.TakeBack:
+        return self.control.take(m.TakeBack)
+
+    def give_back(
+        self, request: m.TakeBack, calls: Iterable[int] = (), tails: Iterable[tuple[int, int]] = ()
+    ) -> list[int]:
+        calls = list(calls)
+        for id_ in calls:
+            del self.queue[id_]
+        self.control.say(m.GivenBack(request.request, calls, list(tails)))
+        return calls
+
+    def give_nothing(self) -> None:
+        """Answer all that asked for something back: there is nothing."""
+        for request, _ in self.control.take_all(m.TakeBack):
+            self.give_back(request)
+
+    def choose_to_give(self, request: m.TakeBack) -> list[int]:
+        """Return what a real engine would give back: what is named, or the last half of what is free."""
+        unstarted = self.queue.values()
+        if request.tasks is not None:
+            return [call.id for call in unstarted if call.id in request.tasks]
+        free = [call.id for call in unstarted if not call.fixed]
+        return free[len(free) // 2 :]
+
+    def interrupted(self) -> list[int]:
+        """Return the tasks that were to be interrupted."""
+        return [message.task for message, _ in self.control.take_all(m.Interrupt)]
+
+    def die(
+        self,
+        task: int | None = None,
+        item: int = 0,
+        *,
+        exit_code: int | None = -9,
+        settle: bool = True,
+        reason: str = "",
+    ) -> None:
+        """End, its flight recorder at this task and item, and have its nanny say so."""
+        reason = reason or "killed by signal 9 (SIGKILL)"
+        certificate = m.DeathCertificate(
+            self.id, self.incarnation, 100 + self.id, exit_code, reason, task, item, 1000, "last words"
+        )
+        self.bench.nanny_of(self.id).say(m.EngineExited(certificate))
+        if settle:
+            self.bench.advance(SETTLED_S)
+
+
+class NannySide(Side):
+    def starts(self) -> list[tuple[int, int]]:
+        """Return the engines it was told to start."""
+        return [pair for message, _ in self.take_all(m.StartEngines) for pair in message.engines]
+
+    def stops(self) -> list[tuple[int, int]]:
+        """Return `(engine, signal)` of the engines it was told to signal."""
+        return [(message.engine, message.signal) for message, _ in self.take_all(m.StopEngine)]
+
+
+class Bench:
+    """The core, its peers and the time."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.core = Core("bench", 42, self.now)
+        self.sides: dict[bytes, Side] = {}
+        self.engines: list[EngineSide] = []
+        """By id, each in its present incarnation."""
+        self.clients: list[ClientSide] = []
+        self.nannies: list[NannySide] = []
+        self.unreachable: set[bytes] = set()
+        """Peers to whom nothing can be sent."""
+        self.said: list[tuple[bytes, str]] = []
+        """Everything the core said, in order: receiver and kind."""
+        self.in_burst = False
+        self._ends: dict[int, float] = {}
+        """When the engines that run something (in `work`) will report it."""
+
+    # -- building
+
+    def start(self, engines: int = 1, clients: int = 1, hosts: int = 1) -> Bench:
+        """Have a cluster of so many ready engines (on each host) and clients who know them."""
+        for _ in range(hosts):
+            self.add_nanny(engines)
+        for _ in range(clients):
+            self.add_client().hello()
+        return self
+
+    def add_client(self) -> ClientSide:
+        client = ClientSide(self, b"c%d" % len(self.clients))
+        self.clients.append(client)
+        self.sides[client.name] = client
+        return client
+
+    def add_nanny(self, engines: int = 0, *, cores: int = 4, ready: bool = True) -> NannySide:
+        n = len(self.nannies)
+        nanny = NannySide(self, b"nhost%d.1" % n)
+        self.nannies.append(nanny)
+        self.sides[nanny.name] = nanny
+        nanny.say(m.NannyHello(m.VERSION, f"host{n}", 50 + n, cores, engines, head=n == 0))
+        nanny.take(m.NannyWelcome)
+        if engines and ready:
+            self.hello_engines(nanny)
+        return nanny
+
+    def hello_engines(self, nanny: NannySide | None = None) -> list[EngineSide]:
+        """The engines that a nanny was told to start are there."""
+        started = (nanny or self.nannies[0]).starts()
+        assert started, "no engine was to be started"
+        engines = [self.add_engine(engine, incarnation) for engine, incarnation in started]
+        for engine in engines:
+            engine.hello()
+        return engines
+
+    def add_engine(self, engine: int, incarnation: int) -> EngineSide:
+        """Make an engine that has not said hello yet."""
+        side = EngineSide(self, engine, incarnation)
+        self.sides[side.name] = side
+        self.sides[side.control.name] = side.control
+        while len(self.engines) <= engine:
+            self.engines.append(side)
+        self.engines[engine] = side
+        return side
+
+    def nanny_of(self, engine: int) -> NannySide:
+        name = self.core.state.engines[engine].nanny
+        return next(nanny for nanny in self.nannies if nanny.name == name)
+
+    # -- running
+
+    def tell(self, sender: Peer, message: msgspec.Struct, frames: Sequence[Any] = ()) -> None:
+        """Say something to the core; outside a `burst`, it takes its turn."""
+        self.core.receive(sender, codec.decode_to_controller(codec.encode(message)), list(frames), self.now)
+        if not self.in_burst:
+            self.turn()
+
+    def burst(self, *actions: Callable[[], object]) -> None:
+        """Have the core hear several things before it takes its turn."""
+        self.in_burst = True
+        for action in actions:
+            action()
+        self.in_burst = False
+        self.turn()
+
+    def turn(self) -> None:
+        """Have the core do what is due and say what it has to say."""
+        self.core.tick(self.now)
+        turn = self.core.take()
+        assert not turn.records
+        for envelope in turn.messages:
+            if envelope.peer in self.unreachable:
+                self.core.undelivered(envelope, self.now)
+                continue
+            side = self.sides.get(envelope.peer)
+            if side is None:
+                side = self.sides[envelope.peer] = Side(self, envelope.peer)
+            message = _DECODERS[envelope.peer[:1]](codec.encode(envelope.message))
+            self.said.append((envelope.peer, type(message).__name__))
+            if isinstance(message, m.Pong):
+                side.pongs += 1
+            else:
+                side.inbox.append((message, list(envelope.frames)))
+        if len(self.core.state.tasks) < MANY:
+            self.core.state.check()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, with a turn at every deadline on the way."""
+        end = self.now + seconds
+        while (deadline := self.core.deadline()) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            self.turn()
+        self.now = end
+
+    def work(self, cost: Callable[[m.Call], float], until: float = float("inf")) -> list[tuple[float, int, int]]:
+        """Have the engines run what they are given, each call for so long, until nothing is left or that time has come.
+
+        Return `(end, engine, task)` of the calls that ran. As with a real engine, results of quick calls travel
+        together, and what has not begun is given back when asked for.
+        """
+        ran: list[tuple[float, int, int]] = []
+        ends = self._ends
+        while True:
+            for engine in self.engines:
+                engine.given()
+                for request, _ in engine.control.take_all(m.TakeBack):
+                    engine.give_back(request, engine.choose_to_give(request))
+                    engine.given()
+                if engine.queue and engine.id not in ends:
+                    ends[engine.id] = self._begin(engine, cost, ran)
+            due = min(ends.values(), default=until)
+            if due >= until:
+                self.advance(until - self.now if until < float("inf") else 0.0)
+                return ran
+            deadline = self.core.deadline()
+            if deadline is not None and deadline < due:
+                self.advance(deadline - self.now)  # it may want something of the engines then
+                continue
+            engine = self.engines[min(ends, key=lambda id_: ends[id_])]
+            self.advance(ends.pop(engine.id) - self.now)
+            engine.say(m.Done(engine.batch))
+            engine.batch = []
+
+    def _begin(self, engine: EngineSide, cost: Callable[[m.Call], float], ran: list[tuple[float, int, int]]) -> float:
+        """Have an engine begin its next call, or several quick ones; return when it will report them."""
+        end = self.now
+        for call in list(engine.queue.values()):
+            took = cost(call)
+            if engine.batch and end + took > self.now + BATCH_S:
+                break
+            end += took
+            engine.batch.append(m.Result(call.id, m.Status.OK, b"", 0, -1, 1.0, took))
+            ran.append((end, engine.id, call.id))
+            del engine.queue[call.id]
+        return end
+
+    # -- judging
+
+    def nothing_else_was_said(self) -> None:
+        left = {side.name: side.kinds() for side in self.sides.values() if side.inbox}
+        assert not left, f"the core also said: {left}"
+
+    def forget_what_was_said(self) -> None:
+        """For tests that look at the books only."""
+        for side in self.sides.values():
+            side.inbox.clear()
+
+
+_DECODERS: dict[bytes, Callable[[bytes], Any]] = {
+    b"c": codec.decode_to_client,
+    b"e": codec.decode_to_engine,
+    b"k": codec.decode_to_engine,
+    b"n": codec.decode_to_nanny,
+}

@@ -1,0 +1,541 @@
+"""Results, output, retries, and what becomes of the tasks of an engine that has died."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from enginery.recorder import AFTER_LAST
+from enginery.wire import codec
+from enginery.wire import messages as m
+
+if TYPE_CHECKING:
+    from unit.controller.bench import Bench, EngineSide
+
+OK, ERROR, LOST = m.Status.OK, m.Status.ERROR, m.Status.LOST
+
+
+def learn(bench: Bench, duration: float = 0.01) -> None:
+    bench.clients[0].submit(targets=(0,))
+    bench.engines[0].given()
+    bench.engines[0].finish(duration=duration)
+    bench.clients[0].results()
+
+
+def certificate(result: m.Result) -> m.DeathCertificate:
+    assert result.status == LOST
+    return codec.decode_certificate(result.payload)
+
+
+def replace(bench: Bench) -> EngineSide:
+    (fresh,) = bench.hello_engines()
+    bench.clients[0].news()
+    return fresh
+
+
+# ------------------------------------------------------------------------------------------------------- results
+
+
+def test_results_of_one_message_go_to_their_clients(bench: Bench):
+    bench.start(clients=2)
+    learn(bench)
+    one, two = bench.clients
+    bench.burst(lambda: one.submit(2), lambda: two.submit(2, b"g"))
+    engine = bench.engines[0]
+    engine.given()
+    while engine.queue:
+        engine.finish(frames=[b"a", b"b"])
+        engine.given()
+    for client in (one, two):
+        ended = client.ended()
+        assert len(ended) == 2
+        assert all(client.frames[id_] == [b"a", b"b"] for id_ in ended)
+        assert bench.core.state.clients[client.no].unfinished == 0
+    assert bench.core.state.finished == 5
+
+
+def test_a_result_of_a_task_it_does_not_have_is_dropped_with_its_frames(bench: Bench):
+    bench.start()
+    (task,) = bench.clients[0].submit()
+    bench.engines[0].given()
+    results = [m.Result(77, OK, b"", 1), m.Result(task, OK, b"", 1)]
+    bench.engines[0].say(m.Done(results), [b"stray", b"mine"])
+    assert bench.clients[0].ended() == {task: OK}
+    assert bench.clients[0].frames[task] == [b"mine"]
+
+
+def test_an_error_ends_a_task_without_retries(bench: Bench):
+    bench.start()
+    (task,) = bench.clients[0].submit()
+    bench.engines[0].given()
+    bench.engines[0].fail(task)
+    (result,) = bench.clients[0].results()
+    assert (result.status, result.payload) == (ERROR, b"failure")
+
+
+def test_a_task_is_tried_again_as_often_as_it_may(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(retries=2)
+    for _ in range(2):
+        assert len(engine.given()) == 1
+        engine.fail()
+        assert client.kinds() == []
+    assert len(engine.given()) == 1
+    engine.fail()
+    assert client.ended() == {task: ERROR}
+    assert bench.core.state.finished == 1
+    assert bench.core.state.clients[1].unfinished == 0
+
+
+def test_a_task_that_succeeds_at_last_has_succeeded(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(retries=2, frames=[b"frame"])
+    engine.given()
+    engine.fail(task)
+    (again,) = engine.calls()
+    assert (again.function, again.payload) == (b"f", b"arguments")
+    assert engine.frames[again.id] == [b"frame"]
+    engine.finish()
+    assert client.ended() == {task: OK}
+
+
+@pytest.mark.parametrize("options", [{}, {"targets": (0,)}, {"targets": (0,), "ordered": True}])
+def test_another_attempt_goes_before_what_waits(bench: Bench, options):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    ids = client.submit(4, retries=1, **options)
+    assert engine.given() == ids[:2]
+    engine.fail(ids[0])
+    assert not set(engine.given()) & set(ids), "neither the third nor the fourth"
+
+
+def test_the_error_of_a_client_that_is_gone_is_retried_too(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(retries=1)
+    engine.given()
+    client.say(m.Goodbye())
+    engine.fail(task)
+    assert len(engine.given()) == 1
+    engine.finish()
+    engine.take(m.Forget)
+    assert not bench.core.state.tasks
+
+
+def test_the_record_of_one_attempt_is_not_taken_for_another(bench: Bench):
+    # Given a task that is tried again on the same engine, behind another, both yet to begin
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(retries=1)
+    engine.given()
+    bench.burst(lambda: client.submit(function=b"g", targets=(0,), ordered=True), lambda: engine.fail(task))
+    given = engine.given()
+    # When the engine dies with its recorder still at the first attempt
+    engine.die(task, AFTER_LAST)
+    # Then both go on unharmed
+    assert replace(bench).given() == given
+
+
+# ------------------------------------------------------------------------------------------------------- output
+
+
+def test_output_comes_before_the_result_that_counts_it(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit()
+    engine.given()
+    bench.burst(lambda: engine.finish(task, outputs=0), lambda: None)
+    client.results()
+    (task,) = client.submit()
+    engine.given()
+    bench.burst(lambda: engine.print(task, "a", "b"), lambda: engine.finish(task, outputs=2))
+    assert client.kinds() == ["Outputs", "Results"]
+    assert client.output() == ["a", "b"]
+    assert client.ended() == {task: OK}
+
+
+def test_output_is_passed_on_while_the_task_runs(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit()
+    engine.given()
+    engine.print(task, "so far")
+    record = client.take(m.Outputs).records[0]
+    assert (record.task, record.kind, record.data, record.engine) == (task, "stdout", "so far", 0)
+
+
+@pytest.mark.parametrize("status", [OK, ERROR])
+def test_a_result_waits_for_the_output_it_counts(bench: Bench, status):
+    # Given a result that overtakes output on the other socket
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit()
+    engine.given()
+    engine.finish(task, status=status, outputs=2, frames=[b"frame"])
+    assert client.kinds() == []
+    # When the output comes, bit by bit
+    engine.print(task, "a", control=True)
+    assert client.kinds() == ["Outputs"]
+    engine.print(task, "b", control=True)
+    # Then the result follows
+    assert client.kinds() == ["Outputs", "Outputs", "Results"]
+    assert client.output() == ["a", "b"]
+    assert client.ended() == {task: status}
+    assert client.frames[task] == [b"frame"]
+    assert bench.core.state.clients[1].unfinished == 0
+
+
+def test_items_are_held_until_their_output_has_come_but_in_order(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(items=3)
+    engine.given()
+    engine.finish_items(task, 0, 1, outputs=1)
+    engine.finish_items(task, 1, 2, outputs=2)
+    engine.finish_items(task, 2, 3, outputs=2)
+    assert client.kinds() == []
+    engine.print(task, "a")
+    assert client.runs() == [(0, 1, OK)]
+    engine.print(task, "b")
+    assert client.runs() == [(1, 2, OK), (2, 3, OK)]
+    assert client.output() == ["a", "b"]
+
+
+def test_output_of_a_piece_is_output_of_its_task(bench: Bench):
+    bench.start(engines=2)
+    client, (one, two) = bench.clients[0], bench.engines
+    (task,) = client.submit(items=10)
+    one.given()
+    one.finish_items(task, 0, 1, item_s=1.0)
+    one.give_back(one.asked_back(), tails=[(task, 5)])
+    (piece,) = two.given()
+    two.print(piece, "here")
+    assert client.take(m.Outputs).records[0].task == task
+    client.results()
+
+
+def test_output_of_a_task_that_is_over_is_dropped(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit()
+    engine.given()
+    engine.finish()
+    client.results()
+    engine.print(task, "late")
+    engine.print(77, "never was")
+
+
+def test_a_held_result_is_delivered_when_its_engine_dies(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit()
+    engine.given()
+    engine.finish(task, outputs=3)
+    engine.die()
+    (result,) = client.results()
+    assert (result.status, result.outputs) == (OK, 0), "it counts what came"
+    replace(bench)
+
+
+# ------------------------------------------------------------------------------------------------------- items
+
+
+def test_items_are_reported_in_runs(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(items=10)
+    (call,) = engine.calls()
+    assert (call.lo, call.hi) == (0, 10)
+    engine.finish_items(task, 0, 4)
+    engine.finish_items(task, 4, 5, ERROR)
+    engine.finish_items(task, 5, 10)
+    assert client.runs() == [(0, 4, OK), (4, 5, ERROR), (5, 10, OK)]
+    assert bench.core.state.finished == 1
+
+
+def test_an_item_is_tried_again_by_itself(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(items=10, retries=1)
+    engine.given()
+    engine.finish_items(task, 0, 4)
+    engine.finish_items(task, 4, 5, ERROR)
+    assert client.runs() == [(0, 4, OK)]
+    # Then it comes as a piece of its own, before the rest is done
+    (again,) = engine.calls()
+    assert (again.lo, again.hi) == (4, 5)
+    engine.finish_items(task, 5, 10)
+    engine.finish_items(again.id, 4, 5)
+    assert client.runs() == [(5, 10, OK), (4, 5, OK)]
+    assert bench.core.state.finished == 1
+
+
+def test_an_item_is_not_tried_more_often_than_it_may(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(items=1, retries=1)
+    engine.given()
+    engine.finish_items(task, 0, 1, ERROR)
+    (again,) = engine.given()
+    engine.finish_items(again, 0, 1, ERROR)
+    assert client.runs() == [(0, 1, ERROR)]
+    assert bench.core.state.clients[1].unfinished == 0
+
+
+def test_items_that_overtake_others_are_counted_once(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(items=10)
+    engine.given()
+    engine.finish_items(task, 6, 8)
+    engine.finish_items(task, 3, 6)
+    engine.finish_items(task, 0, 3)
+    assert bench.core.state.tasks[task].lo == 8
+    engine.finish_items(task, 8, 10)
+    assert client.runs() == [(6, 8, OK), (3, 6, OK), (0, 3, OK), (8, 10, OK)]
+    assert not bench.core.state.tasks
+
+
+@pytest.mark.parametrize(("lo", "hi"), [(8, 12), (5, 5), (6, 4), (-1, 2)])
+def test_items_nobody_asked_for_are_dropped(bench: Bench, lo, hi):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(items=10)
+    engine.given()
+    engine.finish_items(task, lo, hi)
+    assert client.runs() == []
+    assert bench.core.state.tasks[task].lo == 0
+
+
+# ------------------------------------------------------------------------------------------------------- death
+
+
+def three_assigned(bench: Bench, **options) -> tuple[list[int], EngineSide]:
+    """An engine that was given three tasks of 10 ms."""
+    bench.start()
+    learn(bench)
+    ids = bench.clients[0].submit(3, **options)
+    assert bench.engines[0].given() == ids
+    return ids, bench.engines[0]
+
+
+def test_the_running_task_is_lost_with_a_certificate_and_the_others_go_on(bench: Bench):
+    # Given an engine that died in the second of three
+    (one, two, three), engine = three_assigned(bench)
+    engine.finish(one)
+    engine.die(two)
+    # Then the second is lost, with all that is known
+    ended = bench.clients[0].results()
+    assert [(result.id, result.status) for result in ended] == [(one, OK), (two, LOST)]
+    told = certificate(ended[1])
+    assert (told.engine, told.incarnation, told.pid, told.exit_code) == (0, 1, 100, -9)
+    assert (told.reason, told.last_output) == ("killed by signal 9 (SIGKILL)", "last words")
+    assert (told.memory_bytes, told.task, told.running) == (1000, two, True)
+    # And the third runs on its successor
+    assert replace(bench).given() == [three]
+
+
+def test_tasks_before_the_recorded_one_had_run_and_are_lost(bench: Bench):
+    (one, two, three), engine = three_assigned(bench)
+    engine.die(two)
+    ended = bench.clients[0].results()
+    assert [(result.id, certificate(result).running) for result in ended] == [(one, False), (two, True)]
+    assert replace(bench).given() == [three]
+
+
+def test_an_engine_that_died_after_its_last_recorded_task(bench: Bench):
+    (one, two, three), engine = three_assigned(bench)
+    engine.die(two, AFTER_LAST)
+    ended = bench.clients[0].results()
+    assert [(result.id, certificate(result).running) for result in ended] == [(one, False), (two, False)]
+    assert replace(bench).given() == [three]
+
+
+def test_an_engine_that_died_before_its_first_task(bench: Bench):
+    ids, engine = three_assigned(bench)
+    engine.die(None)
+    assert replace(bench).given() == ids
+
+
+def test_an_engine_that_died_after_a_task_that_was_reported(bench: Bench):
+    ids, engine = three_assigned(bench)
+    engine.finish(ids[0])
+    engine.die(ids[0], AFTER_LAST)
+    assert bench.clients[0].ended() == {ids[0]: OK}
+    assert replace(bench).given() == ids[1:]
+
+
+def test_without_a_record_all_may_have_run(bench: Bench):
+    ids, engine = three_assigned(bench)
+    engine.die(exit_code=None, reason="its host left the cluster")
+    ended = bench.clients[0].results()
+    assert [result.id for result in ended] == ids
+    assert all(certificate(result).reason == "its host left the cluster" for result in ended)
+    replace(bench)
+
+
+def test_a_lost_task_is_tried_again_if_it_may(bench: Bench):
+    ids, engine = three_assigned(bench, retries=1)
+    engine.die(ids[1])
+    fresh = replace(bench)
+    assert fresh.given() == ids
+    fresh.die(ids[1])
+    assert set(bench.clients[0].ended().items()) == {(ids[0], LOST), (ids[1], LOST)}
+    assert replace(bench).given() == ids[2:]
+
+
+def test_a_task_that_had_not_begun_has_all_its_attempts_still(bench: Bench):
+    ids, engine = three_assigned(bench)
+    for _ in range(3):
+        engine.die(None)
+        engine = replace(bench)
+        assert engine.given() == ids
+
+
+def test_unharmed_tasks_go_to_other_engines_before_those_that_wait(bench: Bench):
+    bench.start(engines=2)
+    client, (one, two) = bench.clients[0], bench.engines
+    client.submit(6)
+    running, unstarted = one.given()
+    two.given()
+    one.die(running)
+    two.finish(*list(two.queue), duration=1.0)
+    assert two.given()[0] == unstarted
+    client.results(), client.news()
+    bench.nannies[0].starts()
+
+
+def test_results_sent_before_the_end_still_count(bench: Bench):
+    # Given that the nanny's word overtakes the engine's last results
+    ids, engine = three_assigned(bench)
+    engine.die(ids[1], settle=False)
+    engine.finish(ids[0])
+    bench.advance(0.1)
+    ended = bench.clients[0].ended()
+    assert ended == {ids[0]: OK, ids[1]: LOST}
+    assert replace(bench).given() == ids[2:]
+
+
+def test_late_results_of_a_dead_engine_are_dropped(bench: Bench):
+    ids, engine = three_assigned(bench)
+    engine.die(ids[1])
+    bench.clients[0].results()
+    engine.finish(*ids)
+    engine.print(ids[2], "late")
+    engine.say(m.Started(ids[2]))
+    engine.control.say(m.GivenBack(1, [ids[2]], []))
+    assert replace(bench).given() == ids[2:]
+
+
+def test_a_dying_engine_is_given_nothing(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    engine.die(settle=False)
+    (task,) = client.submit()
+    assert engine.given() == []
+    bench.advance(0.1)
+    assert replace(bench).given() == [task]
+
+
+@pytest.mark.parametrize(
+    ("item", "lost", "again"),
+    [
+        (2, [(2, 3, True)], [(3, 10)]),
+        (5, [(2, 5, False), (5, 6, True)], [(6, 10)]),
+        (9, [(2, 9, False), (9, 10, True)], []),
+        (AFTER_LAST, [(2, 10, False)], []),
+        (0, [(2, 3, True)], [(3, 10)]),
+    ],
+    ids=["at the first unreported", "further on", "at the last", "after the last", "before what was reported"],
+)
+def test_the_items_of_a_running_task(bench: Bench, item, lost, again):
+    # Given a task of ten items, two of them reported, whose engine died in this item
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(items=10)
+    engine.given()
+    engine.finish_items(task, 0, 2)
+    engine.die(task, item)
+    # Then what had run is lost, the item it was in too, and the rest runs
+    ok, *results = client.results()
+    assert (ok.lo, ok.hi) == (0, 2)
+    assert [(result.lo, result.hi, certificate(result).running) for result in results] == lost
+    assert {(result.id, certificate(result).task, certificate(result).item) for result in results} == {
+        (task, task, lo) for lo, _, _ in lost
+    }
+    fresh = replace(bench)
+    assert [(call.lo, call.hi) for call in fresh.calls()] == again
+    for call in list(fresh.queue.values()):
+        fresh.finish_items(call.id, call.lo, call.hi)
+    client.results()
+    assert bench.core.state.finished == 1
+    assert not bench.core.state.pieces
+
+
+def test_items_reported_ahead_are_not_lost(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(items=10)
+    engine.given()
+    engine.finish_items(task, 3, 5)
+    engine.die(task, 6)
+    ok, *results = client.results()
+    assert (ok.lo, ok.hi) == (3, 5)
+    assert [(r.lo, r.hi, certificate(r).running) for r in results] == [(0, 3, False), (5, 6, False), (6, 7, True)]
+    assert [(call.lo, call.hi) for call in replace(bench).calls()] == [(7, 10)]
+
+
+def test_without_a_record_all_items_may_have_been_running(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(items=10)
+    engine.given()
+    engine.finish_items(task, 0, 2)
+    engine.die(exit_code=None)
+    _, lost = client.results()
+    assert (lost.lo, lost.hi) == (2, 10)
+    assert certificate(lost).running, "nobody knows better"
+    replace(bench)
+
+
+def test_a_divisible_task_that_had_not_begun_goes_elsewhere_whole(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    one, two = client.submit(2, items=10)
+    engine.given()
+    engine.die(one, 9)
+    assert {result.id for result in client.results()} == {one}
+    assert [(call.id, call.lo, call.hi) for call in replace(bench).calls()] == [(two, 0, 10)]
+
+
+def test_lost_items_are_tried_again_by_themselves(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(items=10, retries=1)
+    engine.given()
+    engine.die(task, 4)
+    fresh = replace(bench)
+    seen = []
+    while calls := fresh.calls():
+        for call in calls:
+            seen.append((call.lo, call.hi))
+            fresh.finish_items(call.id, call.lo, call.hi)
+            del fresh.queue[call.id]
+    assert seen == [(0, 4), (4, 5), (5, 10)]
+    assert client.runs() == [(0, 4, OK), (4, 5, OK), (5, 10, OK)]
+
+
+def test_the_death_of_a_clients_engine_after_its_goodbye(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    client.submit(3)
+    running, _ = engine.given()
+    client.say(m.Goodbye())
+    engine.die(running)
+    (fresh,) = bench.hello_engines()
+    assert len(fresh.given()) == 2
+    fresh.finish()
+    fresh.take(m.Forget)
+    assert not bench.core.state.tasks

@@ -1,0 +1,76 @@
+"""What `cluster status` is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enginery.wire import messages as m
+
+if TYPE_CHECKING:
+    from unit.controller.bench import Bench
+
+
+def status(bench: Bench) -> dict:
+    client = bench.clients[0]
+    return client.answer(client.ask(m.StatusQuery))
+
+
+def test_the_status_of_an_idle_cluster(bench: Bench):
+    bench.start(engines=1)
+    bench.advance(2.5)
+    assert status(bench) == {
+        "cluster": "bench",
+        "controller_pid": 42,
+        "uptime_s": 2.5,
+        "engines": [
+            {"id": 0, "incarnation": 1, "state": "ready", "pid": 100, "host": "host", "tasks": 0, "reason": ""}
+        ],
+        "hosts": [{"host": "host0", "pid": 50, "cores": 4, "engines": [0]}],
+        "clients": [{"no": 1, "name": "c0", "pid": 7, "host": "here", "unfinished": 0, "away": False}],
+        "tasks": {"waiting": 0, "assigned": 0, "finished": 0},
+        "functions": 0,
+    }
+
+
+def test_tasks_are_counted_where_they_are(bench: Bench):
+    bench.start(engines=1, clients=2)
+    client, engine = bench.clients[1], bench.engines[0]
+    client.submit(5)
+    engine.finish(*engine.given()[:1])
+    engine.given(), client.results()
+    told = status(bench)
+    assert told["tasks"] == {"waiting": 2, "assigned": 2, "finished": 1}
+    assert [one["unfinished"] for one in told["clients"]] == [0, 4]
+    assert told["engines"][0]["tasks"] == 2
+    assert told["functions"] == 1
+
+
+def test_engines_that_go_and_clients_that_are_away(bench: Bench):
+    bench.start(engines=2, clients=2)
+    bench.clients[1].submit(targets=(1,))
+    bench.engines[1].given()
+    bench.clients[0].ask(m.Scale, 1)
+    bench.core.lost(bench.clients[1].name, bench.now)
+    told = status(bench)
+    assert [engine["state"] for engine in told["engines"]] == ["ready", "retiring"]
+    assert [client["away"] for client in told["clients"]] == [False, True]
+    for client in bench.clients:
+        client.news()
+
+
+def test_a_given_up_engine_is_shown_with_the_reason(bench: Bench):
+    bench.start()
+    bench.engines[0].die()
+    for _ in range(3):
+        bench.add_engine(*bench.nannies[0].starts()[0]).die(exit_code=1, reason="exited with code 1")
+        bench.advance(5.0)
+    (engine,) = status(bench)["engines"]
+    assert (engine["state"], engine["reason"]) == ("failed", "exited with code 1; last words")
+    bench.clients[0].news()
+
+
+def test_questions_change_nothing(bench: Bench):
+    bench.start()
+    bench.clients[0].submit(3)
+    bench.engines[0].given()
+    assert status(bench) == status(bench)
