@@ -33,6 +33,11 @@ HEARTBEAT_MS = 5000
 ZAP_DOMAIN = b"enginery"
 
 
+NOBLOCK = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+# Plain integers: combining and converting the enumeration's members costs as much as sending.
+
+
 def _common(socket: zmq.Socket[bytes]) -> None:
     socket.set_hwm(0)
     socket.linger = LINGER_MS
@@ -93,25 +98,25 @@ thread and a context of pyzmq's own, which many programs then never need."""
 def send(socket: zmq.Socket[bytes], message: msgspec.Struct, frames: Sequence[Any] = ()) -> None:
     """Send a message and its frames from a DEALER. Large frames are not copied: they must not change any more."""
     if not frames:
-        socket.send(encode(message), zmq.NOBLOCK)
+        socket.send(encode(message), NOBLOCK)
         return
-    socket.send(encode(message), zmq.SNDMORE | zmq.NOBLOCK)
+    socket.send(encode(message), _MORE)
     _send_frames(socket, frames)
 
 
 def send_to(socket: zmq.Socket[bytes], peer: bytes, message: msgspec.Struct, frames: Sequence[Any] = ()) -> None:
     """Send a message and its frames from the ROUTER to one peer; `zmq.ZMQError` if it is not connected."""
-    socket.send(peer, zmq.SNDMORE | zmq.NOBLOCK)
+    socket.send(peer, _MORE)
     if not frames:
-        socket.send(encode(message), zmq.NOBLOCK)
+        socket.send(encode(message), NOBLOCK)
         return
-    socket.send(encode(message), zmq.SNDMORE | zmq.NOBLOCK)
+    socket.send(encode(message), _MORE)
     _send_frames(socket, frames)
 
 
 def _send_frames(socket: zmq.Socket[bytes], frames: Sequence[Any]) -> None:
     last = len(frames) - 1
     for i, frame in enumerate(frames):
-        flags = zmq.NOBLOCK | (zmq.SNDMORE if i < last else 0)
+        flags = _MORE if i < last else NOBLOCK
         size = frame.nbytes if isinstance(frame, memoryview) else len(frame)
         socket.send(frame, flags, copy=size < COPY_BELOW)

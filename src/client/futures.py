@@ -408,14 +408,6 @@ class GroupResult(AsyncResult):
         """Take something that one engine printed or displayed."""
         self._group_records[record.task - self._task].append(record)
 
-    def _notify(self) -> None:
-        # The reply was filed before `_waiting` is read here; a waiter makes `_waiting` before it looks for the reply.
-        # So one of the two sees the other.
-        waiting = self._waiting
-        if waiting is not None:
-            with waiting.condition:
-                waiting.condition.notify_all()
-
     def _parts(self) -> list[Part]:
         return [self._part(index) for index in range(len(self._replies))]
 
@@ -454,10 +446,7 @@ class GroupResult(AsyncResult):
 
     def _wait_item(self, index: int) -> Any:
         if self._replies[index] is None and not self.done():
-            self._check_wait()
-            with self._condition:
-                while self._replies[index] is None and not self.done():
-                    self._condition.wait()
+            self._wait_for(lambda: self._replies[index] is not None or self.done())
         value, error = self._item(index)
         if error is not None:
             raise error

@@ -55,6 +55,8 @@ class LightFuture(Future[T], Generic[T]):
 
     _state = PENDING
     _waiting: _Waiting | None = None
+    _watching = 0
+    """How many threads wait for less than the end."""
 
     def __init__(self) -> None:
         """Do nothing: the base class would make what we want to make late."""
@@ -125,6 +127,27 @@ class LightFuture(Future[T], Generic[T]):
                     return False
                 condition.wait(left)
         return True
+
+    def _wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that comes before the end. Ctrl-C ends the wait and harms nothing."""
+        self._check_wait()
+        with self._condition:
+            self._watching += 1
+            try:
+                while not condition():
+                    self._condition.wait()
+            finally:
+                self._watching -= 1
+
+    def _notify(self) -> None:
+        """Something came, and is filed already. Costs nothing unless somebody is in `_wait_for`.
+
+        Filed before `_watching` is read here; a waiter counts itself before it looks for what was filed. So one of the
+        two sees the other.
+        """
+        if self._watching:
+            with self._condition:
+                self._condition.notify_all()
 
     # ---------------------------------------------------------------- the public face
 

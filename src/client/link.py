@@ -43,7 +43,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from ..errors import ControllerLost, EngineryError
-from ..transport import open_dealer, send
+from ..transport import NOBLOCK, open_dealer, send
 from ..wire import messages as m
 from ..wire.codec import MalformedError, decode_to_client, encode
 from .core import Core, Entry, RequestFuture
@@ -182,7 +182,7 @@ class Link:
                 if self._closing:  # whoever closes will fail the sink
                     return
                 try:
-                    self._socket.send(encode(self.core.take_single(entry)), zmq.NOBLOCK)
+                    self._socket.send(encode(self.core.take_single(entry)), NOBLOCK)
                 finally:
                     if int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
                         self._wake()
@@ -251,9 +251,9 @@ class Link:
         received: list[list[Any]] = []
         try:
             while len(received) < BURST:
-                header = socket.recv(zmq.NOBLOCK, copy=True)
+                header = socket.recv(NOBLOCK)
                 parts: list[Any] = [header]
-                while socket.rcvmore:
+                while socket.get(zmq.RCVMORE):
                     parts.append(socket.recv(copy=False))
                 received.append(parts)
         except zmq.Again:

@@ -149,11 +149,7 @@ class AsyncMapResult(AsyncResult):
             self._settle(state, failed=bool(statuses - {OK}))
 
     def _notify(self) -> None:
-        # As in `GroupResult._notify`: filed first, then looked for waiters; waiters do it the other way round.
-        waiting = self._waiting
-        if waiting is not None:
-            with waiting.condition:
-                waiting.condition.notify_all()
+        super()._notify()
         if self._watchers:
             watchers, self._watchers = self._watchers, []
             for watcher in watchers:
@@ -183,6 +179,10 @@ class AsyncMapResult(AsyncResult):
     def _after(self, position: int, run: Run) -> int:
         return run.hi if self._ordered else position + 1
 
+    def _comes(self, position: int) -> bool:
+        """Say whether there is something to do at that position: a run, the end, or a loss."""
+        return self._next_run(position) is not None or self._is_last(position) or self._lost is not None
+
     def _raise_lost(self) -> None:
         if self._lost is not None:
             raise self._lost
@@ -200,13 +200,7 @@ class AsyncMapResult(AsyncResult):
                     return
                 continue
             self._raise_lost()
-            self._wait_for(lambda at=position: self._next_run(at) is not None or self._is_last(at))  # type: ignore[misc] # bound now
-
-    def _wait_for(self, condition: Callable[[], bool]) -> None:
-        self._check_wait()
-        with self._condition:
-            while not condition() and self._lost is None:
-                self._condition.wait()
+            self._wait_for(lambda at=position: self._comes(at))  # type: ignore[misc] # bound now
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         import asyncio  # noqa: PLC0415 - only who awaits has it anyway
@@ -274,7 +268,7 @@ class AsyncMapResult(AsyncResult):
     def _wait_item(self, index: int) -> Any:
         run = self._find_run(index)
         if run is None:
-            self._wait_for(lambda: self._find_run(index) is not None)
+            self._wait_for(lambda: self._find_run(index) is not None or self.done())
             run = self._find_run(index)
         if run is None:
             self._raise_lost()

@@ -205,6 +205,7 @@ def _remove(state: State, engine: Engine, reason: str) -> None:
     del state.engines[engine.id]
     state.retiring.discard(engine.id)
     state.idle.discard(engine.id)
+    state.laden.discard(engine.id)
     state.direct_ready.discard(engine.id)
     nanny = state.nannies.get(engine.nanny)
     if nanny is not None:

@@ -17,6 +17,7 @@ import zmq
 from .. import transport
 from ..ids import Peer
 from ..security import CLIENT_ROLE, ENGINE_ROLE
+from ..transport import NOBLOCK
 from ..wire import codec
 from ..wire.codec import MalformedError
 
@@ -114,21 +115,22 @@ class Server:
     def _receive(self, now: float) -> None:
         socket, core, roles = self.socket, self.core, self._zap is not None
         for _ in range(BURST):
-            if not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            try:
+                if roles:
+                    frame = socket.recv(NOBLOCK, copy=False)
+                    sender = Peer(frame.bytes)
+                    welcome = self._may_speak(sender, frame)
+                else:
+                    sender = Peer(socket.recv(NOBLOCK))
+                    welcome = True
+            except zmq.Again:
                 return
-            if roles:
-                frame = socket.recv(zmq.NOBLOCK, copy=False)
-                sender = Peer(frame.bytes)
-                welcome = self._may_speak(sender, frame)
-            else:
-                sender = Peer(socket.recv(zmq.NOBLOCK))
-                welcome = True
             header = b""
             frames: list[zmq.Frame] = []
-            if socket.rcvmore:
-                header = socket.recv(zmq.NOBLOCK)
-                while socket.rcvmore:
-                    frames.append(socket.recv(zmq.NOBLOCK, copy=False))
+            if socket.get(zmq.RCVMORE):
+                header = socket.recv(NOBLOCK)
+                while socket.get(zmq.RCVMORE):
+                    frames.append(socket.recv(NOBLOCK, copy=False))
             if not welcome:
                 log.warning("dropped a message of %r, whose key is of another role", sender)
                 continue

@@ -57,6 +57,8 @@ class State:
         """Waiting tasks that only certain engines may run, by those engines."""
         self.idle: set[int] = set()
         """Ready engines that have nothing assigned."""
+        self.laden: set[int] = set()
+        """Ready engines that have more than one thing to do: a second task, or a second item of a divisible one."""
         self.open: list[tuple[float, int, int]] = []
         """Heap of (load, engine, version) of the engines that can take more; entries of old versions are void."""
         self.direct_ready: set[int] = set()
@@ -243,9 +245,14 @@ class State:
         engine.version += 1
         if engine.state is not EngineState.READY or engine.retiring:
             self.idle.discard(engine.id)
+            self.laden.discard(engine.id)
             self.direct_ready.discard(engine.id)
             return
         assigned = len(engine.assigned)
+        if assigned > 1 or (assigned and _has_items(engine)):
+            self.laden.add(engine.id)
+        else:
+            self.laden.discard(engine.id)
         if assigned:
             self.idle.discard(engine.id)
         elif engine.id not in self.idle:
@@ -284,6 +291,8 @@ class State:
             assert abs(engine.load_s - sum(t.cost_s for t in engine.assigned.values())) < 1e-3
             ready = engine.state is EngineState.READY and not engine.retiring
             assert (engine.id in self.idle) == (ready and not engine.assigned)
+            more = len(engine.assigned) > 1 or (len(engine.assigned) == 1 and _has_items(engine))
+            assert (engine.id in self.laden) == (ready and more)
         waiting: set[int] = set()
         queues = [self.common, *self.pools.values()]
         for queue in queues:
@@ -308,3 +317,9 @@ class State:
     def owner_of(self, root: int) -> int:
         """Return the number of the client that submitted a task."""
         return client_of(TaskId(root))
+
+
+def _has_items(engine: Engine) -> bool:
+    """Return whether the first task of an engine has items left beyond the one that may be running."""
+    task = next(iter(engine.assigned.values()))
+    return task.hi - task.lo > 1

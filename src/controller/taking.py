@@ -12,7 +12,7 @@ import msgspec
 
 from ..wire.messages import GivenBack, TakeBack
 from . import stopping
-from .records import EngineState, TaskState
+from .records import TaskState
 from .state import WINDOW_S
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ def take_back(state: State) -> None:
     idle = state.idle
     victims: list[tuple[float, int, list[int] | None]] = []
     light: list[tuple[Engine, int]] = []
-    for engine in state.engines.values():
-        if engine.state is not EngineState.READY or engine.taking or engine.id in idle:
+    for engine_id in state.laden:
+        engine = state.engines[engine_id]
+        if engine.taking:
             continue
         worth, named = _can_give(engine, idle)
         if not worth:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from ..transport import send
+from ..transport import NOBLOCK, send
 from ..wire.codec import MalformedError, decode_to_engine
 from ..wire.messages import Done, Outputs
 from .output import write_raw
@@ -175,12 +175,12 @@ class TaskLink:
 def receive_one(socket: zmq.Socket[bytes], handle: Callable[[ToEngine, Sequence[Any]], None]) -> bool:
     """Receive a message if there is one, and have it handled; False if there is none. A malformed one is logged."""
     try:
-        header = socket.recv(zmq.NOBLOCK)
+        header = socket.recv(NOBLOCK)
     except zmq.Again:
         return False
     frames: list[Any] = []
-    while socket.rcvmore:
-        frames.append(socket.recv(zmq.NOBLOCK, copy=False).buffer)
+    while socket.get(zmq.RCVMORE):
+        frames.append(socket.recv(NOBLOCK, copy=False).buffer)
     try:
         message = decode_to_engine(header)
     except MalformedError as error:

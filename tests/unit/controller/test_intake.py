@@ -492,3 +492,13 @@ def test_a_client_that_is_back_hears_what_it_missed_of_the_engines(bench: Bench,
     assert client.news() == [(1, "starting")]
     bench.hello_engines()
     assert client.news() == [(1, "ready")]
+
+
+def test_the_news_that_could_not_be_sent_is_not_missed(bench: Bench):
+    bench.start(engines=2)
+    client = bench.clients[0]
+    bench.unreachable.add(client.name)
+    bench.engines[1].die(settle=False)
+    bench.unreachable.clear()
+    client.say(m.Ping())
+    assert client.news() == [(1, "dead")]

@@ -303,6 +303,7 @@ def test_the_tail_given_back_of_a_cancelled_task_is_not_given_out_again(bench: B
     one.give_back(taking, tails=[(task, 5)])
     assert two.given() == []
     assert client.runs() == [(0, 1, OK), (5, 10, CANCELLED)]
+    assert client.kinds() == [], "the rest still runs"
     one.give_nothing()
     assert one.interrupted() == [task]
     one.finish_items(task, 1, 5, ERROR)

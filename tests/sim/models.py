@@ -1,0 +1,489 @@
+"""What engines, nannies and clients do to the controller: a model of each, for `World`.
+
+Engines die at any moment and take with them what they had not got out; nannies report ends, or are lost with all their
+engines; clients leave, vanish and come back; tasks fail, print, hang and kill.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from enginery.ids import (
+    ClientNo,
+    EngineId,
+    Incarnation,
+    Peer,
+    TaskId,
+    client_of,
+    control_peer,
+    engine_peer,
+    first_task_id,
+)
+from enginery.recorder import AFTER_LAST
+from enginery.wire import codec
+from enginery.wire import messages as m
+from world import CONTROLLER
+
+if TYPE_CHECKING:
+    from world import World
+
+RESCUE_S = 0.03
+"""How long a finished result waits for the main thread until the control thread sends it."""
+
+HUNG = float("inf")
+"""The duration of a task that never ends by itself."""
+
+
+class Work(msgspec.Struct, array_like=True):
+    """What a simulated task does; it travels as the payload."""
+
+    durations: list[float]  # one, or one per item
+    fails: list[bool]
+    kills: list[bool]
+    outputs: int = 0
+    deaf: bool = False  # ignores interrupts
+
+
+class Engine:
+    """A process: a main thread that reads its socket between calls, and a control thread that is always awake."""
+
+    def __init__(self, world: World, nanny: Nanny, number: int, incarnation: int) -> None:
+        self.world, self.nanny = world, nanny
+        self.id, self.incarnation = number, incarnation
+        self.main = engine_peer(EngineId(number), Incarnation(incarnation))
+        self.control = control_peer(EngineId(number), Incarnation(incarnation))
+        self.pid = world.random.randrange(1000, 30000)
+        self.alive = True
+        self.functions: set[bytes] = set()
+        self.mailbox: deque = deque()  # read by the main thread between calls, by the control thread when asked
+        self.queue: deque = deque()
+        self.current: Any = None  # [call, frames, next item, hi, claimed hi, outputs so far]
+        self.out: list = []
+        self.record: tuple[int | None, int] = (None, 0)
+        self.run_number = 0
+        world.peers[self.main] = world.peers[self.control] = self
+        world.send(self.control, CONTROLLER, m.ControlHello(number, incarnation))
+        world.send(self.main, CONTROLLER, m.EngineHello(m.VERSION, number, incarnation, self.pid, "host"))
+
+    def die(self, status: int) -> None:
+        if not self.alive:
+            return
+        self.world.trace(f"engine {self.id}.{self.incarnation} ends: {status}, in {self.record}")
+        self.alive = False
+        self.world.cut(self.main)
+        self.world.cut(self.control)
+        del self.world.peers[self.main], self.world.peers[self.control]
+        self.nanny.exited(self, status)
+
+    def receive(self, address: bytes, header: bytes, frames: list) -> None:
+        message = codec.decode_to_engine(header)
+        match message:
+            case m.Run() | m.Forget():
+                assert address == self.main
+                self.mailbox.append((message, frames))
+                if self.current is None:
+                    self.proceed()
+            case m.TakeBack():
+                self.drain()
+                self.take_back(message)
+            case m.Interrupt():
+                self.interrupt(message.task)
+            case m.Exit() | m.Farewell() | m.Refused():
+                self.die(0)
+            case m.EngineWelcome():
+                pass
+            case _:
+                raise AssertionError(message)
+
+    def drain(self) -> None:
+        while self.mailbox:
+            message, frames = self.mailbox.popleft()
+            if isinstance(message, m.Forget):
+                self.functions.difference_update(message.digests)
+                continue
+            self.functions.update(f.digest for f in message.functions)
+            at = 0
+            for call in message.calls:
+                assert call.function in self.functions or call.function[:1] == b"!", "a function that was never sent"
+                self.queue.append((call, frames[at : at + call.frames]))
+                at += call.frames
+            assert at == len(frames)
+
+    def take_back(self, message: m.TakeBack) -> None:
+        calls, tails = [], []
+        current = self.current
+        if message.tasks is not None:
+            named = set(message.tasks)
+            calls = [call.id for call, _ in self.queue if call.id in named]
+            self.queue = deque(item for item in self.queue if item[0].id not in named)
+            if current is not None and current[0].id in named and current[4] < current[3]:
+                tails = [(current[0].id, current[4])]
+                current[3] = current[4]
+        else:
+            free = [call for call, _ in self.queue if not call.fixed]
+            calls = [call.id for call in free[len(free) // 2 :]]
+            gone = set(calls)
+            self.queue = deque(item for item in self.queue if item[0].id not in gone)
+            if not calls and current is not None and not current[0].fixed and current[4] < current[3]:
+                middle = (current[4] + current[3]) // 2
+                tails = [(current[0].id, middle)]
+                current[3] = middle
+        self.world.send(self.control, CONTROLLER, m.GivenBack(message.request, calls, tails))
+
+    def proceed(self) -> None:
+        """Begin the next call, if there is one."""
+        self.drain()
+        if not self.queue:
+            self.flush()
+            return
+        call, frames = self.queue.popleft()
+        if call.announce:
+            self.world.send(self.main, CONTROLLER, m.Started(call.id))
+        self.current = [call, frames, call.lo, call.hi, call.lo, 0]
+        self.slice()
+
+    def slice(self) -> None:
+        """Claim and begin the next item (or a few), or the whole of a plain call."""
+        current = self.current
+        call = current[0]
+        work = msgspec.msgpack.decode(call.payload, type=Work)
+        if call.hi:
+            count = min(self.world.random.choice(self.nanny.claims), current[3] - current[2])
+            current[4] = current[2] + count
+        self.run_number += 1
+        self.item(work, current[2])
+
+    def item(self, work: Work, i: int) -> None:
+        call = self.current[0]
+        k = i if call.hi else 0
+        self.record = (call.id, k)
+        self.world.started[self.world.roots[call.id], k] += 1
+        if work.durations[k] < HUNG:
+            self.world.after(work.durations[k], self.finish, self.run_number, work, i, None)
+
+    def finish(self, number: int, work: Work, i: int, how: str | None) -> None:
+        if not self.alive or number != self.run_number or self.current is None:
+            return
+        current = self.current
+        call = current[0]
+        k = i if call.hi else 0
+        if how is None and work.kills[k]:
+            self.die(-signal.SIGSEGV)
+            return
+        records = [m.Output(call.id, "stdout", f"{call.id} {i} {n}") for n in range(work.outputs)]
+        if records:
+            current[5] += len(records)
+            socket = self.world.random.choice([self.main, self.control])
+            self.world.send(socket, CONTROLLER, m.Outputs(records))
+        status = m.Status.ERROR if how == "interrupt" or work.fails[k] else m.Status.OK
+        frames = [b"%d" % call.id] if call.frames and status == m.Status.OK else []
+        lo, hi = (i, i + 1) if call.hi else (0, 0)
+        payload = b"interrupted" if how == "interrupt" else b"%d" % call.id
+        took = min(work.durations[k], 1.0) if how == "interrupt" else work.durations[k]
+        result = m.Result(call.id, status, payload, len(frames), -1, self.world.now, took, current[5], lo, hi)
+        if not self.out:
+            self.world.after(RESCUE_S, self.flush, True)
+        self.out.append((result, frames))
+        if call.hi and i + 1 < current[4]:
+            current[2] = i + 1
+            self.run_number += 1
+            self.item(work, i + 1)
+            return
+        current[2] = i + 1
+        if self.world.random.random() < 0.3:
+            self.flush()
+        if call.hi and current[2] < current[3]:
+            self.slice()
+            return
+        self.record = (call.id, AFTER_LAST)
+        self.current = None
+        self.proceed()
+
+    def flush(self, rescued: bool = False) -> None:
+        """Send the results there are; the control thread does so if the main thread has not for a while."""
+        if not self.out or not self.alive:
+            return
+        out, self.out = self.out, []
+        frames = [frame for _, parts in out for frame in parts]
+        rescued = rescued or self.world.random.random() < 0.2
+        socket = self.control if rescued else self.main
+        self.world.send(socket, CONTROLLER, m.Done([result for result, _ in out]), frames)
+
+    def interrupt(self, task: int) -> None:
+        if self.current is None or self.current[0].id != task:
+            return
+        work = msgspec.msgpack.decode(self.current[0].payload, type=Work)
+        if not work.deaf:
+            self.world.after(0.001, self.finish, self.run_number, work, self.current[2], "interrupt")
+
+    def signal(self, number: int) -> None:
+        """A signal comes from outside: an interrupt hits what runs, others kill."""
+        if number != signal.SIGINT:
+            self.die(-number)
+        elif self.current is not None:
+            call, item = self.current[0], self.current[2]
+            self.world.struck.add((self.world.roots[call.id], item if call.hi else 0))
+            self.interrupt(call.id)
+
+
+class Nanny:
+    """A host's agent. It starts engines, signals them, and reports their ends, until it is lost with all of them."""
+
+    def __init__(self, world: World, engines: int, *, claims: tuple[int, ...] = (1, 1, 2, 5)) -> None:
+        self.world = world
+        self.name = Peer(b"nhost%d.1" % len(world.nannies))
+        self.engines: dict[int, Engine] = {}
+        self.starting: set[tuple[int, int]] = set()
+        self.claims = claims
+        """How many items of a divisible call an engine may claim at a time."""
+        self.bad_starts = 0
+        self.lost = False
+        world.peers[self.name] = self
+        head = not world.nannies
+        world.nannies.append(self)
+        world.send(self.name, CONTROLLER, m.NannyHello(m.VERSION, self.name.decode(), 1, 2, engines, head=head))
+
+    def receive(self, address: bytes, header: bytes, frames: list) -> None:
+        message = codec.decode_to_nanny(header)
+        match message:
+            case m.StartEngines():
+                for number, incarnation in message.engines:
+                    assert (number, incarnation) not in self.starting, "started twice"
+                    self.starting.add((number, incarnation))
+                    self.world.after(self.world.random.uniform(0.001, 0.1), self.start, number, incarnation)
+            case m.StopEngine():
+                self.stop(message.engine, message.incarnation, message.signal)
+            case m.NannyWelcome() | m.Pong() | m.Farewell():
+                pass
+            case _:
+                raise AssertionError(message)
+
+    def start(self, number: int, incarnation: int) -> None:
+        if self.lost or (number, incarnation) not in self.starting:
+            return
+        self.starting.discard((number, incarnation))
+        if self.bad_starts and self.world.random.random() < 0.3:
+            self.bad_starts -= 1
+            self.report(m.DeathCertificate(number, incarnation, 0, 1, "could not be started"))
+            return
+        self.engines[number] = Engine(self.world, self, number, incarnation)
+
+    def stop(self, number: int, incarnation: int, signal_number: int) -> None:
+        engine = self.engines.get(number)
+        if engine is not None and engine.incarnation == incarnation and engine.alive:
+            engine.signal(signal_number)
+        elif (number, incarnation) in self.starting:
+            self.starting.discard((number, incarnation))
+            self.report(m.DeathCertificate(number, incarnation, 7, -signal_number, "was killed before it was ready"))
+        else:
+            self.report(m.DeathCertificate(number, incarnation, 0, None, "was not running"))
+
+    def report(self, certificate: m.DeathCertificate) -> None:
+        self.world.send(self.name, CONTROLLER, m.EngineExited(certificate))
+
+    def exited(self, engine: Engine, status: int) -> None:
+        if not self.lost:
+            task, item = engine.record
+            self.report(m.DeathCertificate(engine.id, engine.incarnation, engine.pid, status, "died", task, item))
+
+    def lose(self, *, politely: bool) -> None:
+        """The host is gone, with everything on it. Nobody reports the ends of its engines."""
+        if self.lost:
+            return
+        self.world.trace(f"{self.name.decode()} is lost")
+        self.lost = self.world.hosts_lost = True
+        for engine in self.engines.values():
+            engine.die(-signal.SIGKILL)
+        if politely:
+            self.world.send(self.name, CONTROLLER, m.Goodbye())
+        else:
+            self.world.cut(self.name)
+        del self.world.peers[self.name]
+
+
+class Client:
+    """A client, with its account of what it asked and what it heard."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world = world
+        self.name = Peer(b"c%07d" % number)
+        self.no = 0
+        self.count = 0
+        self.engines: dict[int, str] = {}
+        self.submitted: dict[int, tuple[m.Options, Work, int]] = {}
+        self.results: dict[tuple[int, int], list[m.Result]] = defaultdict(list)
+        """By task and item (0 for a plain call)."""
+        self.outputs: dict[int, int] = defaultdict(int)
+        self.requests = 0
+        self.replies: dict[int, m.Reply] = {}
+        self.cancels: dict[int, list[int]] = {}
+        self.left = False
+        self.away = False
+        self.unsent: list = []
+        """What it said while it was away: its socket keeps that for when it is connected again."""
+        world.peers[self.name] = self
+        world.clients.append(self)
+        self.say(m.ClientHello(m.VERSION, "sim", 1, "host"))
+
+    def say(self, message: Any, frames: Any = ()) -> None:
+        if self.away:
+            self.unsent.append((message, frames))
+        elif not self.left:
+            self.world.send(self.name, CONTROLLER, message, frames)
+
+    def receive(self, address: bytes, header: bytes, frames: list) -> None:
+        message = codec.decode_to_client(header)
+        match message:
+            case m.Welcome():
+                assert self.no in (0, message.client), "it came back as another"
+                self.no = message.client
+                self.engines = {e.id: e.state for e in message.engines if e.state != "dead"}
+            case m.Engines():
+                for engine in message.engines:
+                    self.engines[engine.id] = engine.state
+                    if engine.state == "dead":
+                        del self.engines[engine.id]
+            case m.Outputs():
+                for record in message.records:
+                    self.outputs[record.task] += 1
+            case m.Results():
+                at = 0
+                for result in message.results:
+                    parts = frames[at : at + result.frames]
+                    at += result.frames
+                    if result.frames:
+                        assert parts == [result.payload], "frames of one task arrived with another"
+                    for i in range(result.lo, result.hi) if result.hi else [0]:
+                        self.results[result.id, i].append(result)
+                        self.world.ended[result.id, i] = self.world.now
+                assert at == len(frames)
+            case m.Reply():
+                assert message.request not in self.replies, "answered twice"
+                assert message.request <= self.requests, "answered what was not asked"
+                self.replies[message.request] = message
+            case m.Pong() | m.Farewell():
+                pass
+            case _:
+                raise AssertionError(message)
+
+    # -- asking
+
+    def submit(self, function: bytes, works: list[Work], options: m.Options, *, items: bool = False) -> list[int]:
+        tasks, frames, ids = [], [], []
+        for work in works:
+            id_ = first_task_id(ClientNo(self.no)) + self.count
+            copies = len(options.targets or ()) if options.ordered else 1
+            self.count += copies
+            mine = [b"frame"] if self.world.random.random() < 0.2 else []
+            frames += mine
+            payload = msgspec.msgpack.encode(work)
+            n = len(work.durations) if items else 0
+            tasks.append(m.Task(id_, function, payload, len(mine), 0, n, copies))
+            for copy in range(copies):
+                self.submitted[id_ + copy] = (options, work, n)
+                ids.append(id_ + copy)
+        self.say(m.Submit([m.Function(function, b"pickle")], [options], tasks), frames)
+        return ids
+
+    def ask(self, kind: Any, *arguments: Any) -> int:
+        self.requests += 1
+        self.say(kind(self.requests, *arguments))
+        return self.requests
+
+    def cancel(self, ids: list[int], grace_s: float | None, *, interrupt: bool = True) -> None:
+        self.cancels[self.ask(m.Cancel, ids, grace_s, interrupt)] = ids
+
+    # -- leaving
+
+    def leave(self, *, politely: bool, cancel: bool = False) -> None:
+        if self.left or self.away:
+            return
+        self.world.trace(f"{self.name.decode()} leaves")
+        if politely:
+            self.say(m.Goodbye(cancel=cancel))
+        self.left = True
+        del self.world.peers[self.name]
+
+    def vanish(self) -> None:
+        """The connection breaks. What is on its way to us arrives, what is sent from now on cannot be sent."""
+        if self.left or self.away:
+            return
+        self.world.trace(f"{self.name.decode()} vanishes")
+        self.away = True
+        del self.world.peers[self.name]
+        in_flight = self.world.in_flight[CONTROLLER]
+        for letter in [letter for letter in in_flight if letter[1] == self.name and letter[4]]:
+            letter[4] = False
+            self.receive(self.name, letter[2], letter[3])
+
+    def return_(self, notices: bool) -> None:
+        """The connection is there again. A client that noticed says hello; another goes on, at least with a ping."""
+        if not self.away:
+            return
+        self.world.trace(f"{self.name.decode()} is back")
+        self.away = False
+        self.world.peers[self.name] = self
+        self.say(m.ClientHello(m.VERSION, "sim", 1, "host") if notices else m.Ping())
+        unsent, self.unsent = self.unsent, []
+        for message, frames in unsent:
+            self.say(message, frames)
+
+    # -- judging
+
+    def items_of(self, id_: int) -> range:
+        n = self.submitted[id_][2]
+        return range(n or 1)
+
+    def unanswered(self) -> list[int]:
+        return [id_ for id_ in self.submitted if any((id_, i) not in self.results for i in self.items_of(id_))]
+
+    def open_requests(self) -> list[int]:
+        return [number for number in range(1, self.requests + 1) if number not in self.replies]
+
+    def account(self) -> None:
+        """Assert that everything asked was answered, once, and nothing ran that should not have."""
+        cancelled = {id_ for ids in self.cancels.values() for id_ in ids}
+        for id_ in self.submitted:
+            assert client_of(TaskId(id_)) == self.no
+            for i in self.items_of(id_):
+                self._account_for(id_, i, cancelled)
+        assert not self.open_requests(), f"never answered: {self.open_requests()}"
+        for request, ids in self.cancels.items():
+            for id_ in self.replies[request].value:
+                assert id_ in ids
+                statuses = {self.results[id_, i][0].status for i in self.items_of(id_)}
+                assert m.Status.CANCELLED in statuses
+        engines = {e.id: e.info().state for e in self.world.core.state.engines.values()}
+        there = {id_: state for id_, state in engines.items() if state != "dead"}
+        assert self.engines == there, "the client's picture of the engines is not true"
+
+    def _account_for(self, id_: int, i: int, cancelled: set[int]) -> None:
+        options, work, n = self.submitted[id_]
+        world = self.world
+        results = self.results[id_, i]
+        assert len(results) == 1, f"task {id_} item {i} of {n}: results {results}"
+        result = results[0]
+        begun = world.started[id_, i]
+        assert begun <= 1 + options.retries, f"{id_} item {i} ran {begun} times"
+        match result.status:
+            case m.Status.OK:
+                assert begun >= 1
+                assert not work.fails[i]
+                assert n or self.outputs[id_] >= result.outputs
+            case m.Status.ERROR:
+                assert work.fails[i] or (id_, i) in world.struck, f"{result}"
+            case m.Status.LOST:
+                certificate = codec.decode_certificate(result.payload)
+                unseen = certificate.exit_code is None
+                assert begun >= 1 or (unseen and world.hosts_lost), f"{id_} item {i} is called lost but never began"
+                assert certificate.task == id_
+            case m.Status.CANCELLED:
+                assert id_ in cancelled, f"{id_} was not to be cancelled"
+            case m.Status.TIMEOUT:
+                assert options.timeout_s is not None
+            case m.Status.REFUSED:
+                assert options.targets is not None, f"{result}"
+                assert begun <= options.retries, "it had its last attempt, and that is how it ended"

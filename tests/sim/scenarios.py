@@ -1,0 +1,256 @@
+"""What happens to a simulated cluster: disasters by a seed, and a few situations of their own."""
+
+from __future__ import annotations
+
+import random
+import signal
+
+from enginery.controller.records import EngineState
+from enginery.wire import messages as m
+from models import HUNG, Client, Nanny, Work
+from world import World
+
+TROUBLE_S = 8.0
+"""Disasters happen until then; afterwards the cluster is to come to rest."""
+
+NOTICED_S = 6.0
+"""In how long the controller knows at the latest that a host is lost, by its probe."""
+
+REST_S = 30.0
+"""In how long, beyond the time that all the work takes one after the other."""
+
+
+def some_work(rng: random.Random, *, items: int = 0, deadly: float = 0.0) -> Work:
+    n = items or 1
+    scale = rng.choice([0.00001, 0.001, 0.03, 0.5])
+    return Work(
+        durations=[rng.expovariate(1 / scale) for _ in range(n)],
+        fails=[rng.random() < 0.05 for _ in range(n)],
+        kills=[rng.random() < deadly for _ in range(n)],
+        outputs=rng.choice([0, 0, 0, 2]),
+        deaf=rng.random() < 0.2,
+    )
+
+
+def some_options(rng: random.Random, engines: int) -> m.Options:
+    retries = rng.choice([0, 0, 0, 1, 3])
+    priority = rng.choice([0, 0, 0, 5, -1])
+    kind = rng.random()
+    if kind < 0.3:
+        targets = tuple(sorted(rng.sample(range(engines), rng.randint(1, engines))))
+        return m.Options(targets=targets, retries=retries, priority=priority, ordered=kind < 0.15)
+    return m.Options(retries=retries, priority=priority, timeout_s=rng.choice([None, None, None, 0.05]))
+
+
+def some_targets(rng: random.Random, engines: int) -> list[int] | None:
+    return rng.choice([None, sorted(rng.sample(range(engines), rng.randint(1, engines)))])
+
+
+def disasters(seed: int, *, engines: int = 0, verbose: bool = False) -> World:
+    """A cluster to which a random choice of everything happens."""
+    world = World(seed, verbose=verbose)
+    rng = random.Random(seed)
+    engines = engines or rng.randint(1, 5)
+    Nanny(world, engines)
+    clients = [Client(world, i) for i in range(rng.randint(1, 3))]
+    world.run(1.0)
+    deadly = rng.choice([0.0, 0.0, 0.01, 0.05])
+    for client in clients:
+        assert client.no
+        for _ in range(rng.randint(1, 6)):
+            world.after(rng.uniform(0, 2), _submit, world, client, rng, engines, deadly)
+        stays = len(clients) == 1 or client is not clients[0]  # the tasks of a client that leaves would hang for ever
+        if rng.random() < 0.3 and stays:
+            world.after(rng.uniform(0, 3), _hang, world, client, rng, engines)
+    for _ in range(rng.choice([0, 0, 1, 4])):
+        world.after(rng.uniform(0, 4), _kill_one, world, rng)
+    world.nannies[0].bad_starts = rng.choice([0, 0, 1, 8])
+    if rng.random() < 0.5:
+        _trouble_the_fleet(world, rng, clients, engines)
+    if rng.random() < 0.4:
+        _trouble_the_clients(world, rng, clients)
+    return world
+
+
+def _submit(world: World, client: Client, rng: random.Random, engines: int, deadly: float) -> None:
+    options = some_options(rng, engines)
+    items = not options.ordered and rng.random() < 0.4
+    works = [
+        some_work(rng, items=rng.randint(1, 40) if items else 0, deadly=deadly)
+        for _ in range(rng.choice([1, 1, 3, 30]))
+    ]
+    ids = client.submit(b"function-%d" % rng.randint(0, 4), works, options, items=items)
+    if rng.random() < 0.3:
+        chosen = rng.sample(ids, rng.randint(1, len(ids)))
+        grace, interrupt = rng.choice([None, 0.2]), rng.random() < 0.8
+        world.after(rng.expovariate(2), _cancel, client, chosen, grace, interrupt)
+
+
+def _cancel(client: Client, ids: list[int], grace_s: float | None, interrupt: bool) -> None:
+    client.cancel(ids, grace_s, interrupt=interrupt)
+
+
+def _hang(world: World, client: Client, rng: random.Random, engines: int) -> None:
+    """A few tasks that never end, and will not be interrupted either; cancelled with grace before long."""
+    n = rng.choice([0, 0, 5])
+    works = [
+        Work([HUNG] * (n or 1), [False] * (n or 1), [False] * (n or 1), 0, rng.random() < 0.7)
+        for _ in range(rng.randint(1, engines + 2))
+    ]
+    options = m.Options(retries=rng.choice([0, 1]), timeout_s=rng.choice([None, None, 0.5]))
+    ids = client.submit(b"hung", works, options, items=bool(n))
+    world.after(rng.uniform(0.1, 3), _cancel, client, ids, rng.choice([0.0, 0.3]), True)
+
+
+def _kill_one(world: World, rng: random.Random) -> None:
+    alive = [engine for nanny in world.nannies for engine in nanny.engines.values() if engine.alive]
+    if alive:
+        rng.choice(alive).die(-9)
+
+
+def _trouble_the_fleet(world: World, rng: random.Random, clients: list[Client], engines: int) -> None:
+    """Hosts come and go, engines are scaled, restarted, signalled and waited for."""
+
+    def join(n: int) -> None:
+        nanny = Nanny(world, n)
+        if rng.random() < 0.5:
+            world.after(rng.uniform(0, TROUBLE_S - world.now), lambda: nanny.lose(politely=rng.random() < 0.5))
+
+    for _ in range(rng.choice([0, 1, 1, 2])):
+        world.after(rng.uniform(0, 3), join, rng.randint(1, 3))
+    for _ in range(rng.randint(0, 6)):
+        client = rng.choice(clients)
+        number = rng.choice([signal.SIGINT, signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+        request = rng.choice(
+            [
+                (m.Scale, rng.randint(0, engines + 2)),
+                (m.Scale, rng.randint(0, engines + 2)),
+                (m.Restart, some_targets(rng, engines)),
+                (m.Signal, number, some_targets(rng, engines)),
+                (m.WaitEngines, rng.choice([None, 1])),
+                (m.StatusQuery,),
+            ]
+        )
+        world.after(rng.uniform(0, TROUBLE_S - 1), client.ask, *request)
+
+
+def _trouble_the_clients(world: World, rng: random.Random, clients: list[Client]) -> None:
+    """Clients leave, with and without a word, or vanish for a while, at the same time at best."""
+    if len(clients) > 1 and rng.random() < 0.5:
+        politely, cancel = rng.random() < 0.5, rng.random() < 0.5
+        world.after(rng.uniform(1, 4), lambda: clients[0].leave(politely=politely, cancel=cancel))
+    for client in clients[1:] or clients:
+        for _ in range(rng.choice([0, 1, 2])):
+            gone, back = rng.uniform(0, TROUBLE_S - 1), rng.choice([0.01, 0.3, 4.0, 20.0])
+            world.after(gone, client.vanish)
+            world.after(gone + rng.uniform(0, back), client.return_, rng.random() < 0.5)
+
+
+def come_to_rest(world: World) -> None:
+    """No more disasters: what was given up is started again, one engine at least is there; all is settled in time."""
+    world.run(TROUBLE_S)
+    world.run_while(lambda: any(client.away for client in world.clients), TROUBLE_S + 25.0)
+    for nanny in world.nannies:
+        nanny.bad_starts = 0
+    guard = Client(world, 1000)
+    world.run(world.now + NOTICED_S)
+    engines = world.core.state.engines
+    failed = [engine.id for engine in engines.values() if engine.state is EngineState.FAILED]
+    if failed:
+        guard.ask(m.Restart, failed)
+    guard.ask(m.Scale, max(1, sum(not engine.retiring for engine in engines.values())))
+    guard.ask(m.WaitEngines)
+    world.run_while(world.is_busy, world.now + REST_S + total_work(world))
+    world.run(world.now + 70.0)  # clients that stayed away are given up
+
+
+def total_work(world: World) -> float:
+    """Return how long all tasks take one after the other, with all their attempts."""
+    return sum(
+        duration * (1 + options.retries)
+        for client in world.clients
+        for options, work, _ in client.submitted.values()
+        for duration in work.durations
+        if duration < HUNG
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- situations
+
+
+def plain(duration: float) -> Work:
+    return Work([duration], [False], [False])
+
+
+def a_long_task_among_short_ones(seed: int) -> tuple[World, list[tuple[int, int, float]], list[tuple[int, int]]]:
+    """A few very long calls, or items, among many short ones of the same function, but an engine left for the others.
+
+    Return the world, the short ones with the time of their submission, and the long ones, each as (task, item).
+    """
+    world = World(seed)
+    rng = random.Random(seed)
+    engines = rng.randint(2, 6)
+    Nanny(world, engines, claims=(1,))
+    client = Client(world, 0)
+    world.run(1.0)
+    short: list[tuple[int, int, float]] = []
+    long: list[tuple[int, int]] = []
+    duration = rng.choice([1e-5, 1e-3, 0.02])
+    functions = [b"f", b"g"]
+
+    def submit(n: int, n_long: int, items: bool) -> None:
+        durations = [duration] * (n - n_long) + [LONG_S] * n_long
+        rng.shuffle(durations)
+        function = rng.choice(functions)
+        if items:
+            (id_,) = client.submit(function, [Work(durations, [False] * n, [False] * n)], m.Options(), items=True)
+            places = [(id_, i) for i in range(n)]
+        else:
+            places = [(id_, 0) for id_ in client.submit(function, [plain(d) for d in durations], m.Options())]
+        for (id_, i), took in zip(places, durations, strict=True):
+            if took == LONG_S:
+                long.append((id_, i))
+            else:
+                short.append((id_, i, world.now))
+
+    if rng.random() < 0.7:  # that is how long they take, it seems
+        submit(rng.choice([1, 10, 100]), 0, items=rng.random() < 0.3)
+        world.run(world.now + 1.0)
+    left = engines - 1
+    for _ in range(rng.randint(1, 4)):
+        n_long = rng.randint(0, left)
+        left -= n_long
+        submit(n_long + rng.choice([1, 5, 50, 300]), n_long, items=rng.random() < 0.4)
+        world.run(world.now + rng.choice([0.0, 0.05, 1.0]))
+    return world, short, long
+
+
+LONG_S = 1000.0
+
+
+def one_with_much_and_one_with_little(seed: int) -> tuple[World, list[tuple[int, float]], float]:
+    """A client that keeps all engines busy for long, and one that comes with a few quick tasks now and then.
+
+    Return the world, the few tasks with the time of their submission, and how long one of the many takes.
+    """
+    world = World(seed)
+    rng = random.Random(seed)
+    engines = rng.randint(1, 4)
+    Nanny(world, engines)
+    world.check_every = 50
+    much, little = Client(world, 0), Client(world, 1)
+    world.run(1.0)
+    duration = rng.choice([1e-3, 0.02, 0.5])
+    priority = rng.choice([0, 0, 100])
+    n = min(3000, round(12.0 * engines / duration))
+    for _ in range(4):
+        much.submit(b"much", [plain(duration)] * (n // 4), m.Options(priority=priority))
+    few: list[tuple[int, float]] = []
+
+    def come() -> None:
+        ids = little.submit(b"little", [plain(0.001)] * rng.randint(1, 5), m.Options())
+        few.extend((id_, world.now) for id_ in ids)
+
+    for _ in range(4):
+        world.after(rng.uniform(0.5, n * duration / engines / 2), come)
+    return world, few, duration
