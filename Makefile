@@ -27,13 +27,13 @@ demo: $(VENV)/.run  ## a cluster of 8 engines measures every module of the stand
 	$(BIN)/python docs/examples/demo.py
 
 test: $(VENV)/.test  ## all tests but the soaks
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not soak"
 
 sim: $(VENV)/.test  ## the simulated cluster over many seeds
 	ENGINERY_SIM_SEEDS=10000 $(BIN)/python -m pytest tests/sim
 
 soak: $(VENV)/.test  ## long runs
-	$(BIN)/python -m pytest -m soak --timeout=3600
+	$(BIN)/python -m pytest -m soak -s
 
 lint: $(VENV)/.lint
 	$(BIN)/python -m ruff check

@@ -3,6 +3,7 @@
 `server` does the input and output of a turn; everything it decides is decided in the pure modules below it:
 
 ```
-app -> server -> core -> intake, outcomes, stopping, fleet, placement -> state -> queues, functions, records, outbox
+app -> server -> core -> intake, requests, placement, taking, stopping, fleet, outcomes, questions
+              -> state -> queues, functions, records, outbox
 ```
 """

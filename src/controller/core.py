@@ -43,7 +43,7 @@ from ..wire.messages import (
     Submit,
     WaitEngines,
 )
-from . import fleet, intake, outcomes, placement, questions, stopping, taking
+from . import fleet, intake, outcomes, placement, questions, requests, stopping, taking
 from .outbox import Turn
 from .state import State
 
@@ -116,13 +116,13 @@ class Core:
                 case Goodbye():
                     intake.on_goodbye(state, client, message, now)
                 case Scale():
-                    fleet.on_scale(state, sender, message)
+                    requests.on_scale(state, sender, message)
                 case Restart():
-                    fleet.on_restart(state, sender, message)
+                    requests.on_restart(state, sender, message)
                 case Signal():
-                    fleet.on_signal(state, sender, message)
+                    requests.on_signal(state, sender, message)
                 case WaitEngines():
-                    fleet.on_wait_engines(state, sender, message)
+                    requests.on_wait_engines(state, sender, message)
                 case StatusQuery():
                     state.reply(sender, message.request, questions.status(state, now))
                 case Shutdown():
@@ -234,6 +234,7 @@ class Core:
             taking.take_back(state)
             if state.retiring:
                 fleet.let_retired_go(state)
+        requests.answer_waiters(state)
         self._forget_dropped()
         state.flush_news()
         return Turn((), state.outbox.take())

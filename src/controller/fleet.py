@@ -1,4 +1,4 @@
-"""Engines and nannies: who is there, who is to be started, stopped or replaced, and who waits for it.
+"""Engines and nannies: who is there, and who is to be started, stopped or replaced.
 
 An engine id keeps its place: when its process ends, the nanny of its host starts another under the same id, with a
 higher incarnation. A process that ends before it is ready is tried again with growing pauses, and given up after a few.
@@ -20,19 +20,13 @@ from ..wire.messages import (
     NannyHello,
     NannyWelcome,
     Refused,
-    Restart,
-    Scale,
-    Signal,
     StartEngines,
     StopEngine,
-    WaitEngines,
 )
 from . import outcomes
 from .records import Engine, EngineState, Nanny, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .state import State
 
 SETTLE_S = 0.02
@@ -47,26 +41,6 @@ PAUSE_S = 0.25
 
 UNREACHABLE_S = 5.0
 """An engine that cannot be sent to, and whose end nobody reported by then, is killed, so that its tasks are settled."""
-
-
-class Waiter:
-    """Somebody who waits for engines: answered with `value()` when `ready()`, or with the error of `trouble()`."""
-
-    __slots__ = ("peer", "ready", "request", "trouble", "value")
-
-    def __init__(
-        self,
-        peer: Peer,
-        request: int,
-        ready: Callable[[], bool],
-        value: Callable[[], object],
-        trouble: Callable[[], str],
-    ) -> None:
-        self.peer = peer
-        self.request = request
-        self.ready = ready
-        self.value = value
-        self.trouble = trouble
 
 
 def ready_ids(state: State) -> list[int]:
@@ -85,7 +59,7 @@ def on_nanny_hello(state: State, peer: Peer, message: NannyHello) -> None:
     nanny = Nanny(peer, message.host, message.pid, message.cores, head=message.head)
     state.nannies[peer] = nanny
     state.outbox.say(peer, NannyWelcome())
-    _add_engines(state, nanny, message.engines)
+    add_engines(state, nanny, message.engines)
 
 
 def version_sentence(who: str, version: int) -> str:
@@ -96,7 +70,8 @@ def version_sentence(who: str, version: int) -> str:
     )
 
 
-def _add_engines(state: State, nanny: Nanny, count: int) -> list[EngineId]:
+def add_engines(state: State, nanny: Nanny, count: int) -> list[EngineId]:
+    """Have a nanny start engines under the lowest ids that are free; return these."""
     ids: list[EngineId] = []
     candidate = 0
     while len(ids) < count:
@@ -105,7 +80,7 @@ def _add_engines(state: State, nanny: Nanny, count: int) -> list[EngineId]:
             engine = Engine(engine_id, nanny.peer, nanny.host)
             state.engines[engine_id] = engine
             nanny.engines.add(engine_id)
-            _expect(state, engine)
+            expect(state, engine)
             ids.append(engine_id)
         candidate += 1
     if ids:
@@ -113,7 +88,8 @@ def _add_engines(state: State, nanny: Nanny, count: int) -> list[EngineId]:
     return ids
 
 
-def _expect(state: State, engine: Engine) -> None:
+def expect(state: State, engine: Engine) -> None:
+    """An incarnation of an engine is to come: know it by its sockets, and tell the clients."""
     state.engine_peers[engine.peer] = engine
     state.engine_peers[engine.control] = engine
     state.announce(engine)
@@ -134,7 +110,7 @@ def on_engine_hello(state: State, peer: Peer, message: EngineHello) -> None:
         state.outbox.say(peer, EngineWelcome())
         state.announce(engine)
         state.touch(engine)
-        answer_waiters(state)
+        state.fleet_changed = True
 
 
 # ------------------------------------------------------------------------------------------------------ ends
@@ -186,13 +162,13 @@ def _finish_end(state: State, engine: Engine, certificate: DeathCertificate, now
         _refuse_pools(state)
     else:
         engine.renew()
-        _expect(state, engine)
+        expect(state, engine)
         pause = PAUSE_S * 2 ** (engine.failures - 1) if engine.failures else 0.0
         if pause:
             state.at(now + pause, _start, state, engine, engine.incarnation)
         else:
             state.outbox.say(engine.nanny, StartEngines([(engine.id, engine.incarnation)]))
-    answer_waiters(state)
+    state.fleet_changed = True
 
 
 def _start(state: State, engine: Engine, incarnation: Incarnation, _now: float) -> None:
@@ -211,11 +187,12 @@ def _remove(state: State, engine: Engine, reason: str) -> None:
     if nanny is not None:
         nanny.engines.discard(engine.id)
     engine.reason = reason or "it was stopped"
-    refuse_direct(state, engine, _gone_sentence(engine))
+    refuse_direct(state, engine, gone_sentence(engine))
     _refuse_pools(state)
 
 
-def _gone_sentence(engine: Engine) -> str:
+def gone_sentence(engine: Engine) -> str:
+    """Return what to say of an engine whose id was let go."""
     return f"engine {engine.id} is not there any more: {engine.reason}"
 
 
@@ -266,7 +243,7 @@ def nanny_lost(state: State, nanny: Nanny, reason: str, now: float) -> None:
         else:
             certificate = DeathCertificate(engine.id, engine.incarnation, engine.pid, None, reason)
             _begin_end(state, engine, certificate, now)
-    answer_waiters(state)
+    state.fleet_changed = True
 
 
 def unreachable(state: State, engine: Engine, now: float) -> None:
@@ -286,37 +263,10 @@ def kill(state: State, engine: Engine, reason: str) -> None:
     state.outbox.say(engine.nanny, StopEngine(engine.id, engine.incarnation, signal.SIGKILL))
 
 
-# ------------------------------------------------------------------------------------------------------ requests
+# ------------------------------------------------------------------------------------------------------ leaving
 
 
-def on_scale(state: State, peer: Peer, message: Scale) -> None:
-    """A client wants another number of engines."""
-    if message.n < 0:
-        state.reply(peer, message.request, error=f"an engine count cannot be {message.n}")
-        return
-    present = sorted(e.id for e in state.engines.values() if not e.retiring)
-    surplus = present[message.n :]
-    leaving = [state.engines[i] for i in surplus]
-    for engine in leaving:
-        _retire(state, engine)
-    missing = message.n - len(present)
-    ids: list[EngineId] = []
-    if missing > 0:
-        nannies = sorted(state.nannies.values(), key=lambda n: (len(n.engines) / max(1, n.cores), n.host))
-        if not nannies:
-            state.reply(peer, message.request, error="no host is there to start engines on")
-            return
-        ids = _add_engines(state, nannies[0], missing)
-
-    coming = [state.engines[i] for i in ids]
-
-    def ready() -> bool:
-        return not any(_is_there(state, e) for e in leaving) and all(e.state is EngineState.READY for e in coming)
-
-    wait(state, Waiter(peer, message.request, ready, lambda: ready_ids(state), lambda: _trouble(state, coming)))
-
-
-def _retire(state: State, engine: Engine) -> None:
+def retire(state: State, engine: Engine) -> None:
     """Have an engine end as soon as it has nothing to do."""
     engine.retiring = True
     state.retiring.add(engine.id)
@@ -344,106 +294,7 @@ def let_retired_go(state: State) -> None:
         _let_go(state, state.engines[engine_id])
 
 
-def on_restart(state: State, peer: Peer, message: Restart) -> None:
-    """A client wants fresh engines under the same ids."""
-    ids = sorted(state.engines) if message.engines is None else sorted(set(message.engines))
-    unknown = [i for i in ids if i not in state.engines]
-    if unknown:
-        state.reply(peer, message.request, error=no_such_engine(state, unknown))
-        return
-    engines = [state.engines[i] for i in ids]
-    before = {engine.id: engine.incarnation for engine in engines}
-    for engine in engines:
-        if engine.state is EngineState.FAILED:
-            engine.failures = 0
-            engine.renew()
-            _expect(state, engine)
-            state.outbox.say(engine.nanny, StartEngines([(engine.id, engine.incarnation)]))
-        elif engine.state is EngineState.READY:
-            kill(state, engine, "was restarted as asked")
-        else:
-            before[engine.id] = Incarnation(engine.incarnation - 1)  # a fresh one is on its way already
-
-    def there() -> list[Engine]:
-        return [engine for engine in engines if _is_there(state, engine)]
-
-    def ready() -> bool:
-        return all(e.incarnation > before[e.id] and e.state is EngineState.READY for e in there())
-
-    wait(state, Waiter(peer, message.request, ready, lambda: ids, lambda: _trouble(state, there())))
-
-
-def on_signal(state: State, peer: Peer, message: Signal) -> None:
-    """A client wants a signal sent to engine processes."""
-    ids = sorted(state.engines) if message.engines is None else message.engines
-    unknown = [i for i in ids if i not in state.engines]
-    if unknown:
-        state.reply(peer, message.request, error=no_such_engine(state, unknown))
-        return
-    for engine_id in ids:
-        engine = state.engines[engine_id]
-        if engine.state is EngineState.READY:
-            state.outbox.say(engine.nanny, StopEngine(engine.id, engine.incarnation, message.signal))
-    state.reply(peer, message.request, ids)
-
-
 def no_such_engine(state: State, unknown: list[int]) -> str:
     """Return the sentence for engine ids that are not there."""
     there = ", ".join(map(str, sorted(state.engines))) or "none"
     return f"there is no engine {', '.join(map(str, unknown))}; there are: {there}"
-
-
-def on_wait_engines(state: State, peer: Peer, message: WaitEngines) -> None:
-    """A client wants to know when engines are ready."""
-    wanted = message.n
-
-    def staying() -> list[Engine]:
-        return [engine for engine in state.engines.values() if not engine.retiring]
-
-    def ready() -> bool:
-        if wanted is None:
-            return bool(staying()) and all(e.state is EngineState.READY for e in staying())
-        return len(ready_ids(state)) >= wanted
-
-    def trouble() -> str:
-        hopeful = sum(e.state is not EngineState.FAILED for e in staying())
-        return "" if wanted is not None and hopeful >= wanted else _trouble(state, staying())
-
-    wait(state, Waiter(peer, message.request, ready, lambda: ready_ids(state), trouble))
-
-
-def _is_there(state: State, engine: Engine) -> bool:
-    return state.engines.get(engine.id) is engine
-
-
-def _trouble(state: State, engines: list[Engine]) -> str:
-    """Return why these engines will not all be ready, as far as we know; empty if they may."""
-    for engine in engines:
-        if not _is_there(state, engine):
-            return _gone_sentence(engine)
-    failed = [engine for engine in engines if engine.state is EngineState.FAILED]
-    if not failed:
-        return ""
-    reasons = "; ".join(f"engine {engine.id}: {engine.reason}" for engine in failed[:3])
-    return f"{len(failed)} of {len(engines)} engines could not be started: {reasons}"
-
-
-def wait(state: State, waiter: Waiter) -> None:
-    """Answer when the time has come, which may be now."""
-    state.waiters.append(waiter)
-    answer_waiters(state)
-
-
-def answer_waiters(state: State) -> None:
-    """Answer those whose wait is over. Called whenever an engine's state has changed."""
-    if not state.waiters:
-        return
-    left = []
-    for waiter in state.waiters:
-        if waiter.ready():
-            state.reply(waiter.peer, waiter.request, waiter.value())
-        elif sentence := waiter.trouble():
-            state.reply(waiter.peer, waiter.request, error=sentence)
-        else:
-            left.append(waiter)
-    state.waiters = left

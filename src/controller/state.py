@@ -20,7 +20,7 @@ from .records import Client, Engine, EngineState, Nanny, Task, TaskState
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .fleet import Waiter
+    from .requests import Waiter
     from .stopping import Stop
 
 WINDOW_S = 0.05
@@ -78,6 +78,8 @@ class State:
         """Engines to be ended when they have nothing to do."""
         self.waiters: list[Waiter] = []
         """Who waits for engines to be ready or gone."""
+        self.fleet_changed = False
+        """An engine's state has changed, or somebody has come to wait for one: the waiters are to be looked through."""
         self.finished = 0
         """Tasks that have ended since the controller started."""
         self._news: dict[int, Engine] = {}

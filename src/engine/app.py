@@ -53,6 +53,7 @@ WELCOME_S = 60.0
 """How long an engine waits for a controller before it gives up."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 
 
 class EngineSetup(msgspec.Struct, frozen=True):
@@ -145,6 +146,7 @@ def run(setup: EngineSetup | Mapping[str, Any]) -> None:
         if not isinstance(setup, EngineSetup):
             setup = msgspec.convert(setup, EngineSetup)
         _die_with_parent()
+        _be_named(f"engine {setup.engine}")
         gc.enable()
         faulthandler.enable(2)
         _enter(setup.directory)
@@ -172,6 +174,12 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # it ended before we asked
+
+
+def _be_named(name: str) -> None:
+    """Be called so in `top` and `ps -o comm` (Linux; up to 15 characters)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def _enter(directory: str) -> None:

@@ -144,6 +144,15 @@ class Books:
             wanted.discard(self._current.task)
         return given, list(wanted)
 
+    def give_back_rest(self, tasks: Iterable[int]) -> list[tuple[int, int]]:
+        """Give back the items not begun of the running call, if it is one of these; return it and its new end."""
+        with self.lock:
+            claim = self.claim
+            if claim is None or claim.task not in set(tasks):
+                return []
+            new_hi = self._cut(claim, claim.hi)
+            return [] if new_hi is None else [(claim.task, new_hi)]
+
     def give_back_half(self) -> tuple[list[int], list[tuple[int, int]]]:
         """Give back about half of what is unstarted, by the time it will take, the last first.
 

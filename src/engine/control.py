@@ -183,7 +183,8 @@ class Control:
             calls, tails = self._books.give_back_half()
             send(self._socket, GivenBack(message.request, calls, tails))
         else:
-            self._wanted.append(_Wanted(message, monotonic() + NAMED_WAIT_S))
+            tails = self._books.give_back_rest(message.tasks)
+            self._wanted.append(_Wanted(message, tails, monotonic() + NAMED_WAIT_S))
             self._answer_named()
 
     def _retry_named(self) -> None:
@@ -204,15 +205,16 @@ class Control:
             if unknown and monotonic() < wanted.until:
                 waiting.append(wanted)
             else:
-                send(self._socket, GivenBack(wanted.request, wanted.given, []))
+                send(self._socket, GivenBack(wanted.request, wanted.given, wanted.tails))
         self._wanted = waiting
 
 
 class _Wanted:
     """A `TakeBack` by name that is not answered yet."""
 
-    def __init__(self, message: TakeBack, until: float) -> None:
+    def __init__(self, message: TakeBack, tails: list[tuple[int, int]], until: float) -> None:
         self.request = message.request
+        self.tails = tails
         self.until = until
         self.missing = message.tasks or []
         self.given: list[int] = []

@@ -12,9 +12,11 @@ Change anything here and raise `VERSION`: peers of different versions refuse eac
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 VERSION = 1
 
@@ -72,13 +74,13 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     function: bytes
     payload: bytes
     """The pickled arguments `(args, kwargs)`; for a divisible task, the pickled list of its items' argument tuples."""
-    frames: int = 0
+    frames: Count = 0
     """How many frames of the message hold this task's out-of-band buffers."""
-    options: int = 0
+    options: Count = 0
     """Index into `Submit.options`."""
-    items: int = 0
+    items: Count = 0
     """0 for a plain call; for a divisible task (a batch of `map`) how many items it has."""
-    copies: int = 1
+    copies: Count = 1
     """With `ordered` targets: this many tasks with ids `id, id+1, ...`, one for each target in turn, sharing payload
     and frames."""
 
@@ -89,9 +91,9 @@ class Call(msgspec.Struct, array_like=True, gc=False):
     id: int
     function: bytes
     payload: bytes
-    frames: int = 0
-    lo: int = 0
-    hi: int = 0
+    frames: Count = 0
+    lo: Count = 0
+    hi: Count = 0
     """For a divisible task: run items `lo <= i < hi` only. Both 0 for a plain call."""
     fixed: bool = False
     """Addressed to this engine: never given back unasked."""
@@ -105,7 +107,7 @@ class Result(msgspec.Struct, array_like=True, gc=False):
     id: int
     status: int
     payload: bytes
-    frames: int = 0
+    frames: Count = 0
     engine: int = -1
     started: float = 0.0
     """Seconds since the epoch, by the engine's clock; 0 if it never started."""
@@ -361,9 +363,9 @@ class Started(msgspec.Struct, array_like=True, tag=True):
 class TakeBack(msgspec.Struct, array_like=True, tag=True):
     """To an engine's control socket: give back unstarted work.
 
-    With `tasks`: those named, as far as they have not started (whole calls only). Without: about half of what you
-    hold unstarted, the last first; the running call, if it has items, may give up its tail too. Calls marked
-    `fixed` are only given back by name.
+    With `tasks`: those named, as far as they have not started; of a named call of items that runs, the items that have
+    not. Without: about half of what you hold unstarted, the last first; the running call may give up its tail too.
+    Calls marked `fixed` are only given back by name.
     """
 
     request: int

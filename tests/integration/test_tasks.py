@@ -286,6 +286,17 @@ def test_cancel_of_a_map_stops_all_its_items(client):
     assert client.submit(abs, -1).result(10) == 1
 
 
+def test_abort_of_a_map_withdraws_what_has_not_begun(client):
+    result = client.map(slowly, range(1000), return_exceptions=True)
+    wait_until(lambda: result.progress > 3, "some items are done")
+    result.abort()
+    values = result.get(10)
+    withdrawn = sum(isinstance(value, CancelledError) for value in values)
+    assert withdrawn > 900
+    assert sum(value == i for i, value in enumerate(values)) == 1000 - withdrawn  # what ran was left alone
+    assert_idle(client)
+
+
 def test_an_interrupt_hits_its_task_only(client):
     for _ in range(5):
         running = client.submit(slowly, 1, 30)

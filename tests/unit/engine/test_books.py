@@ -89,6 +89,18 @@ def test_the_tail_of_the_running_call():
     assert books.give_back_half() == ([], [])
 
 
+def test_the_rest_of_a_running_call_that_is_named():
+    position = [-1, 0]
+    books = make(position)
+    claim = books.open(Call(7, b"f", b"", lo=0, hi=100, fixed=True))
+    assert books.advance(claim, 0, 10)
+    position[1] = 3
+    assert books.give_back_rest([8]) == []
+    assert books.give_back_rest([7, 8]) == [(7, 4)]
+    assert books.give_back_rest([7]) == []
+    assert not books.advance(claim, 4, 5)
+
+
 def test_a_fixed_running_call_keeps_its_tail():
     books = make()
     books.open(Call(7, b"f", b"", lo=0, hi=100, fixed=True))
