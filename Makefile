@@ -12,7 +12,8 @@ $(BIN)/python:
 
 # Stamps, so that a second `make` installs nothing.
 $(VENV)/.run: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+	# (the warning is of a folder here named like the package, of which there is none)
+	PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
 $(VENV)/.test: $(VENV)/.run
