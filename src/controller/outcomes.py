@@ -24,6 +24,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
     entries = state.functions.entries
     at = 0
     freed_s = 0.0
+    begun = engine.begun
     digest, calls, total_s = b"", 0, 0.0  # a run of results of one function
     for result in message.results:
         task = assigned.get(result.id)
@@ -33,6 +34,8 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
             at += result.frames
         if task is None:
             continue  # settled otherwise meanwhile
+        if task.order > begun:  # noqa: PLR1730 - calling max() costs more, for every task
+            begun = task.order
         result.engine = engine.id
         if result.status == Status.OK and not (task.hi or task.attempt or result.outputs or state.stops):
             del assigned[task.id], tasks[task.id]
@@ -64,6 +67,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
         entries[digest].observe(total_s, calls)
         state.functions.release(digest, calls)
     engine.load_s -= freed_s
+    engine.begun = begun
     state.touch(engine)
 
 
@@ -214,7 +218,8 @@ def settle(state: State, engine: Engine, certificate: DeathCertificate) -> None:
 
     An engine runs its calls in the order in which it was given them, and its flight recorder names the one it was in.
     So of those unreported, the ones before that had run and only their results are lost; that one was running; the ones
-    after had not begun and go elsewhere, unharmed. Without a record (its host is lost) all may have run.
+    after had not begun and go elsewhere, unharmed. The same follows from a result that came: should an earlier one have
+    been lost on its way, its call had run. Without a record (its host is lost) all may have run.
     """
     for task, results in engine.held.values():
         for result, frames in results:
@@ -225,11 +230,12 @@ def settle(state: State, engine: Engine, certificate: DeathCertificate) -> None:
     engine.assigned = {}
     engine.load_s = 0.0
     unknown = certificate.exit_code is None
-    place = next((i for i, task in enumerate(tasks) if task.id == certificate.task), -1)
+    recorded = next((task.order for task in tasks if task.id == certificate.task), 0)
+    begun = max(recorded, engine.begun)
     again: list[Task] = []
-    for i, task in enumerate(tasks):
-        finished = unknown or i < place or certificate.item == AFTER_LAST
-        if not unknown and i > place:
+    for task in tasks:
+        finished = unknown or task.order != recorded or certificate.item == AFTER_LAST
+        if not unknown and task.order > begun:
             again.append(task)
         elif task.hi:
             item = task.hi if finished else min(max(certificate.item, task.lo), task.hi)

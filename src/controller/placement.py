@@ -123,6 +123,7 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
             spent_s += cost_s
         task.state = TaskState.ASSIGNED
         task.engine = engine_id
+        engine.given = task.order = engine.given + 1
         task.cost_s = cost_s
         load_s += cost_s
         count += 1

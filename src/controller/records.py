@@ -52,6 +52,8 @@ class Task(msgspec.Struct, gc=False):
     """What it is charged for in its engine's load."""
     outputs: int = 0
     """Output records passed on so far."""
+    order: int = 0
+    """Its place among all that its engine was given, which is the order in which the engine runs them."""
     early: list[tuple[int, int]] | None = None
     """Runs of items reported ahead of `lo`, when the two sockets of an engine overtake one another."""
 
@@ -113,10 +115,12 @@ class Engine:
 
     __slots__ = (
         "assigned",
+        "begun",
         "control",
         "direct",
         "dismissed",
         "failures",
+        "given",
         "held",
         "host",
         "id",
@@ -158,6 +162,10 @@ class Engine:
         self.known: set[bytes] = set()
         self.assigned: dict[int, Task] = {}
         """In the order in which the engine runs them."""
+        self.given = 0
+        """How many tasks it was given."""
+        self.begun = 0
+        """The `order` of the latest task of which a result has come: all before that one have run."""
         self.load_s = 0.0
         self.taking = 0
         """Number of the unanswered request to give back unstarted work; 0 for none."""
