@@ -144,15 +144,9 @@ def _try_again(state: State, task: Task, lo: int, hi: int) -> None:
     """Have a call, or these items of it, run again: as a piece with an id of its own, because the same engine may get
     it, whose flight recorder must not be taken to speak of this attempt when it speaks of the last.
     """
-    piece = _piece(state, task, lo, hi)
+    piece = state.split_off(task, lo, hi)
     piece.attempt += 1
     state.enqueue_again(piece)
-
-
-def _piece(state: State, task: Task, lo: int, hi: int) -> Task:
-    piece = msgspec.structs.replace(task, id=state.next_piece_id(), lo=lo, hi=hi, cost_s=0.0, outputs=0, early=None)
-    state.add_piece(task, piece)
-    return piece
 
 
 # ------------------------------------------------------------------------------------------------------ output
@@ -255,10 +249,10 @@ def _settle_items(
     """Decide on the unreported items of a divisible call; the engine ended in this item (or after all: `task.hi`)."""
     reported = task.early or []
     for lo, hi in _gaps(task.lo, item, reported):
-        _lose(state, _piece(state, task, lo, hi), certificate, running=unknown, again=again)
+        _lose(state, state.split_off(task, lo, hi), certificate, running=unknown, again=again)
     for lo, hi in _gaps(item, min(item + 1, task.hi), reported):
-        _lose(state, _piece(state, task, lo, hi), certificate, running=True, again=again)
-    again.extend(_piece(state, task, lo, hi) for lo, hi in _gaps(item + 1, task.hi, reported))  # had not begun
+        _lose(state, state.split_off(task, lo, hi), certificate, running=True, again=again)
+    again.extend(state.split_off(task, lo, hi) for lo, hi in _gaps(item + 1, task.hi, reported))  # had not begun
     state.drop(task)
 
 

@@ -10,6 +10,8 @@ import itertools
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
 from ..wire.messages import Engines, Reply, Result, Status
 from .functions import FunctionStore
@@ -215,8 +217,9 @@ class State:
             if stop is not None:
                 stop.ended(self, task, status)
 
-    def add_piece(self, task: Task, piece: Task) -> None:
-        """Enter a new task that takes over some items of another."""
+    def split_off(self, task: Task, lo: int, hi: int) -> Task:
+        """Enter a task of its own that takes over some items of another, which keeps its own account of them."""
+        piece = msgspec.structs.replace(task, id=self.next_piece_id(), lo=lo, hi=hi, cost_s=0.0, outputs=0, early=None)
         self.tasks[piece.id] = piece
         self.functions.entries[piece.function].unfinished += 1
         self.pieces.setdefault(task.root, {task.id}).add(piece.id)
@@ -224,6 +227,7 @@ class State:
         if stop is not None:
             self.stops[piece.id] = stop
             stop.inherited(task.root)
+        return piece
 
     def deliver(self, task: Task, result: Result, frames: Sequence[Any] = ()) -> None:
         """Pass a result on to the task's client, if it is still to be found."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ..wire.messages import GivenBack, TakeBack
 from . import stopping
 from .records import TaskState
@@ -127,17 +125,8 @@ def _look_closer(state: State, light: list[tuple[Engine, int]], _now: float) -> 
 
 def _split(state: State, engine: Engine, task: Task, new_hi: int) -> Task:
     """Make a task of its own from the items `new_hi <= i < hi`, which the engine will not run."""
-    piece = msgspec.structs.replace(
-        task,
-        id=state.next_piece_id(),
-        lo=new_hi,
-        state=TaskState.WAITING,
-        engine=-1,
-        cost_s=0.0,
-        outputs=0,
-        early=None,
-    )
-    state.add_piece(task, piece)
+    piece = state.split_off(task, new_hi, task.hi)
+    piece.state, piece.engine = TaskState.WAITING, -1
     task.hi = new_hi
     if task.lo == task.hi:  # everything it still had was given back
         state.unassign(engine, task)
