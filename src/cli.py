@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 _BEGAN = time.perf_counter()
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from .cluster import local
     from .cluster.control import Control
+
+
+N = TypeVar("N", int, float)
 
 
 class _Commands(click.Group):
@@ -67,6 +70,9 @@ _force = click.option("--force", is_flag=True, help="Insist on more engines than
 @click.option("--no-fork", is_flag=True, help="Start each engine as a fresh process, not from a prepared template.")
 @click.option("--preload", metavar="MODULE,...", default="", help="Modules that all engines have from their start.")
 @click.option("--listen", metavar="HOST[:PORT]", help="Listen on TCP, encrypted, instead of on a Unix socket.")
+@click.option("--keep", default="7d", show_default=True, metavar="TIME", help="How long results are kept.")
+@click.option("--keep-bytes", default="2GB", show_default=True, metavar="SIZE", help="How many bytes are kept.")
+@click.option("--no-journal", is_flag=True, help="Write nothing down: the controller's death is the cluster's end.")
 @_timeout
 @_force
 def start(
@@ -77,6 +83,9 @@ def start(
     no_fork: bool,
     preload: str,
     listen: str | None,
+    keep: str,
+    keep_bytes: str,
+    no_journal: bool,
     timeout: float,
     force: bool,
 ) -> None:
@@ -86,7 +95,9 @@ def start(
     count = (os.cpu_count() or 1) if engines is None else engines
     limits.check_count(count, force=force)
     modules = [module.strip() for module in preload.split(",") if module.strip()]
-    nanny = local.start(name, local.Options(count, not no_fork, modules, listen, timeout), owned=foreground)
+    kept_s, kept_bytes = _measured(limits.seconds, keep), _measured(limits.nbytes, keep_bytes)
+    options = local.Options(count, not no_fork, modules, listen, timeout, not no_journal, kept_s, kept_bytes)
+    nanny = local.start(name, options, owned=foreground)
     try:
         with _control(nanny.directory, nanny.is_alive) as control:
             control.wait_engines(max(1.0, timeout - (time.perf_counter() - _BEGAN)))
@@ -260,6 +271,13 @@ def _either(name: str | None, option: str | None) -> str | None:
     if name is not None and option is not None and name != option:
         raise click.UsageError(f"two names are given, {name} and {option}")
     return name if name is not None else option
+
+
+def _measured(parse: Callable[[str], N], text: str) -> N:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _parse_ids(texts: tuple[str, ...]) -> list[int] | None:

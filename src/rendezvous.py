@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from .errors import ClusterError, NoClusterError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .config import Connection
 
 LOCK = "lock"
@@ -32,6 +34,8 @@ CONTROLLER_FILE = "controller.json"
 SOCKET = "controller.sock"
 LOGS = "logs"
 NANNY_LOG = "nanny.log"
+JOURNAL = "journal"
+"""The journal of a cluster without a name of its own, which ends with it."""
 ENGINES = "engines"
 """The folder of the engines' flight recorders."""
 
@@ -75,6 +79,15 @@ def runtime_dir() -> Path:
     if session and _is_ours(Path(session)):  # after `su`, it names the folder of somebody else
         return private_dir(Path(session) / "enginery", "XDG_RUNTIME_DIR")
     return private_dir(_short_dir())
+
+
+def journal_path(name: str) -> Path:
+    """Return where the journal of a cluster of that name is: it outlives the cluster, whose folder goes with it."""
+    chosen = os.environ.get("ENGINERY_STATE_DIR")
+    if chosen:
+        return private_dir(Path(chosen).absolute(), "ENGINERY_STATE_DIR") / f"{name}.journal"
+    home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    return private_dir(Path(home) / "enginery", "ENGINERY_STATE_DIR") / f"{name}.journal"
 
 
 def _short_dir() -> Path:
@@ -245,6 +258,12 @@ def _locate(cluster: str | os.PathLike[str] | None) -> Path:
         path = Path(chosen).absolute()
         return path / CLIENT_FILE if path.is_dir() else path
     return cluster_dir(chosen) / CLIENT_FILE
+
+
+def watch(cluster: str | os.PathLike[str] | None = None) -> Callable[[], bool] | None:
+    """Return what tells whether a cluster, named as for `find`, is still there; None if it is not of this host."""
+    folder = _locate(cluster).parent
+    return (lambda: is_running(folder)) if (folder / LOCK).exists() else None
 
 
 def _only_running() -> Path:

@@ -42,15 +42,25 @@ class Client:
     named "default". When the constructor returns, every engine that the cluster announced is there. It raises
     NoClusterError if there is no such cluster, ClusterError if it does not answer within `timeout` seconds.
 
+    Tasks outlive their client. With `on_exit="cancel"` they are cancelled when it is closed, or has vanished for half a
+    minute.
+
     A client can be used from many threads, and inside a running event loop. Close it, or use it in a `with` block.
     """
 
-    def __init__(self, cluster: str | os.PathLike[str] | None = None, *, timeout: float = 10) -> None:
+    def __init__(
+        self, cluster: str | os.PathLike[str] | None = None, *, timeout: float = 10, on_exit: str = "continue"
+    ) -> None:
+        if on_exit not in ("continue", "cancel"):
+            raise ValueError(f'on_exit is "continue" or "cancel", not {on_exit!r}')
         deadline = time.monotonic() + timeout
-        connection = rendezvous.find(cluster)
-        hello = m.ClientHello(m.VERSION, os.path.basename(sys.argv[0] or "python"), os.getpid(), os.uname().nodename)  # noqa: PTH119 - a name to show, not a path
+        connection, alive = rendezvous.find(cluster), rendezvous.watch(cluster)
+        name = os.path.basename(sys.argv[0] or "python")  # noqa: PTH119 - a name to show, not a path
+        cancels = on_exit == "cancel"
+        hello = m.ClientHello(m.VERSION, name, os.getpid(), os.uname().nodename, cancel_on_exit=cancels)
+        self._cancels = cancels
         self._functions = FunctionCache()
-        self._link = link = Link(connection, hello)
+        self._link = link = Link(connection, hello, alive)
         self._cluster = connection.cluster
         try:
             self._greet(timeout, deadline)
@@ -287,7 +297,10 @@ class Client:
 
     def restart(self, targets: Targets = "all", timeout: float | None = None) -> None:
         """Replace engines by fresh ones under the same ids; return when they answer. What they ran is EngineDied."""
-        self._link.request(m.Restart, self._some(targets)).result(timeout)
+        ids = list(self._resolve(targets)[0])
+        there = self._link.core.engines
+        incarnations = [there[engine].incarnation for engine in ids]  # should it be asked twice, it happens once
+        self._link.request(m.Restart, ids, incarnations).result(timeout)
 
     def send_signal(self, sig: int | str, targets: Targets = "all") -> None:
         """Send a signal, by number or name (`"SIGINT"`), to the processes of engines."""
@@ -315,8 +328,10 @@ class Client:
     # ---------------------------------------------------------------- the end
 
     def close(self) -> None:
-        """Leave the cluster. Tasks that are not done go on without us; their futures here fail."""
-        self._link.close()
+        """Leave the cluster. Tasks that are not done go on without us (or are cancelled, if it was opened with
+        `on_exit="cancel"`); their futures here fail.
+        """
+        self._link.close(cancel=self._cancels)
 
     async def aclose(self) -> None:
         """Leave the cluster, as `close`, from a coroutine."""

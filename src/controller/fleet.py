@@ -10,23 +10,13 @@ import signal
 from typing import TYPE_CHECKING
 
 from ..ids import EngineId, Incarnation, Peer
-from ..wire.messages import (
-    VERSION,
-    DeathCertificate,
-    EngineExited,
-    EngineHello,
-    EngineWelcome,
-    Exit,
-    NannyHello,
-    NannyWelcome,
-    Refused,
-    StartEngines,
-    StopEngine,
-)
+from ..wire.messages import VERSION, DeathCertificate, EngineExited, Exit, StartEngines, StopEngine
 from . import outcomes
-from .records import Engine, EngineState, Nanny, TaskState
+from .ledger import NannyGone
+from .records import Engine, EngineState, TaskState
 
 if TYPE_CHECKING:
+    from .records import Nanny
     from .state import State
 
 SETTLE_S = 0.02
@@ -39,27 +29,12 @@ TRIES = 3
 PAUSE_S = 0.25
 """Pause before the second try; it doubles each time."""
 
-UNREACHABLE_S = 5.0
-"""An engine that cannot be sent to, and whose end nobody reported by then, is killed, so that its tasks are settled."""
-
-
 def ready_ids(state: State) -> list[int]:
     """Return the ids of the engines that are ready, in order."""
     return sorted(e.id for e in state.engines.values() if e.state is EngineState.READY and not e.retiring)
 
 
 # ------------------------------------------------------------------------------------------------------ arrivals
-
-
-def on_nanny_hello(state: State, peer: Peer, message: NannyHello) -> None:
-    """A host joins with room for some engines."""
-    if message.version != VERSION:
-        state.outbox.say(peer, Refused(version_sentence("nanny", message.version)))
-        return
-    nanny = Nanny(peer, message.host, message.pid, message.cores, head=message.head)
-    state.nannies[peer] = nanny
-    state.outbox.say(peer, NannyWelcome())
-    add_engines(state, nanny, message.engines)
 
 
 def version_sentence(who: str, version: int) -> str:
@@ -95,24 +70,6 @@ def expect(state: State, engine: Engine) -> None:
     state.announce(engine)
 
 
-def on_engine_hello(state: State, peer: Peer, message: EngineHello) -> None:
-    """An engine process is ready for work. Its control socket was connected first and has been heard of."""
-    engine = state.engine_peers.get(peer)
-    if message.version != VERSION:
-        state.outbox.say(peer, Refused(version_sentence("engine", message.version)))
-    elif engine is None or engine.peer != peer or engine.state is not EngineState.STARTING:
-        state.outbox.say(peer, Refused(f"no engine {message.engine}.{message.incarnation} is expected to start"))
-    else:
-        engine.pid = message.pid
-        engine.host = message.host or engine.host
-        engine.state = EngineState.READY
-        engine.failures = 0
-        state.outbox.say(peer, EngineWelcome())
-        state.announce(engine)
-        state.touch(engine)
-        state.fleet_changed = True
-
-
 # ------------------------------------------------------------------------------------------------------ ends
 
 
@@ -122,10 +79,11 @@ def on_engine_exited(state: State, peer: Peer, message: EngineExited, now: float
     engine = state.engines.get(certificate.engine)
     if engine is None or engine.nanny != peer or engine.incarnation != certificate.incarnation:
         return
-    _begin_end(state, engine, certificate, now)
+    begin_end(state, engine, certificate, now)
 
 
-def _begin_end(state: State, engine: Engine, certificate: DeathCertificate, now: float) -> None:
+def begin_end(state: State, engine: Engine, certificate: DeathCertificate, now: float) -> None:
+    """An engine's process has ended: settle its tasks when all that it had sent has come."""
     if engine.state in (EngineState.DYING, EngineState.FAILED):
         return
     if engine.state is EngineState.STARTING:
@@ -157,6 +115,7 @@ def _finish_end(state: State, engine: Engine, certificate: DeathCertificate, now
         _remove(state, engine, reason)
     elif engine.failures >= TRIES:
         engine.state = EngineState.FAILED
+        state.keep(engine)
         engine.reason = f"{reason}; {certificate.last_output}".rstrip("; ")
         refuse_direct(state, engine, f"engine {engine.id} could not be started: {engine.reason}")
         _refuse_pools(state)
@@ -179,6 +138,7 @@ def _start(state: State, engine: Engine, incarnation: Incarnation, _now: float) 
 def _remove(state: State, engine: Engine, reason: str) -> None:
     """An engine id goes for good; nothing can be addressed to it any more."""
     del state.engines[engine.id]
+    state.keep(engine)
     state.retiring.discard(engine.id)
     state.idle.discard(engine.id)
     state.laden.discard(engine.id)
@@ -234,6 +194,7 @@ def why_not(state: State, targets: tuple[int, ...]) -> str:
 def nanny_lost(state: State, nanny: Nanny, reason: str, now: float) -> None:
     """A host is gone, and its engines with it."""
     del state.nannies[nanny.peer]
+    state.note(NannyGone(nanny.peer))
     for engine_id in sorted(nanny.engines):
         engine = state.engines.get(engine_id)
         if engine is None:
@@ -242,24 +203,15 @@ def nanny_lost(state: State, nanny: Nanny, reason: str, now: float) -> None:
             _remove(state, engine, reason)
         else:
             certificate = DeathCertificate(engine.id, engine.incarnation, engine.pid, None, reason)
-            _begin_end(state, engine, certificate, now)
+            begin_end(state, engine, certificate, now)
     state.fleet_changed = True
-
-
-def unreachable(state: State, engine: Engine, now: float) -> None:
-    """A message to an engine could not be sent: its process has ended, or its connection broke and work was lost."""
-    if engine.state is EngineState.READY:
-        state.at(now + UNREACHABLE_S, _kill_unreachable, state, engine, engine.incarnation)
-
-
-def _kill_unreachable(state: State, engine: Engine, incarnation: Incarnation, _now: float) -> None:
-    if engine.incarnation == incarnation and engine.state is EngineState.READY:
-        kill(state, engine, "killed because its connection was lost")
 
 
 def kill(state: State, engine: Engine, reason: str) -> None:
     """End an engine's process for sure; it will be replaced unless it is retiring."""
     engine.reason = reason
+    engine.killed = True
+    state.keep(engine)
     state.outbox.say(engine.nanny, StopEngine(engine.id, engine.incarnation, signal.SIGKILL))
 
 

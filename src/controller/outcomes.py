@@ -9,6 +9,7 @@ import msgspec
 from ..recorder import AFTER_LAST
 from ..wire.codec import encode
 from ..wire.messages import DeathCertificate, Done, Outputs, Result, Status
+from .ledger import Piece
 from .records import TaskState
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
     assigned, tasks, clients = engine.assigned, state.tasks, state.clients
     entries = state.functions.entries
     at = 0
+    if frames:
+        engine.owes_ack = True  # they may be large
     freed_s = 0.0
     begun = engine.begun
     digest, calls, total_s = b"", 0, 0.0  # a run of results of one function
@@ -48,7 +51,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
                 digest, calls, total_s = task.function, 0, 0.0
             calls += 1
             total_s += result.duration
-            client = clients.get(task.client)
+            client = clients.get(task.client) or state.receiver_of(task)
             if client is not None:
                 client.unfinished -= 1
                 client.results.append(result)
@@ -144,9 +147,7 @@ def _try_again(state: State, task: Task, lo: int, hi: int) -> None:
     """Have a call, or these items of it, run again: as a piece with an id of its own, because the same engine may get
     it, whose flight recorder must not be taken to speak of this attempt when it speaks of the last.
     """
-    piece = state.split_off(task, lo, hi)
-    piece.attempt += 1
-    state.enqueue_again(piece)
+    state.enqueue_again(state.split_off(task, lo, hi, attempt=task.attempt + 1))
 
 
 # ------------------------------------------------------------------------------------------------------ output
@@ -164,7 +165,7 @@ def on_outputs(state: State, engine: Engine, message: Outputs) -> None:
         task.outputs += 1
         record.task = task.root
         record.engine = engine.id
-        client = state.clients.get(task.client)
+        client = state.receiver_of(task)
         if client is not None:
             client.outputs.append(record)
             state.outbox.to_client(client)
@@ -276,6 +277,7 @@ def _lose(state: State, task: Task, certificate: DeathCertificate, *, running: b
     elif task.attempt < task.options.retries:
         task.attempt += 1
         task.outputs = 0
+        state.note(Piece(task.id, task.root, task.lo, task.hi, task.attempt))
         again.append(task)
     else:
         mine = msgspec.structs.replace(certificate, task=task.root, item=task.lo, running=running)

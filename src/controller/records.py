@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..ids import ClientNo, EngineId, Incarnation, Peer, control_peer, engine_peer
-from ..wire.messages import EngineInfo, Options, Output, Reply, Result
+from ..streams import Incoming, Outgoing
+from ..wire.messages import EngineInfo, Options, Output, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,17 +63,19 @@ class Client:
     """A client, present or away."""
 
     __slots__ = (
+        "acked",
         "away_since",
+        "cancel_on_exit",
         "digests",
         "frames",
         "host",
-        "missed",
+        "incoming",
         "name",
         "no",
+        "outgoing",
         "outputs",
         "peer",
         "pid",
-        "replies",
         "results",
         "unfinished",
         "used_s",
@@ -85,6 +88,11 @@ class Client:
         self.pid = pid
         self.host = host
         self.away_since: float | None = None
+        self.cancel_on_exit = False
+        self.incoming = Incoming()
+        self.acked = 0
+        """What it was told that we have."""
+        self.outgoing = Outgoing()
         self.used_s = 0.0
         """Engine time given to it, as the fair queue counts it."""
         self.unfinished = 0
@@ -93,11 +101,7 @@ class Client:
         self.outputs: list[Output] = []
         self.results: list[Result] = []
         self.frames: list[Any] = []
-        """What the next message to it will carry; kept while it is away."""
-        self.missed: dict[int, EngineInfo] = {}
-        """What it has not heard of the engines, for its return."""
-        self.replies: list[Reply] = []
-        """Answers that could not be sent, for its return."""
+        """What the next message to it will carry."""
 
 
 class EngineState(StrEnum):
@@ -105,6 +109,8 @@ class EngineState(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
+    AWAY = "away"
+    """Its connection was broken, or we were: it is given nothing until it has said what it has."""
     DYING = "dying"
     FAILED = "failed"
     """Given up: its process ended before it was ready, again and again."""
@@ -114,6 +120,7 @@ class Engine:
     """An engine id and its present incarnation."""
 
     __slots__ = (
+        "acked",
         "assigned",
         "begun",
         "control",
@@ -125,9 +132,12 @@ class Engine:
         "host",
         "id",
         "incarnation",
+        "incoming",
+        "killed",
         "known",
         "load_s",
         "nanny",
+        "owes_ack",
         "peer",
         "pid",
         "reason",
@@ -162,6 +172,13 @@ class Engine:
         self.known: set[bytes] = set()
         self.assigned: dict[int, Task] = {}
         """In the order in which the engine runs them."""
+        self.incoming = Incoming()
+        self.acked = 0
+        """What it was told that we have."""
+        self.owes_ack = False
+        """It keeps much until it is told that we have it."""
+        self.killed = False
+        """Its nanny was told to kill it."""
         self.given = 0
         """How many tasks it was given."""
         self.begun = 0
@@ -179,9 +196,14 @@ class Engine:
         """It was told to exit."""
         self.version += 1
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its process is there and may run tasks, as far as we know."""
+        return self.state in (EngineState.READY, EngineState.AWAY)
+
     def info(self) -> EngineInfo:
         """Return what clients are told."""
-        state = self.state if self.state in (EngineState.STARTING, EngineState.READY) else "dead"
+        state = self.state if self.state in (EngineState.STARTING, EngineState.READY, EngineState.AWAY) else "dead"
         return EngineInfo(self.id, self.incarnation, str(state), self.pid, self.host)
 
     def __repr__(self) -> str:
@@ -191,7 +213,7 @@ class Engine:
 class Nanny:
     """A host agent and the engine ids that live on its host."""
 
-    __slots__ = ("cores", "engines", "head", "host", "peer", "pid")
+    __slots__ = ("away_since", "cores", "engines", "head", "host", "peer", "pid")
 
     def __init__(self, peer: Peer, host: str, pid: int, cores: int, *, head: bool) -> None:
         self.peer = peer
@@ -199,4 +221,5 @@ class Nanny:
         self.pid = pid
         self.cores = cores
         self.head = head
+        self.away_since: float | None = None
         self.engines: set[EngineId] = set()

@@ -75,13 +75,18 @@ def on_restart(state: State, peer: Peer, message: Restart) -> None:
         return
     engines = [state.engines[i] for i in ids]
     before = {engine.id: engine.incarnation for engine in engines}
+    if message.engines is not None and message.incarnations is not None:
+        meant = dict(zip(message.engines, message.incarnations, strict=False))
+        before = {engine.id: Incarnation(meant.get(engine.id, engine.incarnation)) for engine in engines}
     for engine in engines:
+        if engine.incarnation > before[engine.id]:
+            continue  # it has been replaced since
         if engine.state is EngineState.FAILED:
             engine.failures = 0
             engine.renew()
             fleet.expect(state, engine)
             state.outbox.say(engine.nanny, StartEngines([(engine.id, engine.incarnation)]))
-        elif engine.state is EngineState.READY:
+        elif engine.is_running:
             fleet.kill(state, engine, "was restarted as asked")
         else:
             before[engine.id] = Incarnation(engine.incarnation - 1)  # a fresh one is on its way already
@@ -104,7 +109,7 @@ def on_signal(state: State, peer: Peer, message: Signal) -> None:
         return
     for engine_id in ids:
         engine = state.engines[engine_id]
-        if engine.state is EngineState.READY:
+        if engine.is_running:
             state.outbox.say(engine.nanny, StopEngine(engine.id, engine.incarnation, message.signal))
     state.reply(peer, message.request, ids)
 

@@ -15,6 +15,7 @@ import msgspec
 from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
 from ..wire.messages import Engines, Reply, Result, Status
 from .functions import FunctionStore
+from .ledger import EngineGone, EngineIs, Heard, Piece, Returned
 from .outbox import Outbox
 from .queues import FairQueue
 from .records import Client, Engine, EngineState, Nanny, Task, TaskState
@@ -22,8 +23,12 @@ from .records import Client, Engine, EngineState, Nanny, Task, TaskState
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .ledger import Entry
     from .requests import Waiter
     from .stopping import Stop
+
+EPOCH_BITS = 28
+"""Room for so many numbers of pieces and of requests by each controller that a cluster has had."""
 
 WINDOW_S = 0.05
 """How much work an engine is given ahead. Long enough to hide a round trip and a burst of other work in the controller,
@@ -39,8 +44,16 @@ ITEM_OVERHEAD_S = 2e-7
 class State:
     """Everything the controller knows."""
 
-    def __init__(self, cluster: str) -> None:
+    def __init__(self, cluster: str, *, epoch: int = 1, durable: bool = False) -> None:
         self.cluster = cluster
+        self.epoch = epoch
+        """How many controllers this cluster has had, this one included."""
+        self.durable = durable
+        """There is a journal, which wants to know."""
+        self.journal_failure = ""
+        """Why nothing is written down any more, if it is not."""
+        self.entries: list[Entry] = []
+        """For the journal, of this turn."""
         self.tasks: dict[int, Task] = {}
         """All tasks that have not ended, by id."""
         self.pieces: dict[int, set[int]] = {}
@@ -52,7 +65,7 @@ class State:
         """Both sockets of each engine's present incarnation."""
         self.nannies: dict[Peer, Nanny] = {}
         self.functions = FunctionStore()
-        self.outbox = Outbox()
+        self.outbox = Outbox(self.note)
         self.common = FairQueue()
         """Waiting tasks that any engine may run."""
         self.pools: dict[tuple[int, ...], FairQueue] = {}
@@ -84,12 +97,55 @@ class State:
         """An engine's state has changed, or somebody has come to wait for one: the waiters are to be looked through."""
         self.finished = 0
         """Tasks that have ended since the controller started."""
+        self.ghosts: dict[int, Client] = {}
+        """Stand-ins for clients that are gone for good, whose tasks go on."""
+        self.heard: dict[Peer, Client | Engine] = {}
+        """Whose numbered messages were taken in this turn."""
         self._news: dict[int, Engine] = {}
+        self._changed: dict[int, Engine] = {}
         self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._tick_numbers = itertools.count()
         self._client_numbers = itertools.count(1)
-        self._piece_numbers = itertools.count((CONTROLLER_NO << COUNT_BITS) + 1)
-        self._request_numbers = itertools.count(1)
+        # No number of an earlier controller comes again: engines may still speak of those.
+        self._piece_numbers = itertools.count((CONTROLLER_NO << COUNT_BITS) + (epoch << EPOCH_BITS) + 1)
+        self._request_numbers = itertools.count((epoch << EPOCH_BITS) + 1)
+
+    # ------------------------------------------------------------------------------------------------ the journal
+
+    def note(self, entry: Entry) -> None:
+        """Have something written down before the messages of this turn leave."""
+        if self.durable:
+            self.entries.append(entry)
+
+    def take_entries(self) -> list[Entry]:
+        """Return what is to be written down for this turn."""
+        for peer, side in self.heard.items():
+            self.note(Heard(peer, side.incoming.have))
+        self.heard.clear()
+        for engine in self._changed.values():
+            if self.engines.get(engine.id) is engine:
+                self.note(
+                    EngineIs(
+                        engine.id,
+                        engine.incarnation,
+                        engine.nanny,
+                        engine.host,
+                        engine.pid,
+                        str(engine.state),
+                        engine.failures,
+                        engine.retiring,
+                        engine.reason,
+                    )
+                )
+            elif engine.id not in self.engines:
+                self.note(EngineGone(engine.id))
+        self._changed.clear()
+        entries, self.entries = self.entries, []
+        return entries
+
+    def keep(self, engine: Engine) -> None:
+        """An engine's record changed: write it down at the end of the turn."""
+        self._changed[engine.id] = engine
 
     # ------------------------------------------------------------------------------------------------ time
 
@@ -115,6 +171,10 @@ class State:
         """Return a number no client has had."""
         return ClientNo(next(self._client_numbers))
 
+    def skip_clients(self, last: int) -> None:
+        """Numbers up to this one have been given by earlier controllers."""
+        self._client_numbers = itertools.count(last + 1)
+
     def next_piece_id(self) -> int:
         """Return an id for a piece of a divided task."""
         return next(self._piece_numbers)
@@ -125,10 +185,6 @@ class State:
 
     # ------------------------------------------------------------------------------------------------ clients
 
-    def client_for(self, task: Task) -> Client | None:
-        """Return the client to be told of a task's end; None if it is gone for good."""
-        return self.clients.get(task.client)
-
     def reply(self, peer: Peer, request: int, value: Any = None, error: str | None = None) -> None:
         """Answer a request, after the results of this turn."""
         self.outbox.answer(peer, Reply(request, value, error))
@@ -136,6 +192,7 @@ class State:
     def announce(self, engine: Engine) -> None:
         """Tell all clients of an engine's new state, at the end of the turn."""
         self._news[engine.id] = engine
+        self.keep(engine)
 
     def flush_news(self) -> None:
         """Say what `announce` collected."""
@@ -144,9 +201,7 @@ class State:
             self._news = {}
             for client in self.clients.values():
                 if client.away_since is None:
-                    self.outbox.say(client.peer, news)
-                else:
-                    client.missed.update((engine.id, engine) for engine in news.engines)
+                    self.outbox.say(client.peer, news)  # those who are away are told when they are welcomed again
 
     # ------------------------------------------------------------------------------------------------ tasks
 
@@ -174,6 +229,12 @@ class State:
         task.state = TaskState.WAITING
         task.engine = -1
         task.cost_s = 0.0
+        if self.durable:
+            last = self.entries[-1] if self.entries else None
+            if isinstance(last, Returned):
+                last.tasks.append(task.id)
+            else:
+                self.entries.append(Returned([task.id]))
         if task.options.ordered:
             targets = task.options.targets
             assert targets is not None
@@ -185,10 +246,17 @@ class State:
             self.queue_for(task).push_front(client, task)
 
     def ghost(self, no: int) -> Client:
-        """Return a stand-in for a client that is gone for good, whose tasks go on."""
-        client = Client(ClientNo(no), Peer(b""), "gone", 0, "")
-        client.away_since = 0.0
+        """Return the stand-in for a client that is gone for good, whose tasks go on."""
+        client = self.ghosts.get(no)
+        if client is None:
+            client = self.ghosts[no] = Client(ClientNo(no), Peer(b""), "gone", 0, "")
+            client.away_since = 0.0
         return client
+
+    def receiver_of(self, task: Task) -> Client | None:
+        """Return whom to deliver a task's results and output to: if its client is gone, only the journal wants them."""
+        client = self.clients.get(task.client)
+        return client if client is not None or not self.durable else self.ghost(task.client)
 
     def end(self, task: Task, result: Result, frames: Sequence[Any] = ()) -> None:
         """A task has ended, with this (last) result."""
@@ -217,9 +285,14 @@ class State:
             if stop is not None:
                 stop.ended(self, task, status)
 
-    def split_off(self, task: Task, lo: int, hi: int) -> Task:
+    def split_off(self, task: Task, lo: int, hi: int, *, attempt: int | None = None) -> Task:
         """Enter a task of its own that takes over some items of another, which keeps its own account of them."""
-        piece = msgspec.structs.replace(task, id=self.next_piece_id(), lo=lo, hi=hi, cost_s=0.0, outputs=0, early=None)
+        if attempt is None:
+            attempt = task.attempt
+        piece = msgspec.structs.replace(
+            task, id=self.next_piece_id(), lo=lo, hi=hi, attempt=attempt, cost_s=0.0, outputs=0, early=None
+        )
+        self.note(Piece(piece.id, piece.root, lo, hi, attempt))
         self.tasks[piece.id] = piece
         self.functions.entries[piece.function].unfinished += 1
         self.pieces.setdefault(task.root, {task.id}).add(piece.id)
@@ -231,7 +304,7 @@ class State:
 
     def deliver(self, task: Task, result: Result, frames: Sequence[Any] = ()) -> None:
         """Pass a result on to the task's client, if it is still to be found."""
-        client = self.clients.get(task.client)
+        client = self.receiver_of(task)
         if client is None:
             return
         result.id = task.root

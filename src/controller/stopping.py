@@ -114,15 +114,20 @@ def on_cancel(state: State, client: Client, message: Cancel, now: float) -> None
         request.settle(state, task.root, stopped=True)
     for engine_id, ids in asked.items():
         engine = state.engines[engine_id]
-        number = state.next_request()
-        engine.withdrawals[number] = ids
-        state.outbox.say(engine.control, TakeBack(number, ids))
+        ask_back(state, engine, ids)
         if message.grace_s is not None:
             state.at(now + message.grace_s, _kill, state, engine.id, engine.incarnation, ids)
         else:
             state.at(now + PATIENCE_S, _give_up, state, request)
     if not waiting:
         request.answer_if_settled(state)
+
+
+def ask_back(state: State, engine: Engine, ids: list[int]) -> None:
+    """Ask an engine for tasks that are to be stopped."""
+    number = state.next_request()
+    engine.withdrawals[number] = ids
+    state.outbox.say(engine.control, TakeBack(number, ids))
 
 
 def leave_queue(state: State, task: Task) -> None:
@@ -152,11 +157,11 @@ def on_answer(state: State, engine: Engine, number: int) -> None:
                 request.settle(state, task.root, stopped=False)
 
 
-def on_started(state: State, engine: Engine, task_id: int, now: float) -> None:
-    """A task with a time limit begins."""
+def on_started(state: State, engine: Engine, task_id: int, now: float, elapsed_s: float = 0.0) -> None:
+    """A task with a time limit begins, or began that long ago."""
     task = engine.assigned.get(task_id)
     if task is not None and task.options.timeout_s is not None:
-        state.at(now + task.options.timeout_s, _time_is_up, state, task_id, task.attempt, engine.incarnation)
+        state.at(now + task.options.timeout_s - elapsed_s, _time_is_up, state, task_id, task.attempt, engine.incarnation)
 
 
 def _time_is_up(state: State, task_id: int, attempt: int, incarnation: int, now: float) -> None:
@@ -175,7 +180,7 @@ def _time_is_up(state: State, task_id: int, attempt: int, incarnation: int, now:
 def _kill(state: State, engine_id: int, incarnation: int, ids: list[int], _now: float) -> None:
     """The grace of some tasks is over: if one still runs, end its engine."""
     engine = state.engines.get(engine_id)
-    if engine is None or engine.incarnation != incarnation or engine.state is not EngineState.READY:
+    if engine is None or engine.incarnation != incarnation or not engine.is_running:
         return
     for task_id in ids:
         task = engine.assigned.get(task_id)

@@ -57,6 +57,11 @@ class Plan(NamedTuple):
     """Descriptor that is at its end when the process that wants the cluster has ended; None: it runs until stopped."""
     timeout_s: float
     """How long the start may take."""
+    journal: str | None
+    """Path of the controller's journal; None for none."""
+    keep_s: float
+    keep_bytes: int
+    """How long results are kept in the journal, and how many bytes."""
 
 
 def main() -> NoReturn:
@@ -114,16 +119,30 @@ def run(plan: Plan, directory: Path) -> int:
     children = zygote()
     raise_file_limit()
     # What follows imports ZeroMQ, while the zygote imports far more.
+    import msgspec  # noqa: PLC0415
+
     from .. import config, security  # noqa: PLC0415
 
     keys = security.new_keys() if plan.listen is not None else None
     address = f"tcp://{plan.listen}" if plan.listen is not None else f"ipc://{rendezvous.socket_path(directory)}"
-    config.save(directory / rendezvous.CONTROLLER_FILE, security.controller_config(directory.name, address, keys))
+    settings = security.controller_config(directory.name, address, keys)
+    if plan.journal is not None:
+        settings = msgspec.structs.replace(
+            settings, life=os.urandom(8).hex(), journal=plan.journal, keep_s=plan.keep_s, keep_bytes=plan.keep_bytes
+        )
+    config.save(directory / rendezvous.CONTROLLER_FILE, settings)
     controller, answer = start_controller(directory)
-    leftovers.note_process(directory, "controller", controller.pid)
     from .server import Server  # noqa: PLC0415
 
-    server = Server(directory, children, new_zygote=zygote, lifeline=lifeline, owner=plan.owner, log=log)
+    server = Server(
+        directory,
+        children,
+        new_zygote=zygote,
+        new_controller=(lambda: restart_controller(directory)) if plan.journal is not None else None,
+        lifeline=lifeline,
+        owner=plan.owner,
+        log=log,
+    )
     try:
         server.watch_controller(controller)
         if not start(plan, directory, server, answer, keys):
@@ -187,11 +206,16 @@ def start(plan: Plan, directory: Path, server: Server, answer: Answer, keys: Key
 
 def connect(plan: Plan, directory: Path, server: Server, address: str, keys: Keys | None) -> None:
     """Write the files with which others find the controller, and introduce ourselves to it."""
+    import msgspec  # noqa: PLC0415
+
     from .. import config, security  # noqa: PLC0415
     from ..wire import messages as m  # noqa: PLC0415
 
     host = socket.gethostname()
     if plan.reachable is not None:
+        settings = config.load(directory / rendezvous.CONTROLLER_FILE, config.ControllerConfig)
+        bound = msgspec.structs.replace(settings, address=address)  # another controller is to be found there
+        config.save(directory / rendezvous.CONTROLLER_FILE, bound)
         port = address.rpartition(":")[2]
         address = f"tcp://{plan.reachable}:{port}"
     client, engine = security.connections(directory.name, address, keys, host)
@@ -247,6 +271,14 @@ def start_controller(directory: Path) -> tuple[subprocess.Popen[bytes], Answer]:
     finally:
         os.close(write)
     return process, Answer(read)
+
+
+def restart_controller(directory: Path) -> subprocess.Popen[bytes]:
+    """Start another controller at the same address, which goes on from the journal; it logs why if it cannot."""
+    process, answer = start_controller(directory)
+    if answer.fd is not None:
+        os.close(answer.fd)
+    return process
 
 
 def raise_file_limit() -> None:

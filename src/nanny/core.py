@@ -4,6 +4,9 @@ An engine process is known by engine and incarnation (`Key`). It is *asked for*,
 forgotten when its end is reported. The controller hears exactly one `EngineExited` for every process it asked for, and
 an answer for every one it wants stopped that is not there.
 
+A controller with a journal that ends unasked is started again, at once, and after growing pauses when it ends again and
+again; then, and always without a journal, its end is the end of the cluster.
+
 A stop goes: tell the controller (`Shutdown`), which says farewell to clients and engines; wait for all to end; after
 `GRACE_S`, or `ALONE_S` after the controller's end, kill what is left. Without a controller nothing is waited for.
 """
@@ -13,6 +16,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from ..wire import messages as m
 from .children import Key
 
@@ -21,6 +26,17 @@ if TYPE_CHECKING:
 
 GRACE_S = 0.3
 """How long processes may take to end by themselves when the cluster stops."""
+
+CONTROLLER_ENDED = "the controller has ended"
+
+TRIES = 6
+"""How many controllers may end, each soon after the one before, until the cluster is given up."""
+
+STEADY_S = 30.0
+"""A controller that has run for so long is no failed try."""
+
+PAUSE_S = 0.2
+"""Pause before the third controller in a row; it doubles each time."""
 
 ALONE_S = 0.1
 """The same once the controller has gone: there is nobody left whom an engine could tell anything."""
@@ -49,6 +65,10 @@ class RenewZygote(NamedTuple):
     """The zygote has died: start another."""
 
 
+class StartController(NamedTuple):
+    """Start a controller in place of the one that has ended."""
+
+
 class KillAll(NamedTuple):
     """Kill the controller, the zygote and every engine, and wait for their ends."""
 
@@ -63,7 +83,7 @@ class Log(NamedTuple):
     text: str
 
 
-Action = StartProcess | SignalProcess | Send | RenewZygote | KillAll | Finish | Log
+Action = StartProcess | SignalProcess | Send | RenewZygote | StartController | KillAll | Finish | Log
 
 
 class _Process:
@@ -82,8 +102,17 @@ class _Process:
 class NannyCore:
     """The nanny's state. See the module for what happens when."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         self.processes: dict[Key, _Process] = {}
+        self.ended: dict[int, m.DeathCertificate] = {}
+        """How each engine's last process that ended has ended."""
+        self.was_welcomed = False
+        """A controller has ever welcomed us."""
+        self._durable = durable
+        """The controller has a journal: another can take over from it."""
+        self._tries = 0
+        self._controller_since = 0.0
+        self._restart_at: float | None = None
         self.controller_runs = False
         """The controller's process exists."""
         self.is_connected = False
@@ -98,7 +127,14 @@ class NannyCore:
 
     def on_nanny_welcome(self) -> None:
         """Take note that the controller knows us."""
-        self.is_connected = True
+        self.is_connected = self.was_welcomed = True
+
+    def hello(self, hello: m.NannyHello) -> m.NannyHello:
+        """Return the hello with which to introduce ourselves, again if we have done so: with what we have."""
+        running = [(key.engine, key.incarnation) for key in self.processes]
+        return msgspec.structs.replace(
+            hello, welcomed=self.was_welcomed, running=running, ended=list(self.ended.values())
+        )
 
     def on_start_engines(self, message: m.StartEngines) -> None:
         """Start what is asked for. An older process of the same engine has had its time."""
@@ -119,6 +155,8 @@ class NannyCore:
         key = Key(message.engine, message.incarnation)
         if key in self.processes:
             self._signal(key, message.signal)
+        elif (known := self.ended.get(key.engine)) is not None and known.incarnation == key.incarnation:
+            self._actions.append(Send(m.EngineExited(known)))
         else:
             self._report(key, 0, None, "was not running")
 
@@ -136,21 +174,37 @@ class NannyCore:
 
     # ------------------------------------------------------------------------------------------- from this host
 
-    def on_controller_started(self) -> None:
+    def on_controller_started(self, now: float = 0.0) -> None:
         """Take note that the controller's process exists."""
         self.controller_runs = True
+        self._controller_since = now
 
     def on_controller_exited(self, status: int, now: float) -> None:
         """Without a controller, the engines have no reason to live."""
         self.controller_runs = False
         self.is_connected = False
+        if not self.stopping and self._durable and self.was_welcomed and self._try_again(status, now):
+            return
         if not self.stopping:
-            self._begin_stop(f"the controller has ended ({reason_for(status)})", now)
+            self._begin_stop(f"{CONTROLLER_ENDED} ({reason_for(status)})", now)
             if not self.finished:
                 self._kill_all()
         elif self._deadline is not None:
             self._deadline = min(self._deadline, now + ALONE_S)
         self._finish_if_done()
+
+    def _try_again(self, status: int, now: float) -> bool:
+        """Have another controller started, now or after a pause; return False if there were enough."""
+        self._tries = 1 if now - self._controller_since >= STEADY_S else self._tries + 1
+        if self._tries > TRIES:
+            return False
+        pause = PAUSE_S * 2 ** (self._tries - 3) if self._tries > 2 else 0.0
+        self._actions.append(Log(f"the controller has ended ({reason_for(status)}); another takes over"))
+        if pause:
+            self._restart_at = now + pause
+        else:
+            self._actions.append(StartController())
+        return True
 
     def on_started(self, key: Key, pid: int) -> None:
         """Take note of the process, and send it the signals it has missed."""
@@ -172,21 +226,17 @@ class NannyCore:
         """Report the end of a process, with where it was (its flight recorder) and what it said last."""
         process = self.processes.pop(key, None)
         if process is not None:
-            self._actions.append(
-                Send(
-                    m.EngineExited(
-                        m.DeathCertificate(
-                            engine=key.engine,
-                            incarnation=key.incarnation,
-                            pid=process.pid,
-                            exit_code=status,
-                            reason=reason or ("ended" if status is None else reason_for(status)),
-                            task=entry.task,
-                            item=entry.item,
-                            memory_bytes=process.memory_bytes,
-                            last_output=last_output,
-                        )
-                    )
+            self._certify(
+                m.DeathCertificate(
+                    engine=key.engine,
+                    incarnation=key.incarnation,
+                    pid=process.pid,
+                    exit_code=status,
+                    reason=reason or ("ended" if status is None else reason_for(status)),
+                    task=entry.task,
+                    item=entry.item,
+                    memory_bytes=process.memory_bytes,
+                    last_output=last_output,
                 )
             )
         self._finish_if_done()
@@ -224,10 +274,16 @@ class NannyCore:
 
     def deadline(self) -> float | None:
         """Return when to call `tick` at the latest."""
+        if self._restart_at is not None and not self.stopping:
+            return self._restart_at
         return self._deadline
 
     def tick(self, now: float) -> None:
         """Do what is due."""
+        if self._restart_at is not None and now >= self._restart_at:
+            self._restart_at = None
+            if not self.stopping:
+                self._actions.append(StartController())
         if self._deadline is None or now < self._deadline:
             return
         self._actions.append(Log(f"{len(self.processes)} engines did not end by themselves"))
@@ -251,6 +307,13 @@ class NannyCore:
         certificate = m.DeathCertificate(
             engine=key.engine, incarnation=key.incarnation, pid=pid, exit_code=status, reason=reason
         )
+        self._certify(certificate)
+
+    def _certify(self, certificate: m.DeathCertificate) -> None:
+        """Tell the controller of an end; if it does not hear it, it will with our next hello."""
+        last = self.ended.get(certificate.engine)
+        if last is None or last.incarnation <= certificate.incarnation:
+            self.ended[certificate.engine] = certificate
         self._actions.append(Send(m.EngineExited(certificate)))
 
     def _begin_stop(self, reason: str, now: float) -> None:

@@ -52,24 +52,29 @@ class Server:
         children: c.Children,
         *,
         new_zygote: Callable[[], c.Children],
+        new_controller: Callable[[], subprocess.Popen[bytes]] | None = None,
         lifeline: int,
         owner: int | None,
         log: Callable[[str], None],
     ) -> None:
+        """Be at work; `new_controller` starts a controller that takes over from one that died."""
         self.directory = directory
-        self.core = core_.NannyCore()
+        self.core = core_.NannyCore(durable=new_controller is not None)
         self.controller: subprocess.Popen[bytes] | None = None
         self.children = children
         self.zygote_ready = False
         self.failure = ""
         """Why the cluster could not be started, or had to end, if it is not that somebody wanted it to."""
         self._new_zygote = new_zygote
+        self._new_controller = new_controller
         self._lifeline = lifeline
         self._owner = owner
         self._log = log
         self._outputs: dict[c.Key, EngineOutput] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: transport.Monitor | None = None
+        self._hello: m.NannyHello | None = None
         self._measured = time.monotonic()
         self._signals: list[int] = []
         self._wake_read, self._wake_write = os.pipe()
@@ -90,14 +95,22 @@ class Server:
     def watch_controller(self, process: subprocess.Popen[bytes]) -> None:
         """Take charge of the controller's process."""
         self.controller = process
-        self.core.on_controller_started()
+        leftovers.note_process(self.directory, "controller", process.pid)
+        self.core.on_controller_started(time.monotonic())
 
     def connect(self, connection: Connection, hello: m.NannyHello) -> None:
         """Introduce ourselves to the controller."""
         self._context = zmq.Context()
         name = f"n{hello.host}.{hello.pid}.".encode()[:200] + os.urandom(4).hex().encode()
         self._socket = transport.open_dealer(self._context, connection, name)
-        transport.send(self._socket, hello)
+        self._monitor = transport.Monitor(self._socket)
+        self._hello = hello
+        self._greet()
+
+    def _greet(self) -> None:
+        """Say hello, with what we have."""
+        if self._socket is not None and self._hello is not None:
+            transport.send(self._socket, self.core.hello(self._hello))
 
     # ------------------------------------------------------------------------------------------------------ the turn
 
@@ -135,8 +148,9 @@ class Server:
         for fd in (also, self._owner):
             if fd is not None:
                 poller.register(fd, zmq.POLLIN)
-        if self._socket is not None:
+        if self._socket is not None and self._monitor is not None:
             poller.register(self._socket, zmq.POLLIN)
+            poller.register(self._monitor.socket, zmq.POLLIN)
         for output in self._outputs.values():
             if output.is_open:
                 poller.register(output.fd, zmq.POLLIN)
@@ -154,9 +168,10 @@ class Server:
                 self.core.stop(f"it was asked to ({signal.Signals(number).name})", now)
         if self.controller is not None and (status := self.controller.poll()) is not None:
             self.controller = None
-            if not self.core.stopping:
-                self.failure = f"the controller has ended ({core_.reason_for(status)}){self._last_words()}"
+            words = self._last_words()
             self.core.on_controller_exited(status, now)
+            if self.core.stopping.startswith(core_.CONTROLLER_ENDED):
+                self.failure = f"the controller has ended ({core_.reason_for(status)}){words}"
 
     def _read_children(self, now: float) -> None:
         for event in self.children.events():
@@ -204,8 +219,10 @@ class Server:
         self.core.on_zygote_lost(status)
 
     def _read_controller(self, now: float) -> None:
-        if self._socket is None:
+        if self._socket is None or self._monitor is None:
             return
+        if self._monitor.came_back():
+            self._greet()
         for _ in range(BURST):
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
@@ -230,6 +247,8 @@ class Server:
                     self.core.on_refused(message, now)
                 case m.NannyWelcome():
                     self.core.on_nanny_welcome()
+                case m.Resume():
+                    self._greet()
                 case m.Pong():
                     pass
 
@@ -248,6 +267,8 @@ class Server:
                 case core_.RenewZygote():
                     self.children.close()
                     self.children = self._new_zygote()
+                case core_.StartController():
+                    self._start_controller()
                 case core_.Log(text):
                     self._log(text)
                 case core_.KillAll():
@@ -272,6 +293,13 @@ class Server:
             "lifeline": self._lifeline,
         }
         self.children.start(key, setup, output.write_end)
+
+    def _start_controller(self) -> None:
+        assert self._new_controller is not None, "without a journal no other controller is started"
+        try:
+            self.watch_controller(self._new_controller())
+        except OSError as error:
+            self.stop(f"no controller can be started: {error.strerror or error}")
 
     def _recorder(self, key: c.Key) -> Path:
         return self.directory / rendezvous.ENGINES / f"{key.engine}.{key.incarnation}.rec"
@@ -302,7 +330,8 @@ class Server:
     def close(self) -> None:
         """End what is left and release everything. The cluster's folder can go after that."""
         self._kill_all()
-        if self._socket is not None:
+        if self._socket is not None and self._monitor is not None:
+            self._monitor.close()
             self._socket.close(linger=0)
         if self._context is not None:
             self._context.term()

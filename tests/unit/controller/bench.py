@@ -372,10 +372,10 @@ class Bench:
         """Have the core do what is due and say what it has to say."""
         self.core.tick(self.now)
         turn = self.core.take()
-        assert not turn.records
+        assert not turn.entries, "there is no journal"
         for envelope in turn.messages:
             if envelope.peer in self.unreachable:
-                self.core.undelivered(envelope, self.now)
+                self.core.lost(envelope.peer, self.now)
                 continue
             side = self.sides.get(envelope.peer)
             if side is None:

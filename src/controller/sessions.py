@@ -1,0 +1,197 @@
+"""Engines and nannies that arrive, and that come back after a connection or a controller has broken.
+
+Who comes back says what it has, and that is the truth: an engine says which calls it holds (`Holding`), a nanny which
+processes it runs and how those that ended have ended. What the books say beyond that never arrived, and is said again;
+what they do not know of is ended. Until it has spoken, an engine is `AWAY`: it is given nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from ..wire.messages import (
+    VERSION,
+    Ack,
+    DeathCertificate,
+    EngineHello,
+    EngineWelcome,
+    Holding,
+    NannyHello,
+    NannyWelcome,
+    Refused,
+    StartEngines,
+    StopEngine,
+    TakeBack,
+)
+from . import fleet, stopping, taking
+from .ledger import NannyIs
+from .records import Engine, EngineState, Nanny
+
+if TYPE_CHECKING:
+    from ..ids import Peer
+    from .state import State
+
+ENGINE_AWAY_S = 30.0
+"""An engine that does not come back within this time, and whose end nobody has reported, is killed, so that its tasks
+are settled."""
+
+NANNY_AWAY_S = 60.0
+"""A nanny that does not come back within this time is lost, and its host with it."""
+
+ACK_EVERY = 16
+"""An engine is told what has come from it with its next calls, or else after so many messages."""
+
+
+# ------------------------------------------------------------------------------------------------------ engines
+
+
+def on_engine_hello(state: State, peer: Peer, message: EngineHello, now: float) -> None:
+    """An engine process is ready for work, or back. Its control socket was connected first and has been heard of."""
+    engine = state.engine_peers.get(peer)
+    if message.version != VERSION:
+        state.outbox.say(peer, Refused(fleet.version_sentence("engine", message.version)))
+        return
+    if engine is None or engine.peer != peer or engine.state is EngineState.DYING:
+        state.outbox.say(peer, Refused(f"no engine {message.engine}.{message.incarnation} is expected to start"))
+        return
+    fresh = engine.state is EngineState.STARTING
+    engine.pid = message.pid
+    engine.host = message.host or engine.host
+    engine.failures = 0
+    engine.acked = engine.incoming.have
+    state.outbox.say(peer, EngineWelcome(engine.acked))
+    if message.welcomed:
+        engine_away(state, engine, now)
+    elif fresh:
+        _ready(state, engine)
+    else:  # it was welcomed, but has not heard of it, nor of anything that followed
+        engine_away(state, engine, now)
+        on_holding(state, engine, Holding([]), now)
+
+
+def _ready(state: State, engine: Engine) -> None:
+    engine.state = EngineState.READY
+    state.announce(engine)
+    state.touch(engine)
+    state.fleet_changed = True
+
+
+def engine_away(state: State, engine: Engine, now: float) -> None:
+    """What an engine was sent may be lost: give it nothing until it has said what it has."""
+    if engine.state in (EngineState.READY, EngineState.STARTING) and engine.pid:
+        engine.state = EngineState.AWAY
+        state.announce(engine)
+        state.touch(engine)
+        state.fleet_changed = True
+        expect_back(state, engine, now)
+
+
+def expect_back(state: State, engine: Engine, now: float) -> None:
+    """An engine is away: see to it that this ends."""
+    engine.version += 1
+    state.at(now + ENGINE_AWAY_S, _kill_if_away, state, engine, engine.incarnation)
+
+
+def _kill_if_away(state: State, engine: Engine, incarnation: int, _now: float) -> None:
+    if engine.incarnation == incarnation and engine.state is EngineState.AWAY and engine.nanny in state.nannies:
+        fleet.kill(state, engine, "killed because its connection was lost")
+
+
+def on_holding(state: State, engine: Engine, message: Holding, now: float) -> None:
+    """An engine says what it has to do. All results of what it has done came before."""
+    if engine.state is not EngineState.AWAY:
+        return
+    held = set(message.calls)
+    if message.running is not None:
+        held.add(message.running)
+    unknown = [task_id for task_id in message.calls if task_id not in engine.assigned]
+    if unknown:
+        state.outbox.say(engine.control, TakeBack(state.next_request(), unknown))
+    missing = [task for task in engine.assigned.values() if task.id not in held]
+    for task in missing:
+        state.unassign(engine, task)
+    running = None if message.running is None else engine.assigned.get(message.running)
+    if running is not None and running.lo <= message.hi < running.hi:  # it has given up its tail, unheard
+        missing.append(taking.split(state, engine, running, message.hi))
+    taking.back_to_queue(state, missing)
+    engine.known = set(message.functions)
+    engine.taking = 0
+    unanswered, engine.withdrawals = list(engine.withdrawals.values()), {}
+    for ids in unanswered:
+        stopping.ask_back(state, engine, ids)
+    _ready(state, engine)
+    if running is not None and running.id in engine.assigned:
+        stopping.on_started(state, engine, running.id, now, message.elapsed_s)
+
+
+def ack_engines(state: State) -> None:
+    """Tell engines what has come from them, if it is much and they have not been told with new calls."""
+    for side in state.heard.values():
+        if isinstance(side, Engine) and (side.incoming.have - side.acked >= ACK_EVERY or side.owes_ack):
+            side.owes_ack = False
+            side.acked = side.incoming.have
+            state.outbox.say(side.peer, Ack(side.acked))
+
+
+# ------------------------------------------------------------------------------------------------------ nannies
+
+
+def on_nanny_hello(state: State, peer: Peer, message: NannyHello, now: float) -> None:
+    """A host joins with room for some engines, or is back."""
+    if message.version != VERSION:
+        state.outbox.say(peer, Refused(fleet.version_sentence("nanny", message.version)))
+        return
+    nanny = state.nannies.get(peer)
+    if nanny is not None:
+        nanny.away_since = None
+        state.outbox.say(peer, NannyWelcome())
+        _reconcile(state, nanny, message, now)
+        return
+    nanny = Nanny(peer, message.host, message.pid, message.cores, head=message.head)
+    state.nannies[peer] = nanny
+    state.note(NannyIs(peer, nanny.host, nanny.pid, nanny.cores, nanny.head))
+    state.outbox.say(peer, NannyWelcome())
+    for engine, incarnation in message.running:  # of a host that was given up
+        state.outbox.say(peer, StopEngine(engine, incarnation, signal.SIGKILL))
+    fleet.add_engines(state, nanny, message.engines)
+
+
+def _reconcile(state: State, nanny: Nanny, message: NannyHello, now: float) -> None:
+    ended = {(end.engine, end.incarnation): end for end in message.ended}
+    running = set(message.running)
+    to_start: list[tuple[int, int]] = []
+    for engine_id in sorted(nanny.engines):
+        engine = state.engines[engine_id]
+        key = (int(engine.id), int(engine.incarnation))
+        if engine.state in (EngineState.DYING, EngineState.FAILED):
+            continue
+        if key in ended:
+            fleet.begin_end(state, engine, ended[key], now)
+        elif key in running:
+            if engine.killed:
+                fleet.kill(state, engine, engine.reason)
+        elif engine.state is EngineState.STARTING:
+            to_start.append(key)
+        else:
+            gone = DeathCertificate(*key, engine.pid, None, "ended while nobody looked")
+            fleet.begin_end(state, engine, gone, now)
+    if to_start:
+        state.outbox.say(nanny.peer, StartEngines(to_start))
+    for engine_id, incarnation in sorted(running):
+        present = state.engines.get(engine_id)
+        if present is None or present.nanny != nanny.peer or present.incarnation != incarnation:
+            state.outbox.say(nanny.peer, StopEngine(engine_id, incarnation, signal.SIGKILL))
+
+
+def nanny_away(state: State, nanny: Nanny, now: float) -> None:
+    """A nanny cannot be reached: wait for it a while."""
+    if nanny.away_since is None:
+        nanny.away_since = now
+        state.at(now + NANNY_AWAY_S, _lose_if_away, state, nanny)
+
+
+def _lose_if_away(state: State, nanny: Nanny, now: float) -> None:
+    if state.nannies.get(nanny.peer) is nanny and nanny.away_since is not None:
+        if now - nanny.away_since >= NANNY_AWAY_S - 1e-6:
+            fleet.nanny_lost(state, nanny, "its host is lost", now)
