@@ -79,9 +79,7 @@ _links: weakref.WeakSet[Link] = weakref.WeakSet()
 class Link:
     """A connection to a controller. `core` is its memory; see there for what other threads may touch."""
 
-    def __init__(
-        self, connection: Connection, hello: m.ClientHello, alive: Callable[[], bool] | None = None
-    ) -> None:
+    def __init__(self, connection: Connection, hello: m.ClientHello, alive: Callable[[], bool] | None = None) -> None:
         """Begin to connect; `alive` says whether the cluster is still there, where that can be known."""
         self.connection = connection
         self._alive = alive

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..ids import EngineId, Incarnation, Peer
 from ..wire.messages import VERSION, DeathCertificate, EngineExited, Exit, StartEngines, StopEngine
 from . import outcomes
-from .ledger import NannyGone
+from .ledger import Heard, NannyGone
 from .records import Engine, EngineState, TaskState
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ TRIES = 3
 
 PAUSE_S = 0.25
 """Pause before the second try; it doubles each time."""
+
 
 def ready_ids(state: State) -> list[int]:
     """Return the ids of the engines that are ready, in order."""
@@ -67,6 +68,7 @@ def expect(state: State, engine: Engine) -> None:
     """An incarnation of an engine is to come: know it by its sockets, and tell the clients."""
     state.engine_peers[engine.peer] = engine
     state.engine_peers[engine.control] = engine
+    state.note(Heard(engine.peer, 0))  # an id that had gone may come again, counting from one
     state.announce(engine)
 
 
@@ -97,6 +99,8 @@ def begin_end(state: State, engine: Engine, certificate: DeathCertificate, now: 
 def _finish_end(state: State, engine: Engine, certificate: DeathCertificate, now: float) -> None:
     """All that the process had sent has come: settle its tasks, then replace it or let its id go."""
     del state.engine_peers[engine.peer], state.engine_peers[engine.control]
+    state.heard.pop(engine.peer, None)
+    state.note(Heard(engine.peer, 0))
     reason = engine.reason or certificate.reason
     named = DeathCertificate(
         engine.id,

@@ -34,7 +34,7 @@ class Delivered(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """All numbered messages of a peer up to this one have been taken."""
+    """All numbered messages of a peer up to this one have been taken; 0: it is another peer from now on, or gone."""
 
     peer: bytes
     have: int

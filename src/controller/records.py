@@ -142,6 +142,7 @@ class Engine:
         "pid",
         "reason",
         "retiring",
+        "session",
         "state",
         "taking",
         "version",
@@ -175,6 +176,8 @@ class Engine:
         self.incoming = Incoming()
         self.acked = 0
         """What it was told that we have."""
+        self.session = 0
+        """Of the last welcome that asked what it holds."""
         self.owes_ack = False
         """It keeps much until it is told that we have it."""
         self.killed = False

@@ -60,14 +60,12 @@ def on_engine_hello(state: State, peer: Peer, message: EngineHello, now: float) 
     engine.host = message.host or engine.host
     engine.failures = 0
     engine.acked = engine.incoming.have
-    state.outbox.say(peer, EngineWelcome(engine.acked))
-    if message.welcomed:
-        engine_away(state, engine, now)
-    elif fresh:
+    engine.session = 0 if fresh else state.next_request()
+    state.outbox.say(peer, EngineWelcome(engine.acked, engine.session))
+    if fresh:
         _ready(state, engine)
-    else:  # it was welcomed, but has not heard of it, nor of anything that followed
+    else:
         engine_away(state, engine, now)
-        on_holding(state, engine, Holding([]), now)
 
 
 def _ready(state: State, engine: Engine) -> None:
@@ -79,7 +77,7 @@ def _ready(state: State, engine: Engine) -> None:
 
 def engine_away(state: State, engine: Engine, now: float) -> None:
     """What an engine was sent may be lost: give it nothing until it has said what it has."""
-    if engine.state in (EngineState.READY, EngineState.STARTING) and engine.pid:
+    if engine.state is EngineState.READY:
         engine.state = EngineState.AWAY
         state.announce(engine)
         state.touch(engine)
@@ -100,7 +98,7 @@ def _kill_if_away(state: State, engine: Engine, incarnation: int, _now: float) -
 
 def on_holding(state: State, engine: Engine, message: Holding, now: float) -> None:
     """An engine says what it has to do. All results of what it has done came before."""
-    if engine.state is not EngineState.AWAY:
+    if engine.state is not EngineState.AWAY or message.session != engine.session:
         return
     held = set(message.calls)
     if message.running is not None:
@@ -116,6 +114,7 @@ def on_holding(state: State, engine: Engine, message: Holding, now: float) -> No
         missing.append(taking.split(state, engine, running, message.hi))
     taking.back_to_queue(state, missing)
     engine.known = set(message.functions)
+    engine.dismissed = False
     engine.taking = 0
     unanswered, engine.withdrawals = list(engine.withdrawals.values()), {}
     for ids in unanswered:

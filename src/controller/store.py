@@ -54,13 +54,13 @@ CREATE TABLE IF NOT EXISTS owners (digest BLOB, owner INT, PRIMARY KEY (digest, 
 CREATE TABLE IF NOT EXISTS nannies (peer BLOB PRIMARY KEY, host TEXT, pid INT, cores INT, head INT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, incarnation INT, nanny BLOB, host TEXT, pid INT,
     state TEXT, failures INT, retiring INT, reason TEXT);
-CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY, client INT, first INT, last INT, at REAL, nbytes INT,
+CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL, nbytes INT,
     ended INT DEFAULT 0, open BLOB, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first);
 CREATE TABLE IF NOT EXISTS labels (label TEXT, first INT, last INT, at REAL);
 CREATE INDEX IF NOT EXISTS labels_label ON labels (label);
-CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY, moves BLOB);
-CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY, client INT, seq INT, results INT, first INT, last INT,
+CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY AUTOINCREMENT, moves BLOB);
+CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, seq INT, results INT, first INT, last INT,
     at REAL, nbytes INT, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS delivered_first ON delivered (first, last);
 """
@@ -168,12 +168,16 @@ class Store:
                 self._submitted(entry, now)
             case l.Delivered():
                 self._delivered(entry, now)
+            case l.Heard(peer, 0):
+                execute("DELETE FROM heard WHERE peer = ?", (peer,))
             case l.Heard(peer, have):
                 execute("INSERT OR REPLACE INTO heard VALUES (?, ?)", (peer, have))
             case l.Acked(client, have):
                 execute("UPDATE clients SET acked = ? WHERE no = ?", (have, client))
             case l.ClientCame(no, peer, name, pid, host, cancel):
-                execute("INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, 0)", (no, peer, name, pid, host, cancel))
+                execute(
+                    "INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, 0)", (no, peer, name, pid, host, cancel)
+                )
                 self._set("last_client", no)
             case l.ClientLeft(no):
                 execute("DELETE FROM heard WHERE peer = (SELECT peer FROM clients WHERE no = ?)", (no,))
@@ -439,7 +443,9 @@ def _bounded_results(message: Results, frames: Sequence[bytes]) -> tuple[Results
         at += result.frames
         nbytes = len(result.payload) + sum(map(len, mine))
         if nbytes > VALUE_MAX:
-            sentence = f"its result of {nbytes >> 20} MB was too large for the journal, and has died with the controller"
+            sentence = (
+                f"its result of {nbytes >> 20} MB was too large for the journal, and has died with the controller"
+            )
             result = msgspec.structs.replace(result, status=Status.UNKNOWN, payload=sentence.encode(), frames=0)  # noqa: PLW2901
             mine = []
         kept += mine

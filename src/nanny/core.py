@@ -144,6 +144,7 @@ class NannyCore:
             key = Key(engine, incarnation)
             if key in self.processes:
                 continue
+            self.ended.pop(engine, None)  # an id that had gone and is there again counts from one
             for other in self.processes:
                 if other.engine == engine and other.incarnation < incarnation:
                     self._signal(other, signal.SIGKILL)

@@ -242,8 +242,6 @@ class EngineHello(msgspec.Struct, array_like=True, tag=True):
     incarnation: int
     pid: int
     host: str = ""
-    welcomed: bool = False
-    """It was welcomed before: when it is welcomed again it says what it has (`Holding`)."""
 
 
 class ControlHello(msgspec.Struct, array_like=True, tag=True):
@@ -254,10 +252,13 @@ class ControlHello(msgspec.Struct, array_like=True, tag=True):
 
 
 class EngineWelcome(msgspec.Struct, array_like=True, tag=True):
-    """The engine may expect work; an engine that was `welcomed` before sends what is missing, then `Holding`."""
+    """The engine may expect work."""
 
     have: Count = 0
     """Number of the last numbered message that has come from the engine."""
+    session: int = 0
+    """The engine may have been given something: it is to send again what is missing, then `Holding` with this number.
+    0: it is fresh and holds nothing."""
 
 
 class Holding(msgspec.Struct, array_like=True, tag=True):
@@ -265,6 +266,8 @@ class Holding(msgspec.Struct, array_like=True, tag=True):
     controller corrects its books. What it does not name, and has sent no result of, it never got or has given back.
     """
 
+    session: int
+    """That of the welcome it answers: what was said to another controller, or before another break, is void."""
     calls: list[int]
     """Not started, in order."""
     running: int | None = None
