@@ -9,6 +9,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..ids import EngineId, Incarnation, Peer
 from ..wire.messages import (
     VERSION,
@@ -140,17 +142,7 @@ def _finish_end(state: State, engine: Engine, certificate: DeathCertificate, now
     """All that the process had sent has come: settle its tasks, then replace it or let its id go."""
     del state.engine_peers[engine.peer], state.engine_peers[engine.control]
     reason = engine.reason or certificate.reason
-    named = DeathCertificate(
-        engine.id,
-        engine.incarnation,
-        engine.pid or certificate.pid,
-        certificate.exit_code,
-        reason,
-        certificate.task,
-        certificate.item,
-        certificate.memory_bytes,
-        certificate.last_output,
-    )
+    named = msgspec.structs.replace(certificate, pid=engine.pid or certificate.pid, reason=reason)
     outcomes.settle(state, engine, named)
     nanny = state.nannies.get(engine.nanny)
     if engine.retiring or nanny is None or state.stopping:
