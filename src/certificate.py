@@ -6,6 +6,7 @@ It is told by its parts, so that the message of the wire and the error of the cl
 from __future__ import annotations
 
 import time
+from textwrap import indent
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Account(Protocol):
 
 def in_words(account: Account, doing: str) -> str:
     """Return a line that says how the engine ended and what it was doing, then what else is known, indented."""
-    return "\n".join([in_a_line(account, doing), *(_INDENT + line for line in _details(account))])
+    return "\n".join([in_a_line(account, doing), *(indent(line, _INDENT) for line in _details(account))])
 
 
 def in_a_line(account: Account, doing: str) -> str:
@@ -60,15 +61,14 @@ def _details(account: Account) -> list[str]:
     lines = []
     if account.since:
         begun = time.strftime("%H:%M:%S", time.localtime(account.since))
-        ran = account.ended - account.since
-        lines.append(f"it had run since {begun}" + (f", for {seconds(ran)}" if ran >= 0 and account.ended else ""))
+        ran = account.ended - account.since  # negative: the end is unknown, or a clock was set back
+        lines.append(f"the call had run since {begun}" + (f", for {seconds(ran)}" if ran >= 0 else ""))
     if memory := _memory(account):
         lines.append(memory)
     if account.history:
         lines.append(f"it had also killed {_listed(account.history)}")
     if account.last_output:
-        lines.append("last output:")
-        lines += [_INDENT + line if line else "" for line in account.last_output.splitlines()]
+        lines.append(f"last output:\n{indent(account.last_output, _INDENT)}")
     return lines
 
 

@@ -47,6 +47,7 @@ class End(NamedTuple):
     epoch: float = 0.0
     """The same in seconds of the epoch."""
     peak_bytes: int = 0
+    """The most memory it had resident, by the kernel; 0 if unknown."""
 
 
 class StartProcess(NamedTuple):
@@ -218,19 +219,20 @@ class NannyCore:
         process = self.processes.pop(key, None)
         if process is not None:
             weighed = process.memory[-1][1] if process.memory else 0
+            peak_bytes = max([end.peak_bytes, *(resident for _, resident in process.memory)])
             certificate = m.DeathCertificate(
                 engine=key.engine,
                 incarnation=key.incarnation,
                 pid=process.pid,
                 exit_code=status,
-                reason=reason or self._reason(process, status, max(weighed, end.peak_bytes), end.now),
+                reason=reason or self._reason(process, status, peak_bytes, end.now),
                 task=entry.task,
                 item=entry.item,
                 memory_bytes=weighed,
                 last_output=last_output,
                 since=0.0 if entry.task is None or entry.item == AFTER_LAST else entry.since,
                 ended=end.epoch,
-                peak_bytes=end.peak_bytes,
+                peak_bytes=peak_bytes,
                 memory_curve=[(round(end.now - at, 3), resident) for at, resident in process.memory],
             )
             self._actions.append(Send(m.EngineExited(certificate)))
