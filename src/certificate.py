@@ -6,7 +6,6 @@ It is told by its parts, so that the message of the wire and the error of the cl
 from __future__ import annotations
 
 import time
-from textwrap import indent
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -17,8 +16,6 @@ EARLIER = 5
 
 STEADY = 0.05
 """A curve whose points differ by less than this share is told as one figure."""
-
-_INDENT = "  "
 
 
 class Account(Protocol):
@@ -48,7 +45,7 @@ class Account(Protocol):
 
 def in_words(account: Account, doing: str) -> str:
     """Return a line that says how the engine ended and what it was doing, then what else is known, indented."""
-    return "\n".join([in_a_line(account, doing), *(indent(line, _INDENT) for line in _details(account))])
+    return "\n".join([in_a_line(account, doing), *_indented(_details(account))])
 
 
 def in_a_line(account: Account, doing: str) -> str:
@@ -68,8 +65,13 @@ def _details(account: Account) -> list[str]:
     if account.history:
         lines.append(f"it had also killed {_listed(account.history)}")
     if account.last_output:
-        lines.append(f"last output:\n{indent(account.last_output, _INDENT)}")
+        lines.append("last output:")
+        lines += _indented(account.last_output.splitlines())
     return lines
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" if line else "" for line in lines]
 
 
 def _memory(account: Account) -> str:

@@ -30,6 +30,6 @@ def count(counter: str) -> int | None:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text("utf-8", "replace")
+        return Path(path).read_bytes().decode("utf-8", "replace")
     except OSError:
         return ""

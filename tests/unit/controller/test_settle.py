@@ -79,6 +79,7 @@ def test_all_that_the_nanny_knows_reaches_whoever_lost_the_task(bench: Bench):
     bench.advance(2 * SETTLE_S)
     # Then the client gets it unchanged
     assert certificate(bench.clients[0].results()[-1]) == known
+    replace(bench).given()
 
 
 def test_tasks_before_the_recorded_one_had_run_and_are_lost(bench: Bench):
