@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 
 SHARED = {
+    "certificate",
     "config",
     "errors",
     "failure",
@@ -36,7 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The bottom: what everything else rests on.
     "ids": set(),
     "wire": {"ids"},
-    "errors": {"ids"},
+    "certificate": set(),
+    "errors": {"certificate", "ids"},
     "config": set(),
     "recorder": set(),
     "streams": {"wire"},
@@ -65,7 +67,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 LATE = {("pickles", "culprit")}
 """Who imports whom within a function because the other rests on it: only when a pickle failed, to find out why."""
 
-SHELLS = {"controller": {"app", "journal", "server", "store"}, "nanny": {"app", "server", "children", "metrics", "output", "zygote"}}
+SHELLS = {
+    "controller": {"app", "journal", "server", "store"},
+    "nanny": {"app", "server", "children", "metrics", "oom", "output", "zygote"},
+}
 """Modules that do. All others of these packages decide, and only that."""
 
 NOT_FOR_DECIDERS = {

@@ -9,6 +9,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..ids import EngineId, Incarnation, Peer
 from ..wire.messages import VERSION, DeathCertificate, EngineExited, Exit, StartEngines, StopEngine
 from . import outcomes
@@ -102,17 +104,7 @@ def _finish_end(state: State, engine: Engine, certificate: DeathCertificate, now
     state.heard.pop(engine.peer, None)
     state.note(Heard(engine.peer, 0))
     reason = engine.reason or certificate.reason
-    named = DeathCertificate(
-        engine.id,
-        engine.incarnation,
-        engine.pid or certificate.pid,
-        certificate.exit_code,
-        reason,
-        certificate.task,
-        certificate.item,
-        certificate.memory_bytes,
-        certificate.last_output,
-    )
+    named = msgspec.structs.replace(certificate, pid=engine.pid or certificate.pid, reason=reason)
     outcomes.settle(state, engine, named)
     nanny = state.nannies.get(engine.nanny)
     if engine.retiring or nanny is None or state.stopping:

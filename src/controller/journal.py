@@ -158,7 +158,7 @@ class Journal:
             write()  # type: ignore[operator]
         except (sqlite3.Error, OSError) as error:
             self.failure = f"the journal cannot be written ({error}); the cluster goes on without one"
-            log.error("%s: if the controller dies now, its tasks are lost", self.failure)  # noqa: TRY400
+            log.error("%s: if the controller dies now, its tasks are lost", self.failure)
             self._store.abandon()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..ids import Peer, TaskId, show_task
 from ..wire.messages import Cancel, Interrupt, Result, Status, TakeBack
 from . import fleet
-from .records import EngineState, TaskState
+from .records import TaskState
 
 if TYPE_CHECKING:
     from .records import Client, Engine, Task

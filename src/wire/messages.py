@@ -20,10 +20,10 @@ from typing import Any
 
 import msgspec
 
+from .death import DeathCertificate
 from .parts import (
     Call,
     Count,
-    DeathCertificate,
     EngineInfo,
     Function,
     Options,

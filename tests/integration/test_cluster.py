@@ -165,11 +165,12 @@ def test_logs(stopping):
         first = follower.stdout.readline()
         assert first.startswith("[nanny] ")
         good("stop")
-        rest, _ = follower.communicate(timeout=15)
+        rest = follower.stdout.read()  # not `communicate`, which misses what `readline` has read ahead
         assert "[engine 1] from below" in first + rest
-        assert follower.returncode == 0
+        assert follower.wait(timeout=15) == 0
     finally:
         follower.kill()
+        follower.stdout.close()
 
 
 def test_foreground(stopping):

@@ -476,7 +476,9 @@ def test_when_the_controller_is_killed_nothing_is_lost_and_work_goes_on():
         assert [future.result(30) for future in futures] == list(range(100))
         assert items.get(30) == [-i for i in range(200)]
         assert all(future.result(30) is None for future in running)
-        assert all(future.started.timestamp() < started + 1 for future in running), "they ran on, and were not run again"
+        assert all(future.started.timestamp() < started + 1 for future in running), (
+            "they ran on, and were not run again"
+        )
 
 
 def test_when_the_nanny_is_killed_too_every_wait_ends():

@@ -467,6 +467,31 @@ def test_statuses(fake, client):
             future.result(10)
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_the_error_has_all_of_the_death_certificate(fake, client, running):
+    from enginery.errors import EngineDied
+    from enginery.wire.codec import encode
+
+    fake.hold = True
+    certificate = m.DeathCertificate(
+        *(2, 0, 77, -11, "killed by signal 11 (SIGSEGV)", 1, 0, 1000, "last words", running),
+        since=5.0,
+        ended=9.0,
+        peak_bytes=2000,
+        memory_curve=[(2.5, 900), (0.5, 1000)],
+        history=["engine 0 (exited with code 3)"],
+    )
+    future = client.submit(abs, -1)
+    fake.finish(m.Result(future._task, m.Status.LOST, encode(certificate), 0, 2))
+    with pytest.raises(EngineDied, match="it had also killed engine 0") as caught:
+        future.result(10)
+    error = caught.value
+    assert (error.exit_code, error.ended, error.peak_bytes, error.last_output) == (-11, 9.0, 2000, "last words")
+    assert error.memory_curve == [(2.5, 900), (0.5, 1000)]
+    assert error.history == ["engine 0 (exited with code 3)"]
+    assert error.since == (5.0 if running else 0.0), "the record is of the task that was running"
+
+
 def test_ctrl_c_while_waiting_leaves_everything_in_order(fake, client):
     import _thread
 

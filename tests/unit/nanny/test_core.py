@@ -5,7 +5,7 @@ import signal
 import pytest
 from enginery.nanny import core as c
 from enginery.nanny.children import Key
-from enginery.recorder import Entry
+from enginery.recorder import AFTER_LAST, Entry
 from enginery.wire import messages as m
 
 NOTHING = Entry(None, 0, 0.0)
@@ -56,10 +56,11 @@ def test_a_later_incarnation_ends_the_earlier_one(core):
 
 def test_the_certificate_says_all_that_is_known(core):
     start(core, A, pid=42)
-    core.on_memory(A, 5000)
-    core.on_memory(A, 0)  # a look that came too late
-    core.on_exited(A, -9, Entry(77, 3, 1.0), "last words")
-    (action,) = core.take()
+    core.on_memory(A, 4000, now=10.0)
+    core.on_memory(A, 5000, now=12.0)
+    core.on_memory(A, 0, now=14.0)  # a look that came too late
+    core.on_exited(A, -9, Entry(77, 3, 1.0), "last words", end=c.End(now=14.5, epoch=9.0, peak_bytes=6000))
+    (action,) = without_log(core.take())
     assert certificate(action) == m.DeathCertificate(
         engine=0,
         incarnation=1,
@@ -70,15 +71,36 @@ def test_the_certificate_says_all_that_is_known(core):
         item=3,
         memory_bytes=5000,
         last_output="last words",
+        since=1.0,
+        ended=9.0,
+        peak_bytes=6000,
+        memory_curve=[(4.5, 4000), (2.5, 5000)],
     )
     assert core.running() == []
+
+
+def test_the_memory_curve_has_the_last_points(core):
+    start(core, A)
+    for i in range(100):
+        core.on_memory(A, 1000 + i, now=float(i))
+    core.on_exited(A, -9, NOTHING, "", end=c.End(now=100.0))
+    told = certificate(core.take()[0])
+    assert told.memory_curve == [(100.0 - i, 1000 + i) for i in range(100 - c.CURVE, 100)]
+    assert told.memory_bytes == 1099
+
+
+@pytest.mark.parametrize("entry", [NOTHING, Entry(77, AFTER_LAST, 1.0)])
+def test_an_engine_that_ran_nothing_was_not_at_it_since_any_time(core, entry):
+    start(core, A)
+    core.on_exited(A, -9, entry, "")
+    assert certificate(core.take()[0]).since == 0.0
 
 
 def test_an_end_is_reported_once(core):
     start(core, A)
     core.on_exited(A, 3, NOTHING, "")
     core.on_exited(A, 3, NOTHING, "")
-    (action,) = core.take()
+    (action,) = without_log(core.take())
     assert certificate(action).reason == "exited with code 3"
 
 
@@ -86,7 +108,8 @@ def test_a_process_that_cannot_be_made_is_reported_without_pid(core):
     core.on_start_engines(m.StartEngines([(0, 1)]))
     core.take()
     core.on_unstarted(A, "no memory")
-    (action,) = core.take()
+    action, log = core.take()
+    assert log == c.Log("engine 0 could not be started: no memory")
     assert (certificate(action).pid, certificate(action).reason) == (0, "could not be started: no memory")
 
 
@@ -219,3 +242,140 @@ def test_a_zygote_lost_during_a_stop_is_not(core):
 )
 def test_reasons(status, reason):
     assert c.reason_for(status) == reason
+
+
+# ------------------------------------------------------------------------------------------------ killed by the kernel
+
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def counted():
+    """A nanny that can read how many the kernel has killed (none so far), with engine A."""
+    core = c.NannyCore("counter")
+    core.on_controller_started()
+    core.on_nanny_welcome()
+    core.on_kills("counter", 4, now=0.0)
+    start(core, A, B)
+    return core
+
+
+def reason(core):
+    return certificate(without_log(core.take())[0]).reason
+
+
+def test_a_kill_that_the_kernel_counted_is_likely_its(counted):
+    assert counted.counter_for(A, -9) == "counter"
+    counted.on_memory(A, 100 * MB, now=2.0, counter="counter")
+    counted.on_kills("counter", 5, now=3.0)
+    counted.on_exited(A, -9, NOTHING, "", end=c.End(now=3.0, peak_bytes=3900 * MB))
+    assert reason(counted) == "killed by signal 9 (SIGKILL), likely by the kernel for lack of memory (3.8 GB resident)"
+    # And it explains no second end.
+    counted.on_exited(B, -9, NOTHING, "", end=c.End(now=3.0))
+    assert reason(counted) == "killed by signal 9 (SIGKILL)"
+
+
+def test_of_a_process_that_was_never_measured_no_figure_is_told(counted):
+    counted.on_kills("counter", 5, now=1.0)
+    counted.on_exited(A, -9, NOTHING, "", end=c.End(now=1.0))
+    assert reason(counted) == "killed by signal 9 (SIGKILL), likely by the kernel for lack of memory"
+
+
+def test_a_kill_that_nobody_counted_is_not_the_kernels(counted):
+    counted.on_kills("counter", 4, now=1.0)
+    counted.on_exited(A, -9, NOTHING, "", end=c.End(now=1.0))
+    assert reason(counted) == "killed by signal 9 (SIGKILL)"
+
+
+def test_a_kill_of_our_own_is_not_the_kernels(counted):
+    counted.on_stop_engine(m.StopEngine(0, 1, signal.SIGKILL))
+    counted.take()
+    assert counted.counter_for(A, -9) is None
+    counted.on_kills("counter", 5, now=1.0)
+    counted.on_exited(A, -9, NOTHING, "", end=c.End(now=1.0))
+    assert reason(counted) == "killed by signal 9 (SIGKILL)"
+
+
+@pytest.mark.parametrize("status", [-11, -15, 0, 137])
+def test_other_ends_are_not_the_kernels(counted, status):
+    assert counted.counter_for(A, status) is None
+    counted.on_kills("counter", 5, now=1.0)
+    counted.on_exited(A, status, NOTHING, "", end=c.End(now=1.0))
+    assert reason(counted) == c.reason_for(status)
+
+
+def test_where_nothing_is_counted_nothing_is_said(core):
+    start(core, A)
+    assert core.counter_for(A, -9) is None
+    assert core.counters() == set()
+    core.on_exited(A, -9, NOTHING, "")
+    assert reason(core) == "killed by signal 9 (SIGKILL)"
+
+
+def test_an_engine_that_moves_is_counted_where_it_is(counted):
+    counted.on_memory(A, MB, now=2.0, counter="elsewhere")
+    assert counted.counters() == {"counter", "elsewhere"}
+    counted.on_kills("elsewhere", 0, now=2.0)
+    counted.on_kills("elsewhere", 1, now=3.0)
+    assert counted.counter_for(A, -9) == "elsewhere"
+    counted.on_exited(A, -9, NOTHING, "", end=c.End(now=3.0))
+    assert "likely by the kernel" in reason(counted)
+    assert counted.counters() == {"counter"}
+
+
+# ---------------------------------------------------------------------------------------------------------- the log
+
+
+def logged(core):
+    return [action.text for action in core.take() if isinstance(action, c.Log)]
+
+
+@pytest.mark.parametrize(
+    ("entry", "doing"),
+    [
+        (NOTHING, "before it had run a task"),
+        (Entry((3 << 40) + 17, 0, 1.0), "while it ran task 3-17"),
+        (Entry((3 << 40) + 17, 5, 1.0), "while it ran item 5 of task 3-17"),
+        (Entry((3 << 40) + 17, AFTER_LAST, 1.0), "after it had run task 3-17"),
+    ],
+)
+def test_an_end_is_logged_with_what_the_engine_was_doing(core, entry, doing):
+    start(core, A, pid=42)
+    core.on_exited(A, -11, entry, "one\ntwo")
+    (text,) = logged(core)
+    first, *details = text.splitlines()
+    assert first == f"engine 0 (pid 42) killed by signal 11 (SIGSEGV) {doing}"
+    assert details[-3:] == ["  last output:", "    one", "    two"]
+
+
+def test_a_kill_of_our_own_is_logged_as_such(core):
+    start(core, A)
+    core.on_stop_engine(m.StopEngine(0, 1, signal.SIGKILL))
+    core.on_exited(A, -9, NOTHING, "")
+    assert logged(core) == [
+        "engine 0 (pid 100) killed by signal 9 (SIGKILL) on request before it had run a task",
+    ]
+
+
+def test_an_orderly_end_is_logged_in_a_line_and_not_in_a_stop(core):
+    start(core, A, B)
+    core.on_exited(A, 0, NOTHING, "what it had printed")
+    assert logged(core) == ["engine 0 (pid 100) exited with code 0 before it had run a task"]
+    core.on_farewell(m.Farewell(), now=1.0)
+    core.take()
+    core.on_exited(B, 0, NOTHING, "")
+    assert logged(core) == []
+
+
+def test_ends_without_end_do_not_fill_the_disk(core, monkeypatch):
+    monkeypatch.setattr(c, "ACCOUNTS_MAX", 1000)
+    keys = [Key(i, 1) for i in range(30)]
+    start(core, *keys)
+    for key in keys:
+        core.on_exited(key, -11, NOTHING, "x" * 100)
+    texts = logged(core)
+    assert len(texts) == 30
+    assert sum("this log is long" in text for text in texts) == 1
+    assert "\n" in texts[0]
+    assert "\n" not in texts[-1]
