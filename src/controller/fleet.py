@@ -29,6 +29,7 @@ TRIES = 3
 PAUSE_S = 0.25
 """Pause before the second try; it doubles each time."""
 
+
 def ready_ids(state: State) -> list[int]:
     """Return the ids of the engines that are ready, in order."""
     return sorted(e.id for e in state.engines.values() if e.state is EngineState.READY and not e.retiring)

@@ -196,9 +196,7 @@ def _refuse_unborn(state: State, client: Client, submitted: Wanted, sentence: st
     state.outbox.to_client(client)
 
 
-def _submit_targeted(
-    state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]
-) -> None:
+def _submit_targeted(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
     """Enter a task for certain engines: one for each in turn (a direct view), or one for any of them."""
     targets = options.targets
     if not targets:

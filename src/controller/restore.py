@@ -41,9 +41,7 @@ def summary(state: State) -> Summary:
             touched.setdefault(task.root, []).append(task)
     for root, tasks in touched.items():
         moves.append(Whole(root, [(t.id, t.lo, t.hi, t.attempt, t.early or []) for t in tasks]))
-    moves.extend(
-        Assigned(engine.id, list(engine.assigned)) for engine in state.engines.values() if engine.assigned
-    )
+    moves.extend(Assigned(engine.id, list(engine.assigned)) for engine in state.engines.values() if engine.assigned)
     return Summary(moves, sorted({task.root for task in state.tasks.values()}))
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections import deque
 import socket as socket_module
 import time
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING
 
 import zmq
 

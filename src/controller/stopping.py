@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..ids import Peer, TaskId, show_task
 from ..wire.messages import Cancel, Interrupt, Result, Status, TakeBack
 from . import fleet
-from .records import EngineState, TaskState
+from .records import TaskState
 
 if TYPE_CHECKING:
     from .records import Client, Engine, Task
@@ -161,7 +161,9 @@ def on_started(state: State, engine: Engine, task_id: int, now: float, elapsed_s
     """A task with a time limit begins, or began that long ago."""
     task = engine.assigned.get(task_id)
     if task is not None and task.options.timeout_s is not None:
-        state.at(now + task.options.timeout_s - elapsed_s, _time_is_up, state, task_id, task.attempt, engine.incarnation)
+        state.at(
+            now + task.options.timeout_s - elapsed_s, _time_is_up, state, task_id, task.attempt, engine.incarnation
+        )
 
 
 def _time_is_up(state: State, task_id: int, attempt: int, incarnation: int, now: float) -> None:

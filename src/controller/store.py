@@ -173,7 +173,9 @@ class Store:
             case l.Acked(client, have):
                 execute("UPDATE clients SET acked = ? WHERE no = ?", (have, client))
             case l.ClientCame(no, peer, name, pid, host, cancel):
-                execute("INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, 0)", (no, peer, name, pid, host, cancel))
+                execute(
+                    "INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, 0)", (no, peer, name, pid, host, cancel)
+                )
                 self._set("last_client", no)
             case l.ClientLeft(no):
                 execute("DELETE FROM heard WHERE peer = (SELECT peer FROM clients WHERE no = ?)", (no,))
@@ -289,12 +291,13 @@ class Store:
         rows = self._db.execute(
             "SELECT at, nbytes FROM delivered UNION ALL SELECT at, nbytes FROM submitted WHERE ended ORDER BY at"
         )
-        at = 0.0
+        horizon = 0.0
         for at, nbytes in rows:
+            horizon = float(at)
             excess -= nbytes
             if excess <= 0:
                 break
-        return float(at) + 1e-6
+        return horizon + 1e-6
 
     # ------------------------------------------------------------------------------------------------ reading
 
@@ -324,8 +327,11 @@ class Store:
             acked,
             dict(execute("SELECT * FROM functions").fetchall()),
             execute("SELECT * FROM owners").fetchall(),
-            [l.NannyIs(*row[:4], bool(row[4])) for row in execute("SELECT * FROM nannies")],
-            [l.EngineIs(*row[:7], bool(row[7]), row[8]) for row in execute("SELECT * FROM engines ORDER BY id")],
+            [l.NannyIs._make((*row, bool(head))) for *row, head in execute("SELECT * FROM nannies")],
+            [
+                l.EngineIs._make((*row, bool(retiring), reason))
+                for *row, retiring, reason in execute("SELECT * FROM engines ORDER BY id")
+            ],
             list(self._open_submissions()),
             ended,
             moves,
@@ -439,7 +445,9 @@ def _bounded_results(message: Results, frames: Sequence[bytes]) -> tuple[Results
         at += result.frames
         nbytes = len(result.payload) + sum(map(len, mine))
         if nbytes > VALUE_MAX:
-            sentence = f"its result of {nbytes >> 20} MB was too large for the journal, and has died with the controller"
+            sentence = (
+                f"its result of {nbytes >> 20} MB was too large for the journal, and has died with the controller"
+            )
             result = msgspec.structs.replace(result, status=Status.UNKNOWN, payload=sentence.encode(), frames=0)  # noqa: PLW2901
             mine = []
         kept += mine
