@@ -18,13 +18,14 @@ import os
 import sqlite3
 import threading
 import time
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .store import Store
 
@@ -126,7 +127,7 @@ class Journal:
                 return
             if time.monotonic() - expired >= EXPIRE_EVERY_S and not self.failure:
                 expired = time.monotonic()
-                self._guard(lambda: self._store.expire(*self._keep))
+                self._guard(partial(self._store.expire, *self._keep))
 
     def _take(self) -> tuple[list[_Batch], bool]:
         """Wait for something to write, and return all there is; whether that is the end of it."""
@@ -145,17 +146,17 @@ class Journal:
         for batch in batches:
             entries += batch.entries
             if batch.summary is not None:
-                self._guard(lambda e=entries, s=batch.summary: self._store.commit(e, s))  # type: ignore[misc] # bound now
+                self._guard(partial(self._store.commit, entries, batch.summary))
                 entries = []
         if entries:
-            self._guard(lambda: self._store.commit(entries))
+            self._guard(partial(self._store.commit, entries))
 
-    def _guard(self, write: object) -> None:
+    def _guard(self, write: Callable[[], object]) -> None:
         """Write, unless that has failed before."""
         if self.failure:
             return
         try:
-            write()  # type: ignore[operator]
+            write()
         except (sqlite3.Error, OSError) as error:
             self.failure = f"the journal cannot be written ({error}); the cluster goes on without one"
             log.error("%s: if the controller dies now, its tasks are lost", self.failure)

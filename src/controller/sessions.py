@@ -177,10 +177,10 @@ def _reconcile(state: State, nanny: Nanny, message: NannyHello, now: float) -> N
             fleet.begin_end(state, engine, gone, now)
     if to_start:
         state.outbox.say(nanny.peer, StartEngines(to_start))
-    for engine_id, incarnation in sorted(running):
-        present = state.engines.get(engine_id)
+    for stray, incarnation in sorted(running):
+        present = state.engines.get(stray)
         if present is None or present.nanny != nanny.peer or present.incarnation != incarnation:
-            state.outbox.say(nanny.peer, StopEngine(engine_id, incarnation, signal.SIGKILL))
+            state.outbox.say(nanny.peer, StopEngine(stray, incarnation, signal.SIGKILL))
 
 
 def nanny_away(state: State, nanny: Nanny, now: float) -> None:
@@ -191,6 +191,7 @@ def nanny_away(state: State, nanny: Nanny, now: float) -> None:
 
 
 def _lose_if_away(state: State, nanny: Nanny, now: float) -> None:
-    if state.nannies.get(nanny.peer) is nanny and nanny.away_since is not None:
-        if now - nanny.away_since >= NANNY_AWAY_S - 1e-6:
-            fleet.nanny_lost(state, nanny, "its host is lost", now)
+    if state.nannies.get(nanny.peer) is not nanny or nanny.away_since is None:
+        return
+    if now - nanny.away_since >= NANNY_AWAY_S - 1e-6:
+        fleet.nanny_lost(state, nanny, "its host is lost", now)

@@ -293,12 +293,13 @@ class Store:
         rows = self._db.execute(
             "SELECT at, nbytes FROM delivered UNION ALL SELECT at, nbytes FROM submitted WHERE ended ORDER BY at"
         )
-        at = 0.0
+        horizon = 0.0
         for at, nbytes in rows:
+            horizon = float(at)
             excess -= nbytes
             if excess <= 0:
                 break
-        return float(at) + 1e-6
+        return horizon + 1e-6
 
     # ------------------------------------------------------------------------------------------------ reading
 
@@ -328,8 +329,11 @@ class Store:
             acked,
             dict(execute("SELECT * FROM functions").fetchall()),
             execute("SELECT * FROM owners").fetchall(),
-            [l.NannyIs(*row[:4], bool(row[4])) for row in execute("SELECT * FROM nannies")],
-            [l.EngineIs(*row[:7], bool(row[7]), row[8]) for row in execute("SELECT * FROM engines ORDER BY id")],
+            [l.NannyIs._make((*row, bool(head))) for *row, head in execute("SELECT * FROM nannies")],
+            [
+                l.EngineIs._make((*row, bool(retiring), reason))
+                for *row, retiring, reason in execute("SELECT * FROM engines ORDER BY id")
+            ],
             list(self._open_submissions()),
             ended,
             moves,

@@ -35,8 +35,8 @@ class Status(IntEnum):
 class Function(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A pickled function and its name, the digest of the pickle.
 
-    A digest that starts with `!` names an operation built into the engine and is never accompanied by a pickle; those of
-    users' functions start with `f`.
+    A digest that starts with `!` names an operation built into the engine and is never accompanied by a pickle; those
+    of users' functions start with `f`.
     """
 
     digest: bytes
