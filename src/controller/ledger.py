@@ -80,7 +80,17 @@ class Whole(msgspec.Struct, array_like=True, tag=4, frozen=True):
     """`(id, lo, hi, attempt, early)`"""
 
 
-Move = Assigned | Returned | Piece | Whole
+class Stopped(msgspec.Struct, array_like=True, tag=5, frozen=True):
+    """Assigned tasks are to be stopped: they end with this status, if they end by it."""
+
+    tasks: list[int]
+    status: int
+    sentence: str
+    grace_s: float | None
+    interrupt: bool
+
+
+Move = Assigned | Returned | Piece | Whole | Stopped
 """What happens to tasks between submission and end. Their order matters, among themselves only."""
 
 
@@ -161,6 +171,7 @@ Entry = (
     | Returned
     | Piece
     | Whole
+    | Stopped
     | ClientCame
     | ClientLeft
     | EngineIs

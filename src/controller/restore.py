@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..ids import ClientNo, EngineId, Incarnation, Peer
-from ..wire.messages import Options, Result, Status
-from . import fleet, intake, sessions
-from .ledger import Assigned, Piece, Returned, Summary, Whole
+from ..wire.messages import DeathCertificate, Options, Result, Status
+from . import fleet, intake, sessions, stopping
+from .ledger import Assigned, Piece, Returned, Stopped, Summary, Whole
 from .records import Client, Engine, EngineState, Nanny, Task, TaskState
 from .state import State
 
@@ -42,6 +42,8 @@ def summary(state: State) -> Summary:
     for root, tasks in touched.items():
         moves.append(Whole(root, [(t.id, t.lo, t.hi, t.attempt, t.early or []) for t in tasks]))
     moves.extend(Assigned(engine.id, list(engine.assigned)) for engine in state.engines.values() if engine.assigned)
+    for task_id, stop in state.stops.items():
+        moves.append(stop.move([task_id]))
     return Summary(moves, sorted({task.root for task in state.tasks.values()}))
 
 
@@ -60,6 +62,10 @@ def restore(saved: Saved, cluster: str, epoch: int, last_client: int, now: float
     for root, lo, hi in saved.ended:
         tasks.end(root, lo, hi)
     tasks.settle()
+    for engine in list(state.engines.values()):
+        if engine.nanny not in state.nannies and engine.state is not EngineState.FAILED:
+            gone = DeathCertificate(engine.id, engine.incarnation, engine.pid, None, "its host left the cluster")
+            fleet.begin_end(state, engine, gone, now)
     for client in state.clients.values():
         intake.away(state, client, now)
     state.fleet_changed = True
@@ -130,6 +136,7 @@ class _Tasks:
         self.tasks: dict[int, Task] = {}
         self.left: dict[int, Runs] = {}
         """By id, only for tasks with items."""
+        self.stops: dict[int, Stopped] = {}
         self.of_root: dict[int, list[int]] = {}
         """Ids of the tasks of a root, where that is not the root itself alone."""
 
@@ -157,6 +164,8 @@ class _Tasks:
                     self._unassign(task_id)
             case Piece(id_, root, lo, hi, attempt):
                 self._piece(id_, root, lo, hi, attempt)
+            case Stopped():
+                self.stops.update(dict.fromkeys(move.tasks, move))
             case Whole(root, pieces):
                 original = self._any_of(root)
                 for task_id in list(self.of_root.get(root, [root])):
@@ -255,6 +264,9 @@ class _Tasks:
                 client.unfinished += 1
         for engine in state.engines.values():
             self._settle_engine(engine)
+        for task_id, stopped in self.stops.items():
+            if task_id in state.tasks and state.tasks[task_id].state == TaskState.ASSIGNED:
+                stopping.restore_stop(state, state.tasks[task_id], stopped)
         for task in self._waiting():
             self._wait(task)
         for task in unwanted:

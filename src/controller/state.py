@@ -298,6 +298,7 @@ class State:
         self.pieces.setdefault(task.root, {task.id}).add(piece.id)
         stop = self.stops.get(task.id)
         if stop is not None:
+            self.note(stop.move([piece.id]))
             self.stops[piece.id] = stop
             stop.inherited(task.root)
         return piece

@@ -486,7 +486,8 @@ class Client:
         if kind is m.Restart:
             (ids,) = arguments
             ids = sorted(self.engines) if ids is None else ids
-            arguments = ids, [self.engines[i][1] if i in self.engines else 0 for i in ids]
+            known = all(i in self.engines for i in ids)
+            arguments = ids, [self.engines[i][1] for i in ids] if known else None
         request = kind(self.requests, *arguments)
         self.asked[self.requests] = request
         self.say(request)
