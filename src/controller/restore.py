@@ -119,6 +119,7 @@ def _engine(record: EngineIs) -> Engine:
     engine = Engine(EngineId(record.id), Peer(record.nanny), record.host)
     engine.incarnation = Incarnation(record.incarnation - 1)
     engine.renew()
+    engine.session = -1  # nothing it says of what it holds counts before it has been welcomed
     engine.pid, engine.failures, engine.retiring = record.pid, record.failures, record.retiring
     engine.state = EngineState(record.state)
     if engine.state in (EngineState.READY, EngineState.DYING):

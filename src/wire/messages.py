@@ -327,6 +327,8 @@ class GivenBack(msgspec.Struct, array_like=True, tag=True):
     request: int
     calls: list[int]
     tails: list[tuple[int, int]]
+    session: int = 0
+    """The last one in which the engine has told what it holds: what it gave back before is accounted for by that."""
 
 
 class Interrupt(msgspec.Struct, array_like=True, tag=True):

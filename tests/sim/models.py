@@ -67,6 +67,7 @@ class Engine:
         self.record: tuple[int | None, int] = (None, 0)
         self.run_number = 0
         self.began = 0.0
+        self.session = 0
         self.outgoing = Outgoing()
         world.peers[self.main] = world.peers[self.control] = self
         if not world.alive:
@@ -141,6 +142,7 @@ class Engine:
 
     def tell(self, have: int, session: int) -> None:
         """Say again what was lost, and what we hold."""
+        self.session = session
         holding = m.Holding(session, [call.id for call, _ in self.queue], functions=sorted(self.functions))
         if self.current is not None:
             call = self.current[0]
@@ -170,7 +172,7 @@ class Engine:
                 middle = (current[4] + current[3]) // 2
                 tails = [(current[0].id, middle)]
                 current[3] = middle
-        self.world.send(self.control, CONTROLLER, m.GivenBack(message.request, calls, tails))
+        self.world.send(self.control, CONTROLLER, m.GivenBack(message.request, calls, tails, self.session))
 
     def proceed(self) -> None:
         """Begin the next call, if there is one."""
