@@ -45,8 +45,8 @@ def resist(folder: str, task: int, kind: int, seconds: float) -> int:
 
 
 def item(folder: str, task: int) -> int:
-    """Be an item of a map; some take a millisecond."""
+    """Be an item of a map; some take a few milliseconds."""
     marks.leave(folder, task, Kind.ITEM)
     if task % 16 == 0:
-        time.sleep(0.001)
+        time.sleep(0.005)
     return task

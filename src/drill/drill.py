@@ -148,11 +148,13 @@ class _Drill:
             control.wait_engines(options.timeout_s)
         seconds = 60 * options.minutes
         tasks = TASKS_PER_MINUTE * options.minutes if options.tasks is None else options.tasks
+        connections = self._connections()
+        began = time.monotonic()
         crew = self._crew = Crew(
             self._folder,
-            self._connections(),
+            connections,
             seed=options.seed,
-            until=time.monotonic() + seconds,
+            until=began + seconds,
             rate=max(1.0, tasks / seconds),
         )
         if "client-kill" in options.kinds:
@@ -165,16 +167,15 @@ class _Drill:
             proxies=self._proxies,
         )
         self._await_work(crew)
-        self._hurt(crew, faults, seconds)
+        self._hurt(crew, faults, began, seconds)
         faults.undo_all()
         crew.finish()
-        unfinished = self._await_books()
+        unfinished = self._await_calm()
         self._keep_logs()
         self._nanny.stop()
         outcomes = {member.number: Path(member.outcomes).read_bytes() for member in crew.members}
-        missed = [f"{count} faults {kind} found nobody to hurt" for kind, count in faults.missed.items()]
-        for line in missed:
-            self._say(line)
+        for kind, count in faults.missed.items():
+            self._say(f"{count} of {kind} found nobody to hurt")
         return account.Evidence(
             [member.report for member in crew.members],
             outcomes,
@@ -221,9 +222,8 @@ class _Drill:
             if time.monotonic() > deadline:
                 raise ClusterError(f"the drill's clients did not begin within {CONNECT_S:g} s")
 
-    def _hurt(self, crew: Crew, faults: Faults, seconds: float) -> None:
+    def _hurt(self, crew: Crew, faults: Faults, began: float, seconds: float) -> None:
         """Carry out the faults, as long as there is somebody at work."""
-        began = time.monotonic()
         told = 0.0
         while (now_s := time.monotonic() - began) < seconds:
             faults.act(now_s)
@@ -234,7 +234,7 @@ class _Drill:
             if not self._nanny.is_alive():
                 self._errors.append("the cluster has ended")
                 return
-            if crew.is_over:
+            if crew.is_over and time.monotonic() < began + seconds:
                 self._errors.append("all clients have ended before their time")
                 return
 
@@ -242,11 +242,12 @@ class _Drill:
         connection: Connection = rendezvous.find(self.directory / rendezvous.CLIENT_FILE)
         return Control(connection, self._options.timeout_s, self._nanny.is_alive)
 
-    def _await_books(self) -> int:
-        """Wait until the controller has no task any more; return how many it has in the end."""
+    def _await_calm(self) -> int:
+        """Wait until the controller has all its engines and no task; return how many it has in the end."""
         deadline = time.monotonic() + UNFINISHED_S
         try:
             with self._control() as control:
+                control.wait_engines(self._options.timeout_s)
                 while True:
                     tasks = control.status()["tasks"]
                     unfinished = int(tasks["waiting"]) + int(tasks["assigned"])
@@ -254,7 +255,7 @@ class _Drill:
                         return unfinished
                     time.sleep(LOOK_S)
         except EngineryError as error:
-            self._errors.append(f"the cluster cannot be asked at the end: {error}")
+            self._errors.append(f"the cluster is not whole at the end: {error}")
             return 0
 
     def _keep_logs(self) -> None:

@@ -58,6 +58,9 @@ MAP_CHANCE = 0.3
 PATIENCE_S = 90.0
 """How long after a round's submission all of it must have ended. A round takes seconds, the longest fault three."""
 
+LIMITED_S = 0.5
+"""How long a task takes that has a limit of a tenth of it."""
+
 CONNECT_S = 60.0
 
 ERRORS_MAX = 20
@@ -111,7 +114,7 @@ class Workload:
         view = client.load_balanced_view
         self._views: dict[Kind, LoadBalancedView] = {kind: view() for kind in SHARES}
         self._views[Kind.FLAKY].set_flags(retries=RETRIES)
-        self._views[Kind.LIMITED].set_flags(timeout=0.05)
+        self._views[Kind.LIMITED].set_flags(timeout=LIMITED_S / 10)
 
     def run(self) -> None:
         """Submit until it is time, wait for everything, and report."""
@@ -176,8 +179,10 @@ class Workload:
                 future = view.apply_async(calls.fail, folder, task, int(kind), 0.5)
             case Kind.STUBBORN:
                 future = view.apply_async(calls.resist, folder, task, int(kind), 3.0)
+            case Kind.CANCEL:
+                future = view.apply_async(calls.work, folder, task, int(kind), rng.choice([0.0, 0.005, 0.5]))
             case _:
-                future = view.apply_async(calls.work, folder, task, int(kind), 0.5)
+                future = view.apply_async(calls.work, folder, task, int(kind), LIMITED_S)
         return Entry(kind, task, future)
 
     def _cancel(self, entry: Entry) -> None:
