@@ -142,10 +142,9 @@ class Crew:
         """Whether all clients have connected."""
         return all(member.report.tasks.submitted for member in self.members)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether all that are to live to the end have said their last word, or are gone."""
-        return all(member.fd is None for member in self.members)
+    def gone(self) -> list[Member]:
+        """Return those that were to live to the end, and have said their last word, or are dead."""
+        return [member for member in self.members if member.fd is None]
 
     def finish(self) -> None:
         """Wait until all have waited for everything; say of those that do not end where they hang."""
@@ -153,7 +152,7 @@ class Crew:
             self.extra.kill()
             self.extra = None
         deadline = time.monotonic() + FINISH_S
-        while not self.is_over and (left := deadline - time.monotonic()) > 0:
+        while len(self.gone()) < len(self.members) and (left := deadline - time.monotonic()) > 0:
             self.listen(min(left, 0.1))
         late = [member for member in self.members if member.fd is not None]
         for member in late:

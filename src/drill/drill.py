@@ -223,7 +223,7 @@ class _Drill:
                 raise ClusterError(f"the drill's clients did not begin within {CONNECT_S:g} s")
 
     def _hurt(self, crew: Crew, faults: Faults, began: float, seconds: float) -> None:
-        """Carry out the faults, as long as there is somebody at work."""
+        """Carry out the faults, as long as all are at work."""
         told = 0.0
         while (now_s := time.monotonic() - began) < seconds:
             faults.act(now_s)
@@ -232,11 +232,10 @@ class _Drill:
                 told = now_s
                 self._say(_progress(now_s, crew, faults))
             if not self._nanny.is_alive():
-                self._errors.append("the cluster has ended")
+                self._errors.append(f"the cluster has ended: {self._last_words()}")
                 return
-            if crew.is_over and time.monotonic() < began + seconds:
-                self._errors.append("all clients have ended before their time")
-                return
+            if crew.gone() and time.monotonic() < began + seconds:
+                return  # it has said why, or `finish` finds out
 
     def _control(self) -> Control:
         connection: Connection = rendezvous.find(self.directory / rendezvous.CLIENT_FILE)
@@ -245,6 +244,8 @@ class _Drill:
     def _await_calm(self) -> int:
         """Wait until the controller has all its engines and no task; return how many it has in the end."""
         deadline = time.monotonic() + UNFINISHED_S
+        if not self._nanny.is_alive():
+            return 0
         try:
             with self._control() as control:
                 control.wait_engines(self._options.timeout_s)
@@ -257,6 +258,13 @@ class _Drill:
         except EngineryError as error:
             self._errors.append(f"the cluster is not whole at the end: {error}")
             return 0
+
+    def _last_words(self) -> str:
+        """Return the last line of the nanny's log."""
+        with contextlib.suppress(OSError):
+            lines = (self.directory / rendezvous.LOGS / rendezvous.NANNY_LOG).read_text("utf-8", "replace").splitlines()
+            return lines[-1] if lines else "it said nothing"
+        return "its log is gone"
 
     def _keep_logs(self) -> None:
         with contextlib.suppress(OSError):

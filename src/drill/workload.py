@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from ..client.client import Client
-from ..errors import ControllerLost, EngineDied, EngineryError, TaskLost, TaskTimeout
+from ..errors import ClusterError, ControllerLost, EngineDied, EngineryError, TaskLost, TaskTimeout
 from . import calls
 from .account import Report
 from .tasks import RETRIES, Kind, Outcome, number
@@ -189,8 +189,11 @@ class Workload:
         """Cancel a task, soon: some wait still then, some run."""
         time.sleep(self._rng.uniform(0.0, 0.1))
         grace_s = 0.2 if entry.kind == Kind.STUBBORN else self._rng.choice([None, 0.5])
-        if entry.future.cancel(grace_s=grace_s) and not entry.future.cancelled():
-            self._complain(entry.task, "cancel() returned True, but it was not cancelled")
+        try:
+            if entry.future.cancel(grace_s=grace_s) and not entry.future.cancelled():
+                self._complain(entry.task, "cancel() returned True, but it was not cancelled")
+        except ClusterError as error:
+            self._complain(entry.task, f"cancel() failed: {error}")
 
     # -------------------------------------------------------------------------------------------------------- judging
 
@@ -217,14 +220,7 @@ class Workload:
         if not results.wait(max(0.0, deadline - time.monotonic())):
             self._complain(items[0], f"{len(items) - results.progress} of {len(items)} items from it on hang")
             return [Outcome.HUNG] * len(items)
-        values = results.get(return_exceptions=True)
-        if len(values) != len(items):
-            self._complain(items[0], f"{len(values)} values came for {len(items)} items from it on")
-            return [Outcome.WRONG] * len(items)
-        return [
-            self._judge_value(Kind.ITEM, task, partial(_reveal, value), str)
-            for task, value in zip(items, values, strict=True)
-        ]
+        return [self._judge_value(Kind.ITEM, task, partial(_item, results, i), str) for i, task in enumerate(items)]
 
     def _judge_value(self, kind: Kind, task: int, get: Callable[[], Any], output: Callable[[], str]) -> Outcome:
         """Return how a task ended. `get` returns its value or raises its error; `output` what it printed."""
@@ -268,7 +264,9 @@ def outcome_of(kind: Kind, task: int, error: Exception) -> Outcome:
             return Outcome.WRONG
 
 
-def _reveal(value: Any) -> Any:
+def _item(results: AsyncMapResult, index: int) -> Any:
+    """Return an item's value, or raise its error."""
+    value = results[index]
     if isinstance(value, Exception):
         raise value
     return value
