@@ -260,7 +260,7 @@ def clean() -> None:
 @click.option("--minutes", type=float, default=5.0, show_default=True, help="How long.")
 @click.option("--seed", type=click.IntRange(min=0), help="Which drill: the same seed, the same faults.  [default: any]")
 @click.option("-n", "--engines", type=int, default=4, show_default=True, help="How many engines.")
-@click.option("--tasks", type=click.IntRange(min=1), help="How many tasks, about.  [default: 40,000 a minute]")
+@click.option("--tasks", type=click.IntRange(min=1), help="How many tasks, about.  [default: up to 40,000 a minute]")
 @click.option("--faults", metavar="KIND,...", default="all", show_default=True, help="Which kinds of faults.")
 @click.option("--no-fork", is_flag=True, help="Start each engine as a fresh process, not from a prepared template.")
 @click.option("--listen", metavar="HOST[:PORT]", help="Listen on TCP, encrypted, instead of on a Unix socket.")

@@ -31,7 +31,10 @@ CLIENTS = 2
 """Clients that live to the end: one of them is at work while the other is cut off or stopped."""
 
 TASKS_PER_MINUTE = 40_000
-"""Over a million in half an hour, which two cores can do beside what is restarted all the time."""
+"""At most: over a million in half an hour, which two cores can do beside what is restarted all the time."""
+
+TASKS_PER_ENGINE_MINUTE = 10_000
+"""At most: what an engine can do, with all that sleeps in it."""
 
 PROGRESS_S = 10.0
 
@@ -147,7 +150,8 @@ class _Drill:
         with self._control() as control:
             control.wait_engines(options.timeout_s)
         seconds = 60 * options.minutes
-        tasks = TASKS_PER_MINUTE * options.minutes if options.tasks is None else options.tasks
+        per_minute = min(TASKS_PER_MINUTE, TASKS_PER_ENGINE_MINUTE * options.engines)
+        tasks = per_minute * options.minutes if options.tasks is None else options.tasks
         connections = self._connections()
         began = time.monotonic()
         crew = self._crew = Crew(

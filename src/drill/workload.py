@@ -48,9 +48,10 @@ SHARES = {
 """How frequent each kind is. The last ones hold an engine for seconds, so they must be few."""
 
 ROUND_MIN = 200
-ROUND_MAX = 3000
+ROUND_MAX = 1500
 ROUNDS_MAX = 3
-"""How many rounds may be under way: a long task in one does not hold up the next, and memory stays flat."""
+"""How many rounds may be under way: a long task in one does not hold up the next, and memory stays flat. Together they
+must not be more than a single engine gets done in half of PATIENCE_S."""
 
 MAP_CHANCE = 0.3
 """Of a round: that it has a map, too."""

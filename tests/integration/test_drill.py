@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from enginery import leftovers
-from enginery.drill import schedule
+from enginery.drill import leavings, schedule
 from enginery.drill.faults import Faults
 from enginery.drill.schedule import Fault
 
@@ -123,9 +123,12 @@ def test_what_was_stopped_goes_on_at_the_end(tmp_path, sleepers):
 
 
 def test_a_kill(tmp_path, sleepers):
-    faults = faults_of(tmp_path, Fault(0.0, "engine-term", 0.0), Fault(0.0, "engine-kill", 0.0))
+    faults = faults_of(tmp_path, Fault(0.0, "engine-term", 0.0), Fault(1.0, "engine-kill", 0.0))
     faults.act(0.0)
     wait_until(lambda: any(process.poll() for process in sleepers), "one has ended")
+    faults.act(1.0)
+    wait_until(lambda: all(process.poll() for process in sleepers), "the other has ended too")
+    assert sorted(process.poll() for process in sleepers) == [-signal.SIGTERM, -signal.SIGKILL]
     assert faults.done == {"engine-term": 1, "engine-kill": 1}
 
 
@@ -142,3 +145,24 @@ def test_who_is_gone_is_no_victim_and_needs_no_help(tmp_path, sleepers):
     faults.act(9.2)
     assert faults.done == {"engine-stop": 1}
     assert faults.missed == {"engine-kill": 1, "zygote-kill": 1}
+
+
+def test_whatever_is_left_of_a_cluster_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(leavings, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(leftovers, "SHARED_MEMORY", tmp_path / "shm")
+    runtime, directory = tmp_path / "run", tmp_path / "run" / "drill-1"
+    for path in (runtime, tmp_path / "shm"):
+        path.mkdir(mode=0o700)
+    assert leavings.find(directory, runtime) == []
+    directory.mkdir()
+    (tmp_path / "shm" / "enginery-drill-1-x").touch()
+    stray = subprocess.Popen(["sleep", "1000"], env={**os.environ, "ENGINERY_RUNTIME_DIR": str(runtime)})
+    try:
+        assert leavings.find(directory, runtime) == [
+            f"process {stray.pid} (sleep 1000)",
+            f"shared memory {tmp_path}/shm/enginery-drill-1-x",
+            f"file {directory}",
+        ]
+    finally:
+        stray.kill()
+        stray.wait()
