@@ -264,7 +264,7 @@ def clean() -> None:
 @click.option("--faults", metavar="KIND,...", default="all", show_default=True, help="Which kinds of faults.")
 @click.option("--no-fork", is_flag=True, help="Start each engine as a fresh process, not from a prepared template.")
 @click.option("--listen", metavar="HOST[:PORT]", help="Listen on TCP, encrypted, instead of on a Unix socket.")
-@_timeout
+@click.option("--timeout", type=float, default=30.0, show_default=True, metavar="SECONDS", help="How long to start.")
 def drill(
     *,
     minutes: float,
@@ -281,9 +281,12 @@ def drill(
     The drill has a cluster of its own, and stops it at the end; your clusters are not touched. It exits with 1 if a
     task is lost without a reason, hangs, ends wrongly or runs twice, or if anything of the cluster is left.
 
-    Kinds of faults: engine-kill, engine-segv, engine-term, engine-stop, zygote-kill, nanny-stop, controller-kill,
-    controller-stop, client-kill, client-stop, cut, freeze; all of a sort by its first word (`engine,cut`).
-    """
+    \b
+    Kinds of faults; a first word names all of its sort (`engine,cut`):
+      engine-kill, engine-segv, engine-term, engine-stop, zygote-kill,
+      nanny-stop, controller-kill, controller-stop,
+      client-kill, client-stop, cut, freeze
+    """  # noqa: D301 - not a backslash but click's mark for lines that are to stay as they are
     from .cluster import limits
     from .drill import drill as drill_
     from .drill import schedule

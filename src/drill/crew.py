@@ -118,11 +118,20 @@ class Crew:
     def kill_extra(self) -> bool:
         """Kill the client that can be killed, and have another; return whether it had got to work."""
         extra = self.extra
-        if extra is None or not extra.report.tasks.submitted:
+        if extra is None or (extra.is_alive() and not extra.report.tasks.submitted):
             return False
-        extra.kill()
+        was_alive = self._end(extra)
         self.add_extra()
-        return True
+        return was_alive
+
+    def _end(self, extra: Member) -> bool:
+        """Kill it; return whether it lived until then. What it had to complain of stays."""
+        was_alive = extra.is_alive()
+        extra.kill()
+        self.errors += [f"client {extra.number}: {error}" for error in extra.report.errors]
+        if not was_alive and not extra.report.over and not extra.report.errors:
+            self.errors.append(f"client {extra.number} failed: {extra.last_words()}")
+        return was_alive
 
     def everybody(self) -> list[Member]:
         """Return all clients that there are now."""
@@ -149,7 +158,7 @@ class Crew:
     def finish(self) -> None:
         """Wait until all have waited for everything; say of those that do not end where they hang."""
         if self.extra is not None:
-            self.extra.kill()
+            self._end(self.extra)
             self.extra = None
         deadline = time.monotonic() + FINISH_S
         while len(self.gone()) < len(self.members) and (left := deadline - time.monotonic()) > 0:
