@@ -115,11 +115,10 @@ def on_holding(state: State, engine: Engine, message: Holding, now: float) -> No
         missing.append(taking.split(state, engine, running, message.hi))
     taking.back_to_queue(state, missing)
     engine.known = set(message.functions)
-    engine.dismissed = False
-    engine.taking = 0
-    unanswered, engine.withdrawals = list(engine.withdrawals.values()), {}
-    for ids in unanswered:
-        stopping.ask_back(state, engine, ids)
+    engine.taking, engine.withdrawals, engine.dismissed = 0, {}, False
+    to_stop = [task_id for task_id in engine.assigned if task_id in state.stops]
+    if to_stop:  # the question, or the interrupt that followed, may be lost
+        stopping.ask_back(state, engine, to_stop)
     _ready(state, engine)
     if running is not None and running.id in engine.assigned:
         stopping.on_started(state, engine, running.id, now, message.elapsed_s)
