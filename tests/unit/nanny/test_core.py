@@ -292,7 +292,7 @@ def test_a_controller_that_has_run_for_long_is_no_failed_try(durable):
 def test_tries_count_from_the_last_steady_controller(durable):
     now = 0.0
     for _ in range(c.TRIES):
-        for runs_s in (0.1, c.STEADY_S):
+        for runs_s in (0.1, c.STEADY_S + 1.0):
             durable.on_controller_started(now)
             now += runs_s
             durable.on_controller_exited(1, now)
