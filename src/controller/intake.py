@@ -39,8 +39,8 @@ VANISHED_S = 30.0
 """How long a client that wants its tasks cancelled when it vanishes may be away before they are."""
 
 ACK_EVERY = 16
-"""A client is told what has come from it with its results, at once if that may be large, after so many messages, or when
-it is probed. Until then it keeps what it has sent."""
+"""A client is told what has come from it with its results, at once if that may be large, after so many messages, or
+when it is probed. Until then it keeps what it has sent."""
 
 
 def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from ..wire.messages import Numbered, Submit
 
 
+LOST_PAYLOAD = b"\xc1 too large for the journal"
+"""Stands in the records for arguments that were too large: no pickle begins so."""
+
+TOO_LARGE = "its arguments were too large for the journal, and the controller that had them has died"
+"""What there is to say of a task with such arguments, when it would have to be given to an engine."""
+
+
 class Submitted(NamedTuple):
     """A client's message with tasks."""
 

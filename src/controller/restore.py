@@ -13,7 +13,7 @@ import msgspec
 from ..ids import ClientNo, EngineId, Incarnation, Peer
 from ..wire.messages import DeathCertificate, Options, Result, Status
 from . import fleet, intake, sessions, stopping
-from .ledger import Assigned, Piece, Returned, Stopped, Summary, Whole
+from .ledger import LOST_PAYLOAD, TOO_LARGE, Assigned, Piece, Returned, Stopped, Summary, Whole
 from .records import Client, Engine, EngineState, Nanny, Task, TaskState
 from .state import State
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 Runs = list[tuple[int, int]]
 """Runs of items, `lo <= i < hi` each."""
 
-TOO_LARGE = "its arguments were too large for the journal, and the controller that had them has died"
-
 
 def summary(state: State) -> Summary:
-    """Return what there is to know of all tasks that have not ended."""
+    """Return what there is to know of all tasks that have not ended. It shares nothing with the books: another thread
+    writes it down while they change.
+    """
     moves: list[Move] = []
     touched: dict[int, list[Task]] = {}
     for task in state.tasks.values():
         if task.root in state.pieces or task.id != task.root or task.attempt or task.lo or task.early:
             touched.setdefault(task.root, []).append(task)
     for root, tasks in touched.items():
-        moves.append(Whole(root, [(t.id, t.lo, t.hi, t.attempt, t.early or []) for t in tasks]))
+        moves.append(Whole(root, [(t.id, t.lo, t.hi, t.attempt, list(t.early or ())) for t in tasks]))
     moves.extend(Assigned(engine.id, list(engine.assigned)) for engine in state.engines.values() if engine.assigned)
     for task_id, stop in state.stops.items():
         moves.append(stop.move([task_id]))
@@ -300,10 +300,6 @@ class _Tasks:
         else:
             client = state.clients.get(task.client) or state.ghost(task.client)
             state.queue_for(task).push(client, task)
-
-
-LOST_PAYLOAD = b"\xc1 too large for the journal"
-"""Stands in the records for arguments that were too large: no pickle begins so."""
 
 
 def expand(client: int, message: Submit, frames: Sequence[Any]) -> Iterator[Task]:

@@ -15,7 +15,7 @@ import msgspec
 from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
 from ..wire.messages import Engines, Reply, Result, Status
 from .functions import FunctionStore
-from .ledger import EngineGone, EngineIs, Heard, Piece, Returned
+from .ledger import LOST_PAYLOAD, TOO_LARGE, EngineGone, EngineIs, Heard, Piece, Returned
 from .outbox import Outbox
 from .queues import FairQueue
 from .records import Client, Engine, EngineState, Nanny, Task, TaskState
@@ -228,6 +228,9 @@ class State:
 
     def enqueue_again(self, task: Task) -> None:
         """A task was given back, or gets another attempt: it waits again, before those that came after it."""
+        if task.payload is LOST_PAYLOAD:
+            self.end(task, Result(task.id, Status.UNKNOWN, TOO_LARGE.encode(), lo=task.lo, hi=task.hi))
+            return
         task.state = TaskState.WAITING
         task.engine = -1
         task.cost_s = 0.0

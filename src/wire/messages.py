@@ -363,7 +363,7 @@ class NannyWelcome(msgspec.Struct, array_like=True, tag=True):
     """The nanny is one of the cluster's."""
 
     session: int = 0
-    """It may have been told something before: it is to say what it runs (`Running`) with this number; 0: it is fresh."""
+    """It may have been told something before: it is to say what it runs, in a `Running` of this number; 0: it is new."""
 
 
 class Running(msgspec.Struct, array_like=True, tag=True):
