@@ -172,4 +172,6 @@ def _nbytes(entry: ledger.Entry) -> int:
         return payloads + sum(map(len, entry.frames)) + ENTRY_BYTES * len(entry.message.tasks)
     if isinstance(entry, ledger.Delivered):
         return sum(map(len, entry.frames)) + ENTRY_BYTES
+    if isinstance(entry, ledger.SetupCame):
+        return len(entry.payload) + ENTRY_BYTES
     return ENTRY_BYTES

@@ -90,7 +90,15 @@ class Stopped(msgspec.Struct, array_like=True, tag=5, frozen=True):
     interrupt: bool
 
 
-Move = Assigned | Returned | Piece | Whole | Stopped
+class SetupCall(msgspec.Struct, array_like=True, tag=6, frozen=True):
+    """A task of the controller's own, with this id, waits for an engine, whose set-up of that number it is."""
+
+    id: int
+    setup: int
+    engine: int
+
+
+Move = Assigned | Returned | Piece | Whole | Stopped | SetupCall
 """What happens to tasks between submission and end. Their order matters, among themselves only."""
 
 
@@ -162,6 +170,18 @@ class FunctionLeft(NamedTuple):
     owner: int
 
 
+class SetupCame(NamedTuple):
+    """Every engine is to have this set-up, after that of lower numbers."""
+
+    no: int
+    name: str
+    payload: bytes
+
+
+class SetupsCleared(NamedTuple):
+    """No set-up is to be had any more."""
+
+
 Entry = (
     Submitted
     | Delivered
@@ -172,6 +192,7 @@ Entry = (
     | Piece
     | Whole
     | Stopped
+    | SetupCall
     | ClientCame
     | ClientLeft
     | EngineIs
@@ -180,6 +201,8 @@ Entry = (
     | NannyGone
     | FunctionCame
     | FunctionLeft
+    | SetupCame
+    | SetupsCleared
 )
 
 
@@ -210,3 +233,4 @@ class Saved(NamedTuple):
     moves: list[Move]
     unheard: list[Delivered]
     """What clients have not confirmed, in order."""
+    setups: Sequence[SetupCame] = ()

@@ -9,6 +9,7 @@ import msgspec
 from ..recorder import AFTER_LAST
 from ..wire.codec import encode
 from ..wire.messages import DeathCertificate, Done, Outputs, Result, Status
+from . import setups
 from .ledger import Piece
 from .records import TaskState
 
@@ -87,6 +88,8 @@ def _on_call(state: State, engine: Engine, task: Task, result: Result, frames: S
         _try_again(state, task, task.lo, task.hi)
         state.drop(task)
         return
+    if task.options.setup is not None:
+        setups.on_ended(state, engine, task, result)
     _end_after_output(state, engine, task, result, frames)
 
 
@@ -166,7 +169,9 @@ def on_outputs(state: State, engine: Engine, message: Outputs) -> None:
         record.task = task.root
         record.engine = engine.id
         client = state.receiver_of(task)
-        if client is not None:
+        if record.kind == setups.REPORT and task.options.setup is not None:
+            setups.on_report(engine, task, record)
+        elif client is not None:
             client.outputs.append(record)
             state.outbox.to_client(client)
         if engine.held:

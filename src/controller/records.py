@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -104,6 +104,16 @@ class Client:
         """What the next message to it will carry."""
 
 
+class Setup(NamedTuple):
+    """A call that every engine has run before anything else."""
+
+    no: int
+    """Its number in the journal; the order is that of the list."""
+    name: str
+    payload: bytes
+    """The arguments of `!setup`: what tells it from others."""
+
+
 class EngineState(StrEnum):
     """Life of an engine id. `DYING`: its process has ended, messages it sent before may still be on their way."""
 
@@ -143,6 +153,7 @@ class Engine:
         "reason",
         "retiring",
         "session",
+        "setup_failures",
         "state",
         "taking",
         "version",
@@ -193,6 +204,8 @@ class Engine:
         """Unanswered requests to give back tasks by name, in order to stop them."""
         self.held: dict[int, tuple[Task, list[tuple[Result, Sequence[Any]]]]] = {}
         """Results that came before the output they count."""
+        self.setup_failures: dict[bytes, str] = {}
+        """Set-up that has failed there, by its payload: its name and the error."""
         self.reason = ""
         """Why we ended it, if we did."""
         self.dismissed = False

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..ids import ClientNo, EngineId, Incarnation, Peer
+from ..ids import CONTROLLER_NO, ClientNo, EngineId, Incarnation, Peer
 from ..wire.messages import DeathCertificate, Options, Result, Status
-from . import fleet, intake, sessions, stopping
-from .ledger import Assigned, Piece, Returned, Stopped, Summary, Whole
-from .records import Client, Engine, EngineState, Nanny, Task, TaskState
+from . import fleet, intake, sessions, setups, stopping
+from .ledger import Assigned, Piece, Returned, SetupCall, Stopped, Summary, Whole
+from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
 from .state import State
 
 if TYPE_CHECKING:
@@ -36,8 +36,11 @@ def summary(state: State) -> Summary:
     """Return what there is to know of all tasks that have not ended."""
     moves: list[Move] = []
     touched: dict[int, list[Task]] = {}
+    numbers = {setup.payload: setup.no for setup in state.setups}
     for task in state.tasks.values():
-        if task.root in state.pieces or task.id != task.root or task.attempt or task.lo or task.early:
+        if task.client == CONTROLLER_NO and task.payload in numbers:
+            moves.append(SetupCall(task.id, numbers[task.payload], (task.options.targets or (-1,))[0]))
+        elif task.root in state.pieces or task.id != task.root or task.attempt or task.lo or task.early:
             touched.setdefault(task.root, []).append(task)
     for root, tasks in touched.items():
         moves.append(Whole(root, [(t.id, t.lo, t.hi, t.attempt, t.early or []) for t in tasks]))
@@ -54,6 +57,7 @@ def restore(saved: Saved, cluster: str, epoch: int, last_client: int, now: float
     state.skip_clients(last_client)
     _restore_clients(state, saved)
     _restore_fleet(state, saved, now)
+    state.setups = [Setup(*came) for came in saved.setups]
     tasks = _Tasks(state)
     for submitted, open_ in saved.submitted:
         tasks.enter(submitted.client, submitted.message, submitted.frames, open_)
@@ -165,6 +169,10 @@ class _Tasks:
                     self._unassign(task_id)
             case Piece(id_, root, lo, hi, attempt):
                 self._piece(id_, root, lo, hi, attempt)
+            case SetupCall(id_, no, engine):
+                for setup in self.state.setups:
+                    if setup.no == no:
+                        self.tasks[id_] = setups.make(id_, setup, engine)
             case Stopped():
                 self.stops.update(dict.fromkeys(move.tasks, move))
             case Whole(root, pieces):

@@ -148,6 +148,12 @@ class WaitEngines(msgspec.Struct, array_like=True, tag=True):
     n: int | None = None
 
 
+class ClearSetup(msgspec.Struct, array_like=True, tag=True):
+    """Forget all set-up: engines that come from now on have none. Answered with how many calls that were."""
+
+    request: int
+
+
 class Goodbye(msgspec.Struct, array_like=True, tag=True):
     """The sender leaves; nothing need be sent to it any more. A client's unfinished tasks go on unless `cancel`."""
 
@@ -398,6 +404,7 @@ FromClient = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | ClearSetup
     | Goodbye
     | Ping
     | Ack
@@ -415,6 +422,7 @@ ToController = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | ClearSetup
     | Goodbye
     | Ping
     | Ack
