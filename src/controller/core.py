@@ -224,7 +224,10 @@ class Core:
         state = self.state
         for client in state.clients.values():
             if client.away_since is None:
+                intake.ack(state, client)
                 state.outbox.say(client.peer, Pong())
+        for engine in state.engines.values():
+            sessions.ack(state, engine)
         for peer in state.nannies:
             state.outbox.say(peer, Pong())
         state.at(now + PROBE_S, self._probe)

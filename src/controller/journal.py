@@ -104,12 +104,15 @@ class Journal:
         with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 8)
 
-    def close(self) -> None:
-        """Write what waits, and close the file."""
+    def finish(self) -> None:
+        """Write what waits, and close the file. Then look at `done` once more, and `close`."""
         self._queue.put(None)
         self._thread.join()
         with contextlib.suppress(sqlite3.Error):
             self._store.close()
+
+    def close(self) -> None:
+        """Close the descriptor."""
         os.close(self.fd)
 
     # ------------------------------------------------------------------------------------------------ the thread

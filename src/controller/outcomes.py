@@ -27,6 +27,9 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
     at = 0
     if frames:
         engine.owes_ack = True  # they may be large
+    if engine.in_setup:
+        engine.in_setup = setups.is_under_way(engine)
+    in_setup = engine.in_setup  # then all take the long way
     freed_s = 0.0
     begun = engine.begun
     digest, calls, total_s = b"", 0, 0.0  # a run of results of one function
@@ -41,7 +44,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
         if task.order > begun:  # noqa: PLR1730 - calling max() costs more, for every task
             begun = task.order
         result.engine = engine.id
-        if result.status == Status.OK and not (task.hi or task.attempt or result.outputs or state.stops):
+        if result.status == Status.OK and not (task.hi or task.attempt or state.stops or in_setup):
             del assigned[task.id], tasks[task.id]
             task.state = TaskState.ENDED
             freed_s += task.cost_s
@@ -90,7 +93,7 @@ def _on_call(state: State, engine: Engine, task: Task, result: Result, frames: S
         return
     if task.options.setup is not None:
         setups.on_ended(state, engine, task, result)
-    _end_after_output(state, engine, task, result, frames)
+    state.end(task, result, frames)
 
 
 def _stopped(result: Result, status: Status, sentence: str) -> Result:
@@ -120,7 +123,7 @@ def _on_items(state: State, engine: Engine, task: Task, result: Result, frames: 
         task.cost_s = state.estimate_s(task)
         engine.load_s += task.cost_s
         if not again:
-            _deliver_after_output(state, engine, task, result, frames)
+            state.deliver(task, result, frames)
         if state.idle:
             state.rebalance = True  # its tail may be worth more elsewhere now that we know more
         return
@@ -129,7 +132,7 @@ def _on_items(state: State, engine: Engine, task: Task, result: Result, frames: 
     if again:
         state.drop(task)
     else:
-        _end_after_output(state, engine, task, result, frames)
+        state.end(task, result, frames)
 
 
 def _account_items(task: Task, lo: int, hi: int) -> None:
@@ -157,15 +160,11 @@ def _try_again(state: State, task: Task, lo: int, hi: int) -> None:
 
 
 def on_outputs(state: State, engine: Engine, message: Outputs) -> None:
-    """Tasks printed or displayed something."""
+    """Tasks printed or displayed something. It comes before the results that count it, on the same way."""
     for record in message.records:
         task = engine.assigned.get(record.task)
-        held = engine.held.get(record.task) if task is None else None
-        if held is not None:
-            task = held[0]
         if task is None:
             continue
-        task.outputs += 1
         record.task = task.root
         record.engine = engine.id
         client = state.receiver_of(task)
@@ -174,40 +173,6 @@ def on_outputs(state: State, engine: Engine, message: Outputs) -> None:
         elif client is not None:
             client.outputs.append(record)
             state.outbox.to_client(client)
-        if engine.held:
-            _release_held(state, engine, task)
-
-
-def _end_after_output(state: State, engine: Engine, task: Task, result: Result, frames: Sequence[Any]) -> None:
-    """End a task, its last result to be delivered when the output it counts has come."""
-    if result.outputs <= task.outputs:
-        state.end(task, result, frames)
-    else:
-        state.drop(task, result.status)
-        _hold(engine, task, result, frames)
-
-
-def _deliver_after_output(state: State, engine: Engine, task: Task, result: Result, frames: Sequence[Any]) -> None:
-    if result.outputs <= task.outputs:
-        state.deliver(task, result, frames)
-    else:
-        _hold(engine, task, result, frames)
-
-
-def _hold(engine: Engine, task: Task, result: Result, frames: Sequence[Any]) -> None:
-    engine.held.setdefault(task.id, (task, []))[1].append((result, frames))
-
-
-def _release_held(state: State, engine: Engine, task: Task) -> None:
-    held = engine.held.get(task.id)
-    if held is None:
-        return
-    results = held[1]
-    while results and results[0][0].outputs <= task.outputs:
-        result, frames = results.pop(0)
-        state.deliver(task, result, frames)
-    if not results:
-        del engine.held[task.id]
 
 
 # ------------------------------------------------------------------------------------------------------ death
@@ -221,11 +186,6 @@ def settle(state: State, engine: Engine, certificate: DeathCertificate) -> None:
     after had not begun and go elsewhere, unharmed. The same follows from a result that came: should an earlier one have
     been lost on its way, its call had run. Without a record (its host is lost) all may have run.
     """
-    for task, results in engine.held.values():
-        for result, frames in results:
-            result.outputs = task.outputs  # the rest of its output is lost, its value is not
-            state.deliver(task, result, frames)
-    engine.held = {}
     tasks = list(engine.assigned.values())
     engine.assigned = {}
     engine.load_s = 0.0
@@ -281,7 +241,6 @@ def _lose(state: State, task: Task, certificate: DeathCertificate, *, running: b
         state.end(task, stop.result(task))
     elif task.attempt < task.options.retries:
         task.attempt += 1
-        task.outputs = 0
         state.note(Piece(task.id, task.root, task.lo, task.hi, task.attempt))
         again.append(task)
     else:

@@ -51,12 +51,10 @@ class Task(msgspec.Struct, gc=False):
     """How many attempts have failed."""
     cost_s: float = 0.0
     """What it is charged for in its engine's load."""
-    outputs: int = 0
-    """Output records passed on so far."""
     order: int = 0
     """Its place among all that its engine was given, which is the order in which the engine runs them."""
     early: list[tuple[int, int]] | None = None
-    """Runs of items reported ahead of `lo`, when the two sockets of an engine overtake one another."""
+    """Runs of items reported ahead of `lo`."""
 
 
 class Client:
@@ -74,6 +72,7 @@ class Client:
         "no",
         "outgoing",
         "outputs",
+        "owes_ack",
         "peer",
         "pid",
         "results",
@@ -92,6 +91,8 @@ class Client:
         self.incoming = Incoming()
         self.acked = 0
         """What it was told that we have."""
+        self.owes_ack = False
+        """It keeps much until it is told that we have it."""
         self.outgoing = Outgoing()
         self.used_s = 0.0
         """Engine time given to it, as the fair queue counts it."""
@@ -138,9 +139,9 @@ class Engine:
         "dismissed",
         "failures",
         "given",
-        "held",
         "host",
         "id",
+        "in_setup",
         "incarnation",
         "incoming",
         "killed",
@@ -202,8 +203,8 @@ class Engine:
         """Number of the unanswered request to give back unstarted work; 0 for none."""
         self.withdrawals: dict[int, list[int]] = {}
         """Unanswered requests to give back tasks by name, in order to stop them."""
-        self.held: dict[int, tuple[Task, list[tuple[Result, Sequence[Any]]]]] = {}
-        """Results that came before the output they count."""
+        self.in_setup = False
+        """It may have set-up to run."""
         self.setup_failures: dict[bytes, str] = {}
         """Set-up that has failed there, by its payload: its name and the error."""
         self.reason = ""

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from ..wire.messages import Results, Submit
     from .ledger import EngineIs, Move, Saved
 
-HEARD = 1 << 40
-"""More output than any task has: a result never waits for output that an earlier controller has passed on."""
-
 Runs = list[tuple[int, int]]
 """Runs of items, `lo <= i < hi` each."""
 
@@ -287,11 +284,11 @@ class _Tasks:
         state = self.state
         engine.assigned = {id_: task for id_, task in engine.assigned.items() if id_ in state.tasks}
         for task in engine.assigned.values():
-            task.outputs = HEARD  # what it has printed is on record, but not how much of it was of this task
             engine.given = task.order = engine.given + 1
             task.state = TaskState.ASSIGNED
             task.cost_s = state.estimate_s(task)
             engine.load_s += task.cost_s
+        engine.in_setup = setups.is_under_way(engine)
         state.touch(engine)
 
     def _waiting(self) -> Iterator[Task]:

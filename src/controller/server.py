@@ -106,8 +106,9 @@ class Server:
                 self._release()
             self.turn(listening=listening)
         if self.journal is not None:
-            self.journal.close()  # writes what waits
+            self.journal.finish()
             self._release()
+            self.journal.close()
 
     def turn(self, *, listening: bool = True) -> None:
         """Receive, decide, commit, send."""

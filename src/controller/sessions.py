@@ -40,7 +40,8 @@ NANNY_AWAY_S = 60.0
 """A nanny that does not come back within this time is lost, and its host with it."""
 
 ACK_EVERY = 16
-"""An engine is told what has come from it with its next calls, or else after so many messages."""
+"""An engine is told what has come from it with its next calls, at once if that may be large, after so many messages, or
+when clients are probed. Until then it keeps what it has sent."""
 
 
 # ------------------------------------------------------------------------------------------------------ engines
@@ -116,11 +117,10 @@ def on_holding(state: State, engine: Engine, message: Holding, now: float) -> No
         missing.append(taking.split(state, engine, running, message.hi))
     taking.back_to_queue(state, missing)
     engine.known = set(message.functions)
-    engine.dismissed = False
-    engine.taking = 0
-    unanswered, engine.withdrawals = list(engine.withdrawals.values()), {}
-    for ids in unanswered:
-        stopping.ask_back(state, engine, ids)
+    engine.taking, engine.withdrawals, engine.dismissed = 0, {}, False
+    to_stop = [task_id for task_id in engine.assigned if task_id in state.stops]
+    if to_stop:  # the question, or the interrupt that followed, may be lost
+        stopping.ask_back(state, engine, to_stop)
     _ready(state, engine)
     if running is not None and running.id in engine.assigned:
         stopping.on_started(state, engine, running.id, now, message.elapsed_s)
@@ -129,10 +129,16 @@ def on_holding(state: State, engine: Engine, message: Holding, now: float) -> No
 def ack_engines(state: State) -> None:
     """Tell engines what has come from them, if it is much and they have not been told with new calls."""
     for side in state.heard.values():
-        if isinstance(side, Engine) and (side.incoming.have - side.acked >= ACK_EVERY or side.owes_ack):
-            side.owes_ack = False
-            side.acked = side.incoming.have
-            state.outbox.say(side.peer, Ack(side.acked))
+        if isinstance(side, Engine) and (side.owes_ack or side.incoming.have - side.acked >= ACK_EVERY):
+            ack(state, side)
+
+
+def ack(state: State, engine: Engine) -> None:
+    """Tell an engine what has come from it, if it has not been told."""
+    engine.owes_ack = False
+    if engine.acked < engine.incoming.have and engine.state is EngineState.READY:
+        engine.acked = engine.incoming.have
+        state.outbox.say(engine.peer, Ack(engine.acked))
 
 
 # ------------------------------------------------------------------------------------------------------ nannies

@@ -110,6 +110,7 @@ def give(state: State, engine: Engine, *, fresh: bool) -> None:
         calls.sort(key=lambda task: order.get(task.payload, len(order)))
     if not calls:
         return
+    engine.in_setup = True
     given = {task.id for task in calls}
     engine.direct = deque(task for task in waiting if task.id not in given)
     work = state.outbox.work_for(engine)

@@ -297,7 +297,7 @@ class State:
         if attempt is None:
             attempt = task.attempt
         piece = msgspec.structs.replace(
-            task, id=self.next_piece_id(), lo=lo, hi=hi, attempt=attempt, cost_s=0.0, outputs=0, early=None
+            task, id=self.next_piece_id(), lo=lo, hi=hi, attempt=attempt, cost_s=0.0, early=None
         )
         self.note(Piece(piece.id, piece.root, lo, hi, attempt))
         self.tasks[piece.id] = piece

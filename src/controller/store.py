@@ -55,14 +55,14 @@ CREATE TABLE IF NOT EXISTS nannies (peer BLOB PRIMARY KEY, host TEXT, pid INT, c
 CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, incarnation INT, nanny BLOB, host TEXT, pid INT,
     state TEXT, failures INT, retiring INT, reason TEXT);
 CREATE TABLE IF NOT EXISTS setups (no INTEGER PRIMARY KEY, name TEXT, payload BLOB);
-CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL, nbytes INT,
-    ended INT DEFAULT 0, open BLOB, message BLOB, frames BLOB);
+CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL,
+    nbytes INT, ended INT DEFAULT 0, open BLOB, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first);
 CREATE TABLE IF NOT EXISTS labels (label TEXT, first INT, last INT, at REAL);
 CREATE INDEX IF NOT EXISTS labels_label ON labels (label);
 CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY AUTOINCREMENT, moves BLOB);
-CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, seq INT, results INT, first INT, last INT,
-    at REAL, nbytes INT, message BLOB, frames BLOB);
+CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, seq INT, results INT, first INT,
+    last INT, at REAL, nbytes INT, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS delivered_first ON delivered (first, last);
 """
 

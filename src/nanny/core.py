@@ -39,7 +39,7 @@ CONTROLLER_ENDED = "the controller has ended"
 TRIES = 6
 """How many controllers may end, each soon after the one before, until the cluster is given up."""
 
-STEADY_S = 30.0
+STEADY_S = 2.0
 """A controller that has run for so long is no failed try."""
 
 PAUSE_S = 0.2
