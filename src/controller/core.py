@@ -41,6 +41,7 @@ from ..wire.messages import (
     Refused,
     Restart,
     Resume,
+    Running,
     Scale,
     Shutdown,
     Signal,
@@ -163,7 +164,9 @@ class Core:
                 case Ping():
                     state.outbox.say(sender, Pong())
                 case NannyHello():
-                    sessions.on_nanny_hello(state, sender, message, now)
+                    sessions.on_nanny_hello(state, sender, message)
+                case Running():
+                    sessions.on_running(state, nanny, message, now)
                 case _:
                     self._refuse(sender, f"a nanny does not send {type(message).__name__}")
             return
@@ -171,7 +174,7 @@ class Core:
             case ClientHello():
                 intake.on_client_hello(state, sender, message)
             case NannyHello():
-                sessions.on_nanny_hello(state, sender, message, now)
+                sessions.on_nanny_hello(state, sender, message)
             case Goodbye() | Ping() | Ack():
                 pass
             case EngineHello():

@@ -134,9 +134,10 @@ class EngineIs(NamedTuple):
 
 
 class EngineGone(NamedTuple):
-    """There is no engine of that id any more."""
+    """There is no engine of that id any more. Should there be one again, it goes on counting incarnations."""
 
     id: int
+    incarnation: int
 
 
 class NannyIs(NamedTuple):
@@ -224,6 +225,7 @@ class Saved(NamedTuple):
     owners: list[tuple[bytes, int]]
     nannies: list[NannyIs]
     engines: list[EngineIs]
+    gone: list[EngineGone]
     submitted: list[tuple[Submitted, frozenset[int] | None]]
     """Those with tasks that may not have ended, in order; with them the roots that had not when it was last looked
     (None: all).

@@ -161,7 +161,8 @@ class Engine:
         "withdrawals",
     )
 
-    def __init__(self, engine: EngineId, nanny: Peer, host: str) -> None:
+    def __init__(self, engine: EngineId, nanny: Peer, host: str, last: int = 0) -> None:
+        """Begin after the `last` incarnation that this id has had."""
         self.id = engine
         self.nanny = nanny
         self.host = host
@@ -171,7 +172,7 @@ class Engine:
         """Processes in a row that ended before they were ready."""
         self.retiring = False
         """To be stopped as soon as it has nothing to do, and not to be replaced."""
-        self.incarnation = Incarnation(0)
+        self.incarnation = Incarnation(last)
         self.version = 0
         self.renew()
 
@@ -214,6 +215,11 @@ class Engine:
         self.version += 1
 
     @property
+    def key(self) -> tuple[int, int]:
+        """Which process it is: engine and incarnation."""
+        return int(self.id), int(self.incarnation)
+
+    @property
     def is_running(self) -> bool:
         """Whether its process is there and may run tasks, as far as we know."""
         return self.state in (EngineState.READY, EngineState.AWAY)
@@ -230,7 +236,7 @@ class Engine:
 class Nanny:
     """A host agent and the engine ids that live on its host."""
 
-    __slots__ = ("away_since", "cores", "engines", "head", "host", "peer", "pid")
+    __slots__ = ("asked", "away_since", "cores", "engines", "head", "host", "peer", "pid", "session")
 
     def __init__(self, peer: Peer, host: str, pid: int, cores: int, *, head: bool) -> None:
         self.peer = peer
@@ -238,5 +244,9 @@ class Nanny:
         self.pid = pid
         self.cores = cores
         self.head = head
+        self.session = 0
+        """Of the last welcome that asked what it runs."""
+        self.asked: set[tuple[int, int]] = set()
+        """The engine processes that were its own by then."""
         self.away_since: float | None = None
         self.engines: set[EngineId] = set()

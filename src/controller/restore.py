@@ -100,6 +100,7 @@ def _restore_fleet(state: State, saved: Saved, now: float) -> None:
         nanny = Nanny(Peer(there.peer), there.host, there.pid, there.cores, head=there.head)
         state.nannies[nanny.peer] = nanny
         sessions.nanny_away(state, nanny, now)
+    state.gone.update(saved.gone)
     for record in saved.engines:
         engine = _engine(record)
         engine.incoming.have = saved.heard.get(engine.peer, 0)

@@ -20,6 +20,7 @@ from ..wire.messages import (
     NannyHello,
     NannyWelcome,
     Refused,
+    Running,
     StartEngines,
     StopEngine,
     TakeBack,
@@ -144,34 +145,36 @@ def ack(state: State, engine: Engine) -> None:
 # ------------------------------------------------------------------------------------------------------ nannies
 
 
-def on_nanny_hello(state: State, peer: Peer, message: NannyHello, now: float) -> None:
+def on_nanny_hello(state: State, peer: Peer, message: NannyHello) -> None:
     """A host joins with room for some engines, or is back."""
     if message.version != VERSION:
         state.outbox.say(peer, Refused(fleet.version_sentence("nanny", message.version)))
         return
     nanny = state.nannies.get(peer)
-    if nanny is not None:
-        nanny.away_since = None
-        state.outbox.say(peer, NannyWelcome())
-        _reconcile(state, nanny, message, now)
+    known = nanny is not None
+    if nanny is None:
+        nanny = Nanny(peer, message.host, message.pid, message.cores, head=message.head)
+        state.nannies[peer] = nanny
+        state.note(NannyIs(peer, nanny.host, nanny.pid, nanny.cores, nanny.head))
+    nanny.away_since = None
+    nanny.session = state.next_request() if known or message.welcomed else 0
+    nanny.asked = {state.engines[i].key for i in nanny.engines}
+    state.outbox.say(peer, NannyWelcome(nanny.session))
+    if not known:
+        fleet.add_engines(state, nanny, message.engines)
+
+
+def on_running(state: State, nanny: Nanny, message: Running, now: float) -> None:
+    """A nanny says what it runs, and how what it ran has ended. What it was asked to start since is not in it."""
+    if message.session != nanny.session:
         return
-    nanny = Nanny(peer, message.host, message.pid, message.cores, head=message.head)
-    state.nannies[peer] = nanny
-    state.note(NannyIs(peer, nanny.host, nanny.pid, nanny.cores, nanny.head))
-    state.outbox.say(peer, NannyWelcome())
-    for engine, incarnation in message.running:  # of a host that was given up
-        state.outbox.say(peer, StopEngine(engine, incarnation, signal.SIGKILL))
-    fleet.add_engines(state, nanny, message.engines)
-
-
-def _reconcile(state: State, nanny: Nanny, message: NannyHello, now: float) -> None:
     ended = {(end.engine, end.incarnation): end for end in message.ended}
     running = set(message.running)
     to_start: list[tuple[int, int]] = []
     for engine_id in sorted(nanny.engines):
         engine = state.engines[engine_id]
-        key = (int(engine.id), int(engine.incarnation))
-        if engine.state in (EngineState.DYING, EngineState.FAILED):
+        key = engine.key
+        if engine.state in (EngineState.DYING, EngineState.FAILED) or key not in nanny.asked:
             continue
         if key in ended:
             fleet.begin_end(state, engine, ended[key], now)
@@ -185,10 +188,10 @@ def _reconcile(state: State, nanny: Nanny, message: NannyHello, now: float) -> N
             fleet.begin_end(state, engine, gone, now)
     if to_start:
         state.outbox.say(nanny.peer, StartEngines(to_start))
-    for stray, incarnation in sorted(running):
-        present = state.engines.get(stray)
-        if present is None or present.nanny != nanny.peer or present.incarnation != incarnation:
-            state.outbox.say(nanny.peer, StopEngine(stray, incarnation, signal.SIGKILL))
+    for number, incarnation in sorted(running):
+        present = state.engines.get(number)
+        if present is None or present.nanny != nanny.peer or present.incarnation > incarnation:
+            state.outbox.say(nanny.peer, StopEngine(number, incarnation, signal.SIGKILL))
 
 
 def nanny_away(state: State, nanny: Nanny, now: float) -> None:

@@ -61,6 +61,8 @@ class State:
         self.clients: dict[int, Client] = {}
         self.client_peers: dict[Peer, Client] = {}
         self.engines: dict[int, Engine] = {}
+        self.gone: dict[int, int] = {}
+        """Last incarnations of ids that are not there any more: should they come again, they go on counting."""
         self.engine_peers: dict[Peer, Engine] = {}
         """Both sockets of each engine's present incarnation."""
         self.nannies: dict[Peer, Nanny] = {}
@@ -140,7 +142,7 @@ class State:
                     )
                 )
             elif engine.id not in self.engines:
-                self.note(EngineGone(engine.id))
+                self.note(EngineGone(engine.id, engine.incarnation))
         self._changed.clear()
         entries, self.entries = self.entries, []
         return entries

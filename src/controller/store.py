@@ -54,6 +54,7 @@ CREATE TABLE IF NOT EXISTS owners (digest BLOB, owner INT, PRIMARY KEY (digest, 
 CREATE TABLE IF NOT EXISTS nannies (peer BLOB PRIMARY KEY, host TEXT, pid INT, cores INT, head INT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, incarnation INT, nanny BLOB, host TEXT, pid INT,
     state TEXT, failures INT, retiring INT, reason TEXT);
+CREATE TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY, incarnation INT);
 CREATE TABLE IF NOT EXISTS setups (no INTEGER PRIMARY KEY, name TEXT, payload BLOB);
 CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL,
     nbytes INT, ended INT DEFAULT 0, open BLOB, message BLOB, frames BLOB);
@@ -124,7 +125,17 @@ class Store:
         """
         with self._transaction():
             if self._get("life") != life:
-                for table in ("clients", "heard", "functions", "owners", "nannies", "engines", "moves", "setups"):
+                for table in (
+                    "clients",
+                    "heard",
+                    "functions",
+                    "owners",
+                    "nannies",
+                    "engines",
+                    "gone",
+                    "moves",
+                    "setups",
+                ):
                     self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
                 self._db.execute("UPDATE submitted SET ended = 1, open = NULL WHERE ended = 0")
                 self._set("summed", self._last("delivered"))
@@ -194,8 +205,9 @@ class Store:
                 execute("DELETE FROM owners WHERE digest = ? AND owner = ?", (digest, owner))
             case l.EngineIs():
                 execute("INSERT OR REPLACE INTO engines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", entry)
-            case l.EngineGone(id_):
+            case l.EngineGone(id_, incarnation):
                 execute("DELETE FROM engines WHERE id = ?", (id_,))
+                execute("INSERT OR REPLACE INTO gone VALUES (?, ?)", (id_, incarnation))
             case l.NannyIs():
                 execute("INSERT OR REPLACE INTO nannies VALUES (?, ?, ?, ?, ?)", entry)
             case l.NannyGone(peer):
@@ -339,6 +351,7 @@ class Store:
                 l.EngineIs._make((*row, bool(retiring), reason))
                 for *row, retiring, reason in execute("SELECT * FROM engines ORDER BY id")
             ],
+            [l.EngineGone._make(row) for row in execute("SELECT * FROM gone")],
             list(self._open_submissions()),
             ended,
             moves,

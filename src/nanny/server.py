@@ -264,7 +264,7 @@ class Server:
                     self.failure = message.reason
                     self.core.on_refused(message, now)
                 case m.NannyWelcome():
-                    self.core.on_nanny_welcome()
+                    self.core.on_nanny_welcome(message)
                 case m.Resume():
                     self._greet()
                 case m.Pong():

@@ -363,14 +363,24 @@ class NannyHello(msgspec.Struct, array_like=True, tag=True):
     """It started this controller."""
     welcomed: bool = False
     """It was welcomed before."""
-    running: list[tuple[int, int]] = []
-    """Its engine processes, asked for or running: `(engine, incarnation)` each."""
-    ended: list[DeathCertificate] = []
-    """The last end of each of its engines, heard of or not."""
 
 
 class NannyWelcome(msgspec.Struct, array_like=True, tag=True):
     """The nanny is one of the cluster's."""
+
+    session: int = 0
+    """It may have been told something before: it is to say what it runs (`Running`) with this number; 0: it is fresh."""
+
+
+class Running(msgspec.Struct, array_like=True, tag=True):
+    """What a nanny runs: the truth, by which the controller corrects its books."""
+
+    session: int
+    """That of the welcome it answers: what was said before another one is void."""
+    running: list[tuple[int, int]]
+    """Its engine processes, asked for or running: `(engine, incarnation)` each."""
+    ended: list[DeathCertificate]
+    """The last end of each of its engines, heard of or not."""
 
 
 class StartEngines(msgspec.Struct, array_like=True, tag=True):
@@ -410,7 +420,7 @@ FromClient = (
     | Ack
 )
 FromEngine = EngineHello | ControlHello | Holding | Done | Started | Outputs | GivenBack | Goodbye | Ping
-FromNanny = NannyHello | EngineExited | Shutdown | Goodbye | Ping
+FromNanny = NannyHello | Running | EngineExited | Shutdown | Goodbye | Ping
 ToController = (
     ClientHello
     | Submit
@@ -434,6 +444,7 @@ ToController = (
     | Outputs
     | GivenBack
     | NannyHello
+    | Running
     | EngineExited
 )
 ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Resume | Refused | Pong | Farewell
