@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from enginery.controller import fleet, setups
-from enginery.controller.core import Core
-from enginery.controller.outbox import Turn
-from enginery.controller.restore import restore
+from enginery.controller.ledger import SetupCame
 from enginery.controller.store import IN_MEMORY, Store
 from enginery.ids import TaskId, client_of
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
-    from enginery.controller.state import State
-
     from unit.controller.bench import Bench, ClientSide, EngineSide
 
 
@@ -309,56 +305,16 @@ def test_an_engine_that_is_restarted_in_its_set_up_has_not_failed(bench: Bench):
 # ---------------------------------------------------------------------------------------------- another controller
 
 
-class Journalled:
-    """A bench whose controller writes a journal, and may be replaced by another."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.store = Store(IN_MEMORY)
-        self.store.begin("life")
-        bench.core.state.durable = True
-        self._commit_turns()
-
-    def _commit_turns(self) -> None:
-        core = self.bench.core
-        take = core.take
-
-        def commit() -> Turn:
-            turn = take()
-            self.store.commit(turn.entries)
-            return Turn([], turn.messages)
-
-        core.take = commit  # type: ignore[method-assign] # this is a test
-
-    def restored(self) -> State:
-        state = restore(self.store.load(), "bench", self.store.begin("life"), self.store.last_client(), self.bench.now)
-        state.check()
-        return state
-
-    def die(self) -> None:
-        self.bench.core = Core("bench", 43, self.bench.now, self.restored())
-        self._commit_turns()
-        self.bench.turn()
-
-
-def come_back(bench: Bench, engine: EngineSide, running: int | None = None) -> None:
-    """An engine is there for another controller, with what is in its queue."""
-    engine.say(m.EngineHello(m.VERSION, engine.id, engine.incarnation, 100, "host"))
-    welcome = engine.take(m.EngineWelcome)
-    waiting = [id_ for id_ in engine.queue if id_ != running]
-    engine.say(m.Holding(welcome.session, waiting, running))
-
-
 @pytest.mark.parametrize("summary", [False, True])
-def test_set_up_is_had_by_engines_of_the_next_controller(bench: Bench, summary):
-    journal = Journalled(bench)
-    bench.start()
+def test_set_up_is_had_by_engines_of_the_next_controller(durable: Bench, summary):
+    bench = durable.start()
     register(bench.clients[0], "a"), register(bench.clients[0], "b")
     bench.engines[0].calls(), report(bench.engines[0])
     if summary:
-        journal.store.commit([], bench.core.summary())
-    journal.die()
-    come_back(bench, bench.engines[0])
+        bench.summarize()
+    bench.die()
+    bench.nannies[0].come_back([(0, 1)])
+    bench.engines[0].come_back()
     assert bench.engines[0].calls() == []
     bench.engines[0].die()
     (engine,) = bench.hello_engines()
@@ -367,9 +323,8 @@ def test_set_up_is_had_by_engines_of_the_next_controller(bench: Bench, summary):
 
 
 @pytest.mark.parametrize("summary", [False, True])
-def test_a_controller_dies_while_an_engine_is_in_its_set_up(bench: Bench, summary):
-    journal = Journalled(bench)
-    bench.start()
+def test_a_controller_dies_while_an_engine_is_in_its_set_up(durable: Bench, summary):
+    bench = durable.start()
     (client,) = bench.clients
     for name in ("a", "b", "c"):
         register(client, name)
@@ -379,10 +334,10 @@ def test_a_controller_dies_while_an_engine_is_in_its_set_up(bench: Bench, summar
     first, second, third = engine.given()
     report(engine, first)
     if summary:
-        journal.store.commit([], bench.core.summary())
-    journal.die()
+        bench.summarize()
+    bench.die()
     assert list(bench.core.state.engines[0].assigned) == [second, third]
-    come_back(bench, engine, running=second)
+    engine.come_back(running=second)
     assert engine.control.take_all(m.TakeBack) == []
     assert engine.calls() == []
     report(engine)
@@ -390,9 +345,8 @@ def test_a_controller_dies_while_an_engine_is_in_its_set_up(bench: Bench, summar
     bench.forget_what_was_said()
 
 
-def test_set_up_that_never_arrived_is_given_again_first(bench: Bench):
-    journal = Journalled(bench)
-    bench.start()
+def test_set_up_that_never_arrived_is_given_again_first(durable: Bench):
+    bench = durable.start()
     (client,) = bench.clients
     for name in ("a", "b"):
         register(client, name)
@@ -401,23 +355,22 @@ def test_set_up_that_never_arrived_is_given_again_first(bench: Bench):
     engine = replacement(bench)
     client.submit(targets=(0,), ordered=True, payload=b"task")
     engine.inbox.clear()  # lost on its way
-    journal.die()
-    come_back(bench, engine)
+    bench.die()
+    engine.come_back()
     assert given(engine) == [b"a", b"b"]
     report(engine)
     assert given(engine) == [b"task"]
     bench.forget_what_was_said()
 
 
-def test_a_controller_dies_before_an_engine_has_started(bench: Bench):
-    journal = Journalled(bench)
-    bench.start()
+def test_a_controller_dies_before_an_engine_has_started(durable: Bench):
+    bench = durable.start()
     (client,) = bench.clients
     register(client, "a")
     bench.engines[0].calls(), report(bench.engines[0])
     bench.engines[0].die()
     (mine,) = register(client, "b")
-    journal.die()
+    bench.die()
     (engine,) = bench.hello_engines()
     calls = engine.calls()
     assert [call.payload for call in calls] == [b"a", b"b"]
@@ -425,9 +378,8 @@ def test_a_controller_dies_before_an_engine_has_started(bench: Bench):
     bench.forget_what_was_said()
 
 
-def test_failed_starts_are_counted_across_controllers(bench: Bench):
-    journal = Journalled(bench)
-    bench.start()
+def test_failed_starts_are_counted_across_controllers(durable: Bench):
+    bench = durable.start()
     (mine,) = register(bench.clients[0], "a")
     bench.engines[0].calls()
     bench.engines[0].die(mine)
@@ -435,17 +387,18 @@ def test_failed_starts_are_counted_across_controllers(bench: Bench):
         bench.advance(5.0)
         (engine,) = bench.hello_engines()
         (call,) = engine.given()
-        journal.die()
-        come_back(bench, engine, running=call)
+        bench.die()
+        bench.nannies[0].come_back([(0, engine.incarnation)])
+        engine.come_back(running=call)
         engine.die(call)
     assert bench.core.state.engines[0].state == "failed"
-    assert journal.restored().engines[0].reason.startswith("killed by signal 9 (SIGKILL) in its set-up a")
+    bench.die()
+    assert bench.core.state.engines[0].reason.startswith("killed by signal 9 (SIGKILL) in its set-up a")
     bench.forget_what_was_said()
 
 
-def test_cleared_set_up_stays_cleared(bench: Bench):
-    journal = Journalled(bench)
-    bench.start()
+def test_cleared_set_up_stays_cleared(durable: Bench):
+    bench = durable.start()
     (client,) = bench.clients
     register(client, "a")
     bench.engines[0].calls(), report(bench.engines[0])
@@ -453,17 +406,20 @@ def test_cleared_set_up_stays_cleared(bench: Bench):
     engine = replacement(bench)
     (mine,) = engine.given()
     client.ask(m.ClearSetup)
-    journal.die()
+    bench.die()
     assert bench.core.state.setups == []
-    come_back(bench, engine)
+    engine.come_back()
     assert [request.tasks for request, _ in engine.control.take_all(m.TakeBack)] == [[mine]]
     bench.forget_what_was_said()
 
 
-def test_another_life_has_none(bench: Bench):
-    journal = Journalled(bench)
-    bench.start()
-    register(bench.clients[0], "a")
-    journal.store.begin("another life")
-    assert journal.store.load().setups == []
-    bench.forget_what_was_said()
+def test_another_life_has_none():
+    store = Store(IN_MEMORY)
+    store.begin("life")
+    store.commit([SetupCame(1, "a", b"a"), SetupCame(2, "b", b"b")])
+    assert store.load().setups == [SetupCame(1, "a", b"a"), SetupCame(2, "b", b"b")]
+    store.begin("life")
+    assert len(store.load().setups) == 2
+    store.begin("another life")
+    assert store.load().setups == []
+    store.close()
