@@ -98,7 +98,14 @@ class SetupCall(msgspec.Struct, array_like=True, tag=6, frozen=True):
     engine: int
 
 
-Move = Assigned | Returned | Piece | Whole | Stopped | SetupCall
+class Killed(msgspec.Struct, array_like=True, tag=7, frozen=True):
+    """A task was running in these engines when they ended."""
+
+    task: int
+    engines: list[str]
+
+
+Move = Assigned | Returned | Piece | Whole | Stopped | SetupCall | Killed
 """What happens to tasks between submission and end. Their order matters, among themselves only."""
 
 
@@ -194,6 +201,7 @@ Entry = (
     | Whole
     | Stopped
     | SetupCall
+    | Killed
     | ClientCame
     | ClientLeft
     | EngineIs

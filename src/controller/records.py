@@ -55,6 +55,8 @@ class Task(msgspec.Struct, gc=False):
     """Its place among all that its engine was given, which is the order in which the engine runs them."""
     early: list[tuple[int, int]] | None = None
     """Runs of items reported ahead of `lo`."""
+    deaths: list[str] | None = None
+    """The engines that ended while they ran it: `engine 2 (killed by signal 11 (SIGSEGV))`. Replaced, never changed."""
 
 
 class Client:

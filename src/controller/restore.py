@@ -13,7 +13,7 @@ import msgspec
 from ..ids import CONTROLLER_NO, ClientNo, EngineId, Incarnation, Peer
 from ..wire.messages import DeathCertificate, Options, Result, Status
 from . import fleet, intake, sessions, setups, stopping
-from .ledger import Assigned, Piece, Returned, SetupCall, Stopped, Summary, Whole
+from .ledger import Assigned, Killed, Piece, Returned, SetupCall, Stopped, Summary, Whole
 from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
 from .state import State
 
@@ -41,6 +41,7 @@ def summary(state: State) -> Summary:
             touched.setdefault(task.root, []).append(task)
     for root, tasks in touched.items():
         moves.append(Whole(root, [(t.id, t.lo, t.hi, t.attempt, t.early or []) for t in tasks]))
+    moves.extend(Killed(task.id, task.deaths) for task in state.tasks.values() if task.deaths)
     moves.extend(Assigned(engine.id, list(engine.assigned)) for engine in state.engines.values() if engine.assigned)
     for task_id, stop in state.stops.items():
         moves.append(stop.move([task_id]))
@@ -171,6 +172,9 @@ class _Tasks:
                 for setup in self.state.setups:
                     if setup.no == no:
                         self.tasks[id_] = setups.make(id_, setup, engine)
+            case Killed(id_, engines):
+                if id_ in self.tasks:
+                    self.tasks[id_].deaths = engines
             case Stopped():
                 self.stops.update(dict.fromkeys(move.tasks, move))
             case Whole(root, pieces):
@@ -212,7 +216,9 @@ class _Tasks:
         return None
 
     def _new(self, original: Task, id_: int, lo: int, hi: int, attempt: int) -> Task:
-        task = msgspec.structs.replace(original, id=id_, lo=lo, hi=hi, attempt=attempt, engine=-1, early=None)
+        task = msgspec.structs.replace(
+            original, id=id_, lo=lo, hi=hi, attempt=attempt, engine=-1, early=None, deaths=None
+        )
         self.tasks[id_] = task
         ids = self.of_root.setdefault(task.root, [task.root] if task.root in self.tasks and id_ != task.root else [])
         if id_ not in ids:

@@ -15,7 +15,7 @@ import msgspec
 from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
 from ..wire.messages import Engines, Reply, Result, Status
 from .functions import FunctionStore
-from .ledger import EngineGone, EngineIs, Heard, Piece, Returned, Whole
+from .ledger import EngineGone, EngineIs, Heard, Killed, Piece, Returned, Whole
 from .outbox import Outbox
 from .queues import FairQueue
 from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
@@ -302,6 +302,8 @@ class State:
             task, id=self.next_piece_id(), lo=lo, hi=hi, attempt=attempt, cost_s=0.0, early=None
         )
         self.note(Piece(piece.id, piece.root, lo, hi, attempt))
+        if piece.deaths:
+            self.note(Killed(piece.id, piece.deaths))
         self.tasks[piece.id] = piece
         self.functions.entries[piece.function].unfinished += 1
         self.pieces.setdefault(task.root, {task.id}).add(piece.id)

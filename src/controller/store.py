@@ -73,7 +73,7 @@ _submit = msgspec.msgpack.Decoder(Submit)
 _results = msgspec.msgpack.Decoder(Results | Outputs)
 _frames = msgspec.msgpack.Decoder(list[bytes])
 
-_MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped, l.SetupCall)
+_MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped, l.SetupCall, l.Killed)
 
 
 class Store:

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from enginery import Cluster, CompositeError
+from enginery import Cluster, CompositeError, EngineDied
 from enginery.cluster.control import Control
 
 from helpers import wait_until
@@ -115,3 +115,54 @@ def test_an_engine_that_its_set_up_kills_is_given_up(own, tmp_path):
         control.restart([0], 20)
     wait_until(lambda: len(own) == 2, "the client has heard of it")
     assert own[0].apply_sync(abs, -1) == 1
+
+
+# ------------------------------------------------------------------------------------------------ tasks that kill
+
+
+def crash(x):
+    import faulthandler
+
+    if x == 3:
+        faulthandler._sigsegv()
+    return x
+
+
+def test_a_task_that_crashes_its_engine_is_stopped_whatever_its_retries(own):
+    view = own.load_balanced_view()
+    view.set_flags(retries=1000)
+    bad, good = view.apply_async(crash, 3), view.map_async(crash, range(20))
+    error = bad.exception(60)
+    assert isinstance(error, EngineDied)
+    assert len(error.history) == 2
+    assert all("killed by signal 11 (SIGSEGV)" in text for text in error.history)
+    values = good.get(60, return_exceptions=True)
+    assert isinstance(values[3], EngineDied)
+    assert (values[3].item, len(values[3].history)) == (3, 2)
+    assert values[:3] + values[4:] == [x for x in range(20) if x != 3]
+    wait_until(lambda: [e["state"] for e in own.status()["engines"]] == ["ready"] * 2, "both engines are there")
+    assert max(e["incarnation"] for e in own.status()["engines"]) <= 7
+
+
+def test_a_task_that_crashes_is_counted_by_the_next_controller_too(own, tmp_path):
+    def crash_slowly(path):
+        import faulthandler
+        import time
+
+        with path.open("a") as file:
+            file.write("x")
+        deadline = time.monotonic() + 30
+        while len(path.read_text()) == 2 and not path.with_name("go").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        faulthandler._sigsegv()
+
+    view = own.load_balanced_view()
+    view.set_flags(retries=1000)
+    future = view.apply_async(crash_slowly, tmp_path / "runs")
+    wait_until(lambda: (tmp_path / "runs").exists() and (tmp_path / "runs").read_text() == "xx", "it runs again")
+    kill_controller(own)
+    (tmp_path / "go").touch()
+    error = future.exception(60)
+    assert isinstance(error, EngineDied)
+    assert len(error.history) == 2
+    assert (tmp_path / "runs").read_text() == "xxx"
