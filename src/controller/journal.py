@@ -181,4 +181,6 @@ def _nbytes(entry: ledger.Entry) -> int:
             return sum(ENTRY_BYTES + (len(record.data) if isinstance(record.data, str) else 0) for record in records)
         case ledger.FunctionCame():
             return len(entry.pickled) + ENTRY_BYTES
+        case ledger.SetupCame():
+            return len(entry.payload) + ENTRY_BYTES
     return ENTRY_BYTES

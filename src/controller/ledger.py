@@ -97,7 +97,22 @@ class Stopped(msgspec.Struct, array_like=True, tag=5, frozen=True):
     interrupt: bool
 
 
-Move = Assigned | Returned | Piece | Whole | Stopped
+class SetupCall(msgspec.Struct, array_like=True, tag=6, frozen=True):
+    """A task of the controller's own, with this id, waits for an engine, whose set-up of that number it is."""
+
+    id: int
+    setup: int
+    engine: int
+
+
+class Killed(msgspec.Struct, array_like=True, tag=7, frozen=True):
+    """A task was running in these engines when they ended."""
+
+    task: int
+    engines: list[str]
+
+
+Move = Assigned | Returned | Piece | Whole | Stopped | SetupCall | Killed
 """What happens to tasks between submission and end. Their order matters, among themselves only."""
 
 
@@ -170,6 +185,18 @@ class FunctionLeft(NamedTuple):
     owner: int
 
 
+class SetupCame(NamedTuple):
+    """Every engine is to have this set-up, after that of lower numbers."""
+
+    no: int
+    name: str
+    payload: bytes
+
+
+class SetupsCleared(NamedTuple):
+    """No set-up is to be had any more."""
+
+
 Entry = (
     Submitted
     | Delivered
@@ -180,6 +207,8 @@ Entry = (
     | Piece
     | Whole
     | Stopped
+    | SetupCall
+    | Killed
     | ClientCame
     | ClientLeft
     | EngineIs
@@ -188,6 +217,8 @@ Entry = (
     | NannyGone
     | FunctionCame
     | FunctionLeft
+    | SetupCame
+    | SetupsCleared
 )
 
 
@@ -219,3 +250,4 @@ class Saved(NamedTuple):
     moves: list[Move]
     unheard: list[Delivered]
     """What clients have not confirmed, in order."""
+    setups: Sequence[SetupCame] = ()

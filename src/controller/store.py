@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("enginery.controller")
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it when a table or an entry changes: an older file is then set aside, not misread."""
 
 IN_MEMORY = ":memory:"
@@ -58,6 +58,7 @@ CREATE TABLE IF NOT EXISTS nannies (peer BLOB PRIMARY KEY, host TEXT, pid INT, c
 CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, incarnation INT, nanny BLOB, host TEXT, pid INT,
     state TEXT, failures INT, retiring INT, reason TEXT);
 CREATE TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY, incarnation INT);
+CREATE TABLE IF NOT EXISTS setups (no INTEGER PRIMARY KEY, name TEXT, payload BLOB);
 CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL,
     nbytes INT, ended INT DEFAULT 0, open BLOB, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first);
@@ -75,7 +76,7 @@ _submit = msgspec.msgpack.Decoder(Submit)
 _results = msgspec.msgpack.Decoder(Results | Outputs)
 _frames = msgspec.msgpack.Decoder(list[bytes])
 
-_MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped)
+_MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped, l.SetupCall, l.Killed)
 
 
 class Store:
@@ -127,7 +128,17 @@ class Store:
         """
         with self._transaction():
             if self._get("life") != life:
-                for table in ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves"):
+                for table in (
+                    "clients",
+                    "heard",
+                    "functions",
+                    "owners",
+                    "nannies",
+                    "engines",
+                    "gone",
+                    "moves",
+                    "setups",
+                ):
                     self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
                 self._db.execute("UPDATE submitted SET ended = 1, open = NULL WHERE ended = 0")
                 self._set("summed", self._last("delivered"))
@@ -204,6 +215,10 @@ class Store:
                 execute("INSERT OR REPLACE INTO nannies VALUES (?, ?, ?, ?, ?)", entry)
             case l.NannyGone(peer):
                 execute("DELETE FROM nannies WHERE peer = ?", (peer,))
+            case l.SetupCame():
+                execute("INSERT OR REPLACE INTO setups VALUES (?, ?, ?)", entry)
+            case l.SetupsCleared():
+                execute("DELETE FROM setups")
             case _:
                 raise TypeError(f"{type(entry).__name__} is not something to write down")
 
@@ -344,6 +359,7 @@ class Store:
             ended,
             moves,
             unheard,
+            [l.SetupCame._make(row) for row in execute("SELECT * FROM setups ORDER BY no")],
         )
 
     def _open_submissions(self) -> Iterator[tuple[l.Submitted, frozenset[int] | None]]:

@@ -652,6 +652,7 @@ def _task(state: State, task: Any) -> tuple[Any, ...]:
         task.options,
         [bytes(frame) for frame in task.frames],
         task.attempt,
+        task.deaths or [],
         task.state,
         task.engine if task.state else -1,
         set(range(task.lo, task.hi)) - early if task.hi else None,

@@ -73,7 +73,7 @@ def tasks_of(saved):
 
 
 def test_an_empty_store(store):
-    assert store.load() == l.Saved([], {}, {}, {}, [], [], [], [], [], [], [], [])
+    assert store.load() == l.Saved([], {}, {}, {}, [], [], [], [], [], [], [], [], [])
     assert store.last_client() == 0
 
 
@@ -456,7 +456,7 @@ def test_a_new_life_begins_without_the_tasks_of_the_last_one_and_keeps_its_resul
     store.close()
     store = open_store(path)
     assert store.begin("two") == 2
-    assert store.load() == l.Saved([], {}, {}, {}, [], [], [], [], [], [], [], [])
+    assert store.load() == l.Saved([], {}, {}, {}, [], [], [], [], [], [], [], [], [])
     assert store.last_client() == 1, "its number is not given again"
     assert count(store, "delivered", "submitted") == [2, 1]
     assert store.expire(1e9, 0) == 3
