@@ -28,6 +28,8 @@ from ..wire.messages import (
     EngineExited,
     EngineHello,
     Farewell,
+    Fetch,
+    Find,
     Forget,
     GivenBack,
     Goodbye,
@@ -37,6 +39,7 @@ from ..wire.messages import (
     Outputs,
     Ping,
     Pong,
+    Purge,
     Refused,
     Restart,
     Resume,
@@ -48,7 +51,7 @@ from ..wire.messages import (
     Submit,
     WaitEngines,
 )
-from . import fleet, intake, outcomes, placement, questions, requests, restore, sessions, stopping, taking
+from . import fetches, fleet, intake, outcomes, placement, questions, requests, restore, sessions, stopping, taking
 from .ledger import FunctionLeft, Summary
 from .outbox import Turn
 from .state import State
@@ -140,6 +143,12 @@ class Core:
                     requests.on_wait_engines(state, sender, message)
                 case StatusQuery():
                     state.reply(sender, message.request, questions.status(state, now))
+                case Find():
+                    fetches.on_find(state, sender, message)
+                case Fetch():
+                    fetches.on_fetch(state, sender, message)
+                case Purge():
+                    fetches.on_purge(state, sender, message)
                 case Shutdown():
                     state.reply(sender, message.request, True)
                     self.stop("the cluster was stopped")
@@ -260,8 +269,9 @@ class Core:
         state.flush_news()
         sessions.ack_engines(state)
         intake.ack_clients(state)
+        lookups = fetches.take_lookups(state)
         messages = state.outbox.take()  # this has something to write down, too
-        return Turn(state.take_entries(), messages)
+        return Turn(state.take_entries(), messages, lookups)
 
     def summary(self) -> Summary:
         """Return the books in short, for the journal: it stands for all moves of earlier turns. After `take`."""

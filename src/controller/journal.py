@@ -8,6 +8,8 @@
 
 Whatever gathers while a transaction is written goes into the next one together, so a slow disk makes transactions
 larger, not many. While too much waits (`is_full`), the loop listens to nobody.
+
+The same thread answers what is asked of the journal (`archive`), a little at a time, from what was written before.
 """
 
 from __future__ import annotations
@@ -18,14 +20,19 @@ import os
 import sqlite3
 import threading
 import time
+from collections import deque
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..wire.messages import Reply
 from . import ledger
+from .archive import Archive
+from .outbox import Envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
+    from .archive import Answer
     from .store import Store
 
 log = logging.getLogger("enginery.controller")
@@ -65,8 +72,9 @@ class Journal:
         self.failure = ""
         """Why nothing is written any more."""
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        """Readable when `done` has changed."""
+        """Readable when `done` has changed, or something is answered."""
         self._store = store
+        self._archive = Archive(store)
         self._keep = keep
         self._ticket = 0
         self._written = 0
@@ -74,7 +82,10 @@ class Journal:
         self._summed = 0
         self._summary = 0
         """Ticket of the last summary."""
-        self._queue: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Batch | ledger.Lookup | None] = SimpleQueue()
+        self._asked: deque[tuple[ledger.Lookup, Generator[None, None, Answer]]] = deque()
+        """What is being looked up, the first by itself: of the thread."""
+        self._answers: deque[Envelope] = deque()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
@@ -88,6 +99,14 @@ class Journal:
             self._summary = self._ticket
         self._queue.put(_Batch(self._ticket, entries, summary, nbytes))
         return self._ticket
+
+    def look_up(self, lookup: ledger.Lookup) -> None:
+        """Have a question answered from all that was submitted before: see `take_answers`."""
+        self._queue.put(lookup)
+
+    def take_answers(self) -> list[Envelope]:
+        """Return what there is to say to those who asked."""
+        return [self._answers.popleft() for _ in range(len(self._answers))]
 
     def wants_summary(self) -> bool:
         """Return whether it is time for one."""
@@ -124,18 +143,23 @@ class Journal:
                 os.write(self.fd, _ONE)
             if ended:
                 return
-            if time.monotonic() - expired >= EXPIRE_EVERY_S and not self.failure:
+            if self._asked:
+                self._look(*self._asked[0])
+            elif time.monotonic() - expired >= EXPIRE_EVERY_S and not self.failure:
                 expired = time.monotonic()
                 self._guard(lambda: self._store.expire(*self._keep))
 
     def _take(self) -> tuple[list[_Batch], bool]:
-        """Wait for something to write, and return all there is; whether that is the end of it."""
+        """Wait for something to do, and return all there is to write; whether that is the end of it."""
         batches: list[_Batch] = []
         try:
-            batch = self._queue.get(timeout=EXPIRE_EVERY_S)
-            while batch is not None:
-                batches.append(batch)
-                batch = self._queue.get_nowait()
+            todo = self._queue.get_nowait() if self._asked else self._queue.get(timeout=EXPIRE_EVERY_S)
+            while todo is not None:
+                if isinstance(todo, _Batch):
+                    batches.append(todo)
+                else:
+                    self._asked.append((todo, self._archive.answer(todo.message)))
+                todo = self._queue.get_nowait()
         except Empty:
             return batches, False
         return batches, True
@@ -149,6 +173,23 @@ class Journal:
                 entries = []
         if entries:
             self._guard(lambda: self._store.commit(entries))
+
+    def _look(self, lookup: ledger.Lookup, steps: Generator[None, None, Answer]) -> None:
+        """Go on with what is being looked up."""
+        answer: Answer
+        try:
+            if not self.failure:
+                next(steps)
+                return
+            answer = Reply(lookup.message.request, error=self.failure), ()
+        except StopIteration as end:
+            answer = end.value
+        except Exception as error:  # whatever is wrong with what is read, writing goes on
+            log.exception("failed on a %s of %r", type(lookup.message).__name__, lookup.peer)
+            answer = Reply(lookup.message.request, error=f"the journal cannot be read: {error}"), ()
+        self._asked.popleft()
+        self._answers.append(Envelope(lookup.peer, *answer))
+        os.write(self.fd, _ONE)
 
     def _guard(self, write: object) -> None:
         """Write, unless that has failed before."""

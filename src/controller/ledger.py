@@ -14,7 +14,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..wire.messages import Numbered, Submit
+    from ..ids import Peer
+    from ..wire.messages import Fetch, Find, Numbered, Purge, Submit
 
 
 class Submitted(NamedTuple):
@@ -93,6 +94,7 @@ class ClientCame(NamedTuple):
     pid: int
     host: str
     cancel_on_exit: bool
+    patience_s: float | None = None
 
 
 class ClientLeft(NamedTuple):
@@ -170,6 +172,13 @@ Entry = (
     | FunctionCame
     | FunctionLeft
 )
+
+
+class Lookup(NamedTuple):
+    """A client's question to the journal, to be answered from what was written so far."""
+
+    peer: Peer
+    message: Find | Fetch | Purge
 
 
 class Summary(NamedTuple):

@@ -74,6 +74,7 @@ class Client:
         "no",
         "outgoing",
         "outputs",
+        "patience_s",
         "peer",
         "pid",
         "results",
@@ -89,6 +90,8 @@ class Client:
         self.host = host
         self.away_since: float | None = None
         self.cancel_on_exit = False
+        self.patience_s: float | None = None
+        """How long it may be away before its tasks are cancelled, if it says."""
         self.incoming = Incoming()
         self.acked = 0
         """What it was told that we have."""

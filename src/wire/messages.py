@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from .archive import Fetch, Fetched, Find, Found, Purge, TaskInfo
 from .parts import (
     Call,
     Count,
@@ -33,16 +34,22 @@ from .parts import (
     Task,
 )
 
-__all__ = [  # of what is declared in `parts`: users look here
+__all__ = [  # of what is declared in `parts` and `archive`: users look here
     "Call",
     "DeathCertificate",
     "EngineInfo",
+    "Fetch",
+    "Fetched",
+    "Find",
+    "Found",
     "Function",
     "Options",
     "Output",
+    "Purge",
     "Result",
     "Status",
     "Task",
+    "TaskInfo",
 ]
 
 VERSION = 2
@@ -71,6 +78,8 @@ class ClientHello(msgspec.Struct, array_like=True, tag=True):
     """It was welcomed before: a controller that does not know it has lost its tasks."""
     cancel_on_exit: bool = False
     """Should it vanish, its tasks are to be cancelled."""
+    patience_s: float | None = None
+    """With `cancel_on_exit`: when it has been away for so long; None: as long as the controller thinks fit."""
 
 
 class Submit(Numbered, array_like=True, tag=True):
@@ -396,6 +405,9 @@ FromClient = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | Find
+    | Fetch
+    | Purge
     | Goodbye
     | Ping
     | Ack
@@ -413,6 +425,9 @@ ToController = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | Find
+    | Fetch
+    | Purge
     | Goodbye
     | Ping
     | Ack
@@ -426,7 +441,9 @@ ToController = (
     | NannyHello
     | EngineExited
 )
-ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Resume | Refused | Pong | Farewell
+ToClient = (
+    Welcome | Results | Outputs | Ack | Engines | Reply | Found | Fetched | Resume | Refused | Pong | Farewell
+)
 ToEngine = EngineWelcome | Run | Forget | Ack | TakeBack | Interrupt | Exit | Resume | Refused | Pong | Farewell
 ToNanny = NannyWelcome | StartEngines | StopEngine | Exit | Resume | Refused | Pong | Farewell
 ToPeer = (
@@ -436,6 +453,8 @@ ToPeer = (
     | Ack
     | Engines
     | Reply
+    | Found
+    | Fetched
     | Resume
     | Refused
     | Pong
