@@ -43,6 +43,9 @@ BACKLOG_MAX = 64 << 20
 SUMMARY_AFTER = 50_000
 """A summary is worth writing when the moves since the last one speak of so many tasks, and of as many as were in it."""
 
+SUMMARY_EVERY_S = 600.0
+"""A summary is made after so long too, if it is cheap: without, nothing is known to have ended, and nothing expires."""
+
 EXPIRE_EVERY_S = 60.0
 
 ENTRY_BYTES = 200
@@ -82,6 +85,7 @@ class Journal:
         self._summed = 0
         self._summary = 0
         """Ticket of the last summary."""
+        self._summary_at = time.monotonic()
         self._queue: SimpleQueue[_Batch | ledger.Lookup | None] = SimpleQueue()
         self._asked: deque[tuple[ledger.Lookup, Generator[None, None, Answer]]] = deque()
         """What is being looked up, the first by itself: of the thread."""
@@ -97,6 +101,7 @@ class Journal:
         if summary is not None:
             self._summed = len(summary.moves) + len(summary.open)
             self._summary = self._ticket
+            self._summary_at = time.monotonic()
         self._queue.put(_Batch(self._ticket, entries, summary, nbytes))
         return self._ticket
 
@@ -110,7 +115,10 @@ class Journal:
 
     def wants_summary(self) -> bool:
         """Return whether it is time for one."""
-        due = self._store.moved > SUMMARY_AFTER + self._summed
+        moved = self._store.moved
+        due = moved > SUMMARY_AFTER + self._summed
+        if moved and not due and self._summed < SUMMARY_AFTER:
+            due = time.monotonic() - self._summary_at > SUMMARY_EVERY_S
         return due and self.done >= self._summary and not self.failure
 
     def is_full(self) -> bool:
