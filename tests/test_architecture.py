@@ -65,7 +65,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 LATE = {("pickles", "culprit")}
 """Who imports whom within a function because the other rests on it: only when a pickle failed, to find out why."""
 
-SHELLS = {"controller": {"app", "archive", "journal", "server", "store"}, "nanny": {"app", "server", "children", "metrics", "output", "zygote"}}
+SHELLS = {
+    "controller": {"app", "archive", "journal", "server", "store"},
+    "nanny": {"app", "server", "children", "metrics", "output", "zygote"},
+}
 """Modules that do. All others of these packages decide, and only that."""
 
 NOT_FOR_DECIDERS = {

@@ -60,6 +60,8 @@ class Client:
     ) -> None:
         if on_exit not in ("continue", "cancel"):
             raise ValueError(f'on_exit is "continue" or "cancel", not {on_exit!r}')
+        if patience is not None and not (isinstance(patience, int | float) and patience >= 0):
+            raise ValueError(f"patience is a number of seconds, not {patience!r}")
         deadline = time.monotonic() + timeout
         connection, alive = rendezvous.find(cluster), rendezvous.watch(cluster)
         name = os.path.basename(sys.argv[0] or "python")  # noqa: PTH119 - a name to show, not a path

@@ -222,7 +222,7 @@ class AsyncResult(LightFuture[Any]):
 
     @property
     def status(self) -> Any:
-        """`pending`, `ok`, `error`, `cancelled`, `timeout`, `lost` or `refused`."""
+        """`pending`, `ok`, `error`, `cancelled`, `timeout`, `lost`, `refused` or `unknown`."""
         return self._each(_status)
 
     @property

@@ -148,7 +148,7 @@ def test_maps_arrays_engines_and_deaths(cluster, client):
         ]
         assert other.get_result(mapped).get(return_exceptions=True)[:3] == [4, 6, 12]
         assert other.get_result(mapped.msg_id).get(return_exceptions=True)[-1] == 3
-        first = other.get_result(list(mapped._tasks)[0])
+        first = other.get_result(next(iter(mapped._tasks)))
         assert list(first)[:2] == [4, 6][: len(first)]
 
         array = client.submit(lambda: (print("made"), np.arange(100_000))[1])
