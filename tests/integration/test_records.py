@@ -198,6 +198,26 @@ def test_purged_results_are_gone(cluster, client):
         client.get_result(b)
 
 
+def test_another_controller_answers_who_waits(named, tmp_path):
+    go = tmp_path / "go"
+
+    def work(path):
+        while not path.exists():
+            time.sleep(0.01)
+        return "done"
+
+    with Client(named) as submitter, Client(named) as other:
+        future = submitter.submit(work, go)
+        wait_until(lambda: submitter.status()["tasks"]["assigned"], "it runs")
+        result = other.get_result(future.msg_id)
+        pid = other.status()["controller_pid"]
+        os.kill(pid, signal.SIGKILL)
+        assert other.status()["controller_pid"] != pid
+        go.touch()
+        assert result.get(30) == "done"
+        assert other.get_result(future.msg_id).get(10) == "done"
+
+
 CANCELLING = """
     client = Client(sys.argv[1], on_exit="cancel", patience=0.5)
     view = client.load_balanced_view().set_flags(label="mine")
