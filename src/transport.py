@@ -114,7 +114,7 @@ class Monitor:
 
     def events(self) -> list[str]:
         """Return what has happened since the last call, in order."""
-        found = []
+        found: list[str] = []
         while True:
             try:
                 head, _address = self.socket.recv_multipart(NOBLOCK)

@@ -17,6 +17,7 @@ from .directview import DirectView
 from .fetches import forget, get_result
 from .functions import FunctionCache
 from .link import Link
+from .setup import register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from .directview import Targets
     from .fetches import Tasks
-    from .futures import AsyncResult
+    from .futures import AsyncResult, GroupResult
     from .mapresult import AsyncMapResult
 
 
@@ -60,7 +61,8 @@ class Client:
     ) -> None:
         if on_exit not in ("continue", "cancel"):
             raise ValueError(f'on_exit is "continue" or "cancel", not {on_exit!r}')
-        if patience is not None and not (isinstance(patience, int | float) and patience >= 0):
+        given: Any = patience
+        if given is not None and not (isinstance(given, int | float) and given >= 0):
             raise ValueError(f"patience is a number of seconds, not {patience!r}")
         deadline = time.monotonic() + timeout
         connection, alive = rendezvous.find(cluster), rendezvous.watch(cluster)
@@ -226,6 +228,26 @@ class Client:
         return self._balanced.map_async(
             f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions
         )
+
+    # ---------------------------------------------------------------- set-up
+
+    def register_setup(self, code: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> GroupResult:
+        """Have every engine of the cluster run this: those that are there now, and each that starts later (in place of
+        one that died or was restarted, or because there are to be more) before anything else.
+
+            client.register_setup("import numpy as np").get()
+            client.register_setup(os.chdir, "/data/run7")
+
+        `code` is run as by `DirectView.execute`, a function called with these arguments. Returns the results to come of
+        the engines that are there. Set-up is run in the order in which it was registered; what is registered twice runs
+        again now, and is kept once. Where it fails later, the controller's log and `cluster status` tell; an engine
+        that it kills each time is given up. Set-up belongs to the cluster: it stays when this client leaves.
+        """
+        return register(self, code, args, kwargs)
+
+    def clear_setup(self) -> None:
+        """Forget all set-up of the cluster, whoever registered it: engines that start from now on have none."""
+        self._link.request(m.ClearSetup).result()
 
     # ---------------------------------------------------------------- results for later
 

@@ -393,7 +393,7 @@ class Core:
         return message
 
     def unsay(self) -> None:
-        """It is not certain that what `take_single` returned was sent: have the hello said, and sent what is missing."""
+        """It is not certain that what `take_single` returned was sent: have the hello said, and the missing sent."""
         self._greet()
 
     def _single(self, message: msgspec.Struct, messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:

@@ -24,9 +24,9 @@ Why no wake-up is lost:
 
 Ctrl-C strikes between any two steps of a thread that sends directly. So it sends one task in one call, and nothing
 that is another thread's; if it is torn away it does not know whether the message left, and arranges its books for both:
-the task's sink is withdrawn, and what may be missing is sent again after another hello. The lock is taken by `with` alone, which cannot be
-interrupted between taking and remembering. Were it torn away before it asked for `EVENTS`, a message may wait until
-the next thing that happens, at the latest the controller's next `Pong` (5 s).
+the task's sink is withdrawn, and what may be missing is sent again after another hello. The lock is taken by `with`
+alone, which cannot be interrupted between taking and remembering. Were it torn away before it asked for `EVENTS`, a
+message may wait until the next thing that happens, at the latest the controller's next `Pong` (5 s).
 """
 
 from __future__ import annotations

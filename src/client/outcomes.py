@@ -80,4 +80,9 @@ def _died(result: Result, label: str | None, first_item: int | None) -> Exceptio
         exit_code=certificate.exit_code,
         memory_bytes=certificate.memory_bytes,
         last_output=certificate.last_output,
+        since=certificate.since if certificate.running else 0.0,  # else it is another task's
+        ended=certificate.ended,
+        peak_bytes=certificate.peak_bytes,
+        memory_curve=certificate.memory_curve,
+        history=certificate.history,
     )

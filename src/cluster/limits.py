@@ -53,17 +53,8 @@ def check_count(n: int, *, force: bool = False, available: int | None = None) ->
 
 
 _SECONDS = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_BYTES = {
-    "": 1,
-    "b": 1,
-    "k": 10**3,
-    "kb": 10**3,
-    "m": 10**6,
-    "mb": 10**6,
-    "g": 10**9,
-    "gb": 10**9,
-    "t": 10**12,
-    "tb": 10**12,
+_BYTES = {"": 1, "b": 1} | {
+    unit + b: 10**power for unit, power in (("k", 3), ("m", 6), ("g", 9), ("t", 12)) for b in ("", "b")
 }
 
 

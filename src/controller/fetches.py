@@ -81,6 +81,5 @@ def take_lookups(state: State) -> list[Lookup]:
 
 def _open(state: State, roots: Iterable[int]) -> set[int]:
     """Return those of the tasks whose last result has not been delivered."""
-    held = {task.root for engine in state.engines.values() for task, _ in engine.held.values()}
     tasks, pieces = state.tasks, state.pieces
-    return {root for root in roots if root in pieces or root in held or (root in tasks and tasks[root].root == root)}
+    return {root for root in roots if root in pieces or (root in tasks and tasks[root].root == root)}

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from ..wire.messages import Fetch, Find, Numbered, Purge, Submit
 
 
+LOST_PAYLOAD = b"\xc1 too large for the journal"
+"""Stands in the records for arguments that were too large: no pickle begins so."""
+
+TOO_LARGE = "its arguments were too large for the journal, and the controller that had them has died"
+"""What there is to say of a task with such arguments, when it would have to be given to an engine."""
+
+
 class Submitted(NamedTuple):
     """A client's message with tasks."""
 
@@ -81,7 +88,32 @@ class Whole(msgspec.Struct, array_like=True, tag=4, frozen=True):
     """`(id, lo, hi, attempt, early)`"""
 
 
-Move = Assigned | Returned | Piece | Whole
+class Stopped(msgspec.Struct, array_like=True, tag=5, frozen=True):
+    """Assigned tasks are to be stopped: they end with this status, if they end by it."""
+
+    tasks: list[int]
+    status: int
+    sentence: str
+    grace_s: float | None
+    interrupt: bool
+
+
+class SetupCall(msgspec.Struct, array_like=True, tag=6, frozen=True):
+    """A task of the controller's own, with this id, waits for an engine, whose set-up of that number it is."""
+
+    id: int
+    setup: int
+    engine: int
+
+
+class Killed(msgspec.Struct, array_like=True, tag=7, frozen=True):
+    """A task was running in these engines when they ended."""
+
+    task: int
+    engines: list[str]
+
+
+Move = Assigned | Returned | Piece | Whole | Stopped | SetupCall | Killed
 """What happens to tasks between submission and end. Their order matters, among themselves only."""
 
 
@@ -118,9 +150,10 @@ class EngineIs(NamedTuple):
 
 
 class EngineGone(NamedTuple):
-    """There is no engine of that id any more."""
+    """There is no engine of that id any more. Should there be one again, it goes on counting incarnations."""
 
     id: int
+    incarnation: int
 
 
 class NannyIs(NamedTuple):
@@ -154,6 +187,18 @@ class FunctionLeft(NamedTuple):
     owner: int
 
 
+class SetupCame(NamedTuple):
+    """Every engine is to have this set-up, after that of lower numbers."""
+
+    no: int
+    name: str
+    payload: bytes
+
+
+class SetupsCleared(NamedTuple):
+    """No set-up is to be had any more."""
+
+
 Entry = (
     Submitted
     | Delivered
@@ -163,6 +208,9 @@ Entry = (
     | Returned
     | Piece
     | Whole
+    | Stopped
+    | SetupCall
+    | Killed
     | ClientCame
     | ClientLeft
     | EngineIs
@@ -171,6 +219,8 @@ Entry = (
     | NannyGone
     | FunctionCame
     | FunctionLeft
+    | SetupCame
+    | SetupsCleared
 )
 
 
@@ -199,6 +249,7 @@ class Saved(NamedTuple):
     owners: list[tuple[bytes, int]]
     nannies: list[NannyIs]
     engines: list[EngineIs]
+    gone: list[EngineGone]
     submitted: list[tuple[Submitted, frozenset[int] | None]]
     """Those with tasks that may not have ended, in order; with them the roots that had not when it was last looked
     (None: all).
@@ -208,3 +259,4 @@ class Saved(NamedTuple):
     moves: list[Move]
     unheard: list[Delivered]
     """What clients have not confirmed, in order."""
+    setups: Sequence[SetupCame] = ()

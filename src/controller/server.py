@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections import deque
 import socket as socket_module
 import time
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -107,7 +107,7 @@ class Server:
                 self._release()
             self.turn(listening=listening)
         if self.journal is not None:
-            self.journal.close()  # writes what waits
+            self.journal.close()
             self._release()
 
     def turn(self, *, listening: bool = True) -> None:

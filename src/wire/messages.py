@@ -21,10 +21,10 @@ from typing import Any
 import msgspec
 
 from .archive import Fetch, Fetched, Find, Found, Purge, TaskInfo
+from .death import DeathCertificate
 from .parts import (
     Call,
     Count,
-    DeathCertificate,
     EngineInfo,
     Function,
     Options,
@@ -155,6 +155,12 @@ class WaitEngines(msgspec.Struct, array_like=True, tag=True):
 
     request: int
     n: int | None = None
+
+
+class ClearSetup(msgspec.Struct, array_like=True, tag=True):
+    """Forget all set-up: engines that come from now on have none. Answered with how many calls that were."""
+
+    request: int
 
 
 class Goodbye(msgspec.Struct, array_like=True, tag=True):
@@ -336,6 +342,8 @@ class GivenBack(msgspec.Struct, array_like=True, tag=True):
     request: int
     calls: list[int]
     tails: list[tuple[int, int]]
+    session: int = 0
+    """The last one in which the engine has told what it holds: what it gave back before is accounted for by that."""
 
 
 class Interrupt(msgspec.Struct, array_like=True, tag=True):
@@ -364,14 +372,24 @@ class NannyHello(msgspec.Struct, array_like=True, tag=True):
     """It started this controller."""
     welcomed: bool = False
     """It was welcomed before."""
-    running: list[tuple[int, int]] = []
-    """Its engine processes, asked for or running: `(engine, incarnation)` each."""
-    ended: list[DeathCertificate] = []
-    """The last end of each of its engines, heard of or not."""
 
 
 class NannyWelcome(msgspec.Struct, array_like=True, tag=True):
     """The nanny is one of the cluster's."""
+
+    session: int = 0
+    """It may have been told something before: it is to say what it runs in a `Running` of this number; 0: it is new."""
+
+
+class Running(msgspec.Struct, array_like=True, tag=True):
+    """What a nanny runs: the truth, by which the controller corrects its books."""
+
+    session: int
+    """That of the welcome it answers: what was said before another one is void."""
+    running: list[tuple[int, int]]
+    """Its engine processes, asked for or running: `(engine, incarnation)` each."""
+    ended: list[DeathCertificate]
+    """The last end of each of its engines, heard of or not."""
 
 
 class StartEngines(msgspec.Struct, array_like=True, tag=True):
@@ -408,12 +426,13 @@ FromClient = (
     | Find
     | Fetch
     | Purge
+    | ClearSetup
     | Goodbye
     | Ping
     | Ack
 )
 FromEngine = EngineHello | ControlHello | Holding | Done | Started | Outputs | GivenBack | Goodbye | Ping
-FromNanny = NannyHello | EngineExited | Shutdown | Goodbye | Ping
+FromNanny = NannyHello | Running | EngineExited | Shutdown | Goodbye | Ping
 ToController = (
     ClientHello
     | Submit
@@ -428,6 +447,7 @@ ToController = (
     | Find
     | Fetch
     | Purge
+    | ClearSetup
     | Goodbye
     | Ping
     | Ack
@@ -439,6 +459,7 @@ ToController = (
     | Outputs
     | GivenBack
     | NannyHello
+    | Running
     | EngineExited
 )
 ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Found | Fetched | Resume | Refused | Pong | Farewell

@@ -67,6 +67,7 @@ class Engine:
         self.record: tuple[int | None, int] = (None, 0)
         self.run_number = 0
         self.began = 0.0
+        self.session = 0
         self.outgoing = Outgoing()
         world.peers[self.main] = world.peers[self.control] = self
         if not world.alive:
@@ -141,6 +142,7 @@ class Engine:
 
     def tell(self, have: int, session: int) -> None:
         """Say again what was lost, and what we hold."""
+        self.session = session
         holding = m.Holding(session, [call.id for call, _ in self.queue], functions=sorted(self.functions))
         if self.current is not None:
             call = self.current[0]
@@ -170,7 +172,7 @@ class Engine:
                 middle = (current[4] + current[3]) // 2
                 tails = [(current[0].id, middle)]
                 current[3] = middle
-        self.world.send(self.control, CONTROLLER, m.GivenBack(message.request, calls, tails))
+        self.world.send(self.control, CONTROLLER, m.GivenBack(message.request, calls, tails, self.session))
 
     def proceed(self) -> None:
         """Begin the next call, if there is one."""
@@ -290,11 +292,14 @@ class Nanny:
         self.reconnected()
 
     def reconnected(self) -> None:
-        running = [(e.id, e.incarnation) for e in self.engines.values() if e.alive]
         hello = m.NannyHello(m.VERSION, self.name.decode(), 1, 2, self.room, head=self.head, welcomed=self.welcomed)
-        hello.running = sorted([*running, *self.starting])
-        hello.ended = list(self.ended.values())
         self.world.send(self.name, CONTROLLER, hello)
+
+    def tell(self, session: int) -> None:
+        """Say what we run, and how what we ran has ended."""
+        running = [(e.id, e.incarnation) for e in self.engines.values() if e.alive]
+        ended = list(self.ended.values())
+        self.world.send(self.name, CONTROLLER, m.Running(session, sorted([*running, *self.starting]), ended))
 
     def receive(self, address: bytes, header: bytes, frames: list) -> None:
         message = codec.decode_to_nanny(header)
@@ -306,7 +311,6 @@ class Nanny:
                         there and there.alive and there.incarnation == incarnation
                     ):
                         continue  # said again
-                    self.ended.pop(number, None)  # (that id may begin to count anew)
                     if there and there.alive:
                         there.die(-signal.SIGKILL)
                     self.starting.add((number, incarnation))
@@ -315,6 +319,8 @@ class Nanny:
                 self.stop(message.engine, message.incarnation, message.signal)
             case m.NannyWelcome():
                 self.welcomed = True
+                if message.session:
+                    self.tell(message.session)
             case m.Resume():
                 self.reconnected()
             case m.Pong() | m.Farewell():
@@ -486,7 +492,8 @@ class Client:
         if kind is m.Restart:
             (ids,) = arguments
             ids = sorted(self.engines) if ids is None else ids
-            arguments = ids, [self.engines[i][1] if i in self.engines else 0 for i in ids]
+            known = all(i in self.engines for i in ids)
+            arguments = ids, [self.engines[i][1] for i in ids] if known else None
         request = kind(self.requests, *arguments)
         self.asked[self.requests] = request
         self.say(request)

@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from enginery.controller.core import Core
+from enginery.controller.records import TaskState
 from enginery.controller.restore import restore
 from enginery.controller.store import Store
-from enginery.controller.records import TaskState
 from enginery.ids import Peer, TaskId, show_task
 from enginery.wire import codec
 from enginery.wire import messages as m
@@ -305,7 +305,7 @@ class World:
         assert not state.pieces
         assert not state.pools
         assert not state.waiters
-        assert not any(engine.withdrawals or engine.held for engine in state.engines.values())
+        assert not any(engine.withdrawals for engine in state.engines.values())
         assert all(client.unfinished == 0 for client in state.clients.values())
         for entry in state.functions.entries.values():
             assert entry.owners <= set(state.clients), f"{entry.digest!r} is kept for a client that is gone"

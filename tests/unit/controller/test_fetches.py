@@ -169,20 +169,6 @@ def test_a_piece_of_a_divided_task_is_no_end(bench):
     assert [(r.lo, r.hi) for r in other.take(m.Fetched).results] == [(0, 4), (4, 10)]
 
 
-def test_a_result_that_waits_for_its_output_is_no_end(bench):
-    submitter, other = bench.start(clients=2).clients
-    (task,) = submitter.submit()
-    engine = bench.engines[0]
-    engine.given()
-    engine.finish(task, outputs=1, control=True)
-    other.ask(m.Fetch, [task])
-    assert other.kinds() == []
-    engine.print(task, "late")
-    fetched = other.take(m.Fetched)
-    assert [record.data for record in fetched.outputs] == ["late"]
-    assert [result.id for result in fetched.results] == [task]
-
-
 def test_the_death_of_the_engine_is_an_end(bench):
     submitter, other = bench.start(clients=2).clients
     (task,) = submitter.submit()
@@ -286,9 +272,9 @@ def test_a_controller_that_takes_over_is_asked_again(bench):
     (submitter,) = bench.start(engines=1).clients
     (done, open_) = submitter.submit(2)
     finish(bench, done, payload=b"1")
-    client = bench.begin("first").add_client()
+    bench.begin("first").add_client()
+    client = bench.add_client()
     client.hello()
-    client.results()  # it is known, and sent what it has not confirmed
     assert fetch(client, [done])[0] == {done: [(OK, b"1", [])]}
     client.ask(m.Fetch, [open_])
     assert client.kinds() == []
@@ -311,16 +297,6 @@ def test_more_submissions_than_are_read_at_a_time(bench, monkeypatch):
     (client,) = bench.start().clients
     ids = [client.submit(1, label="x")[0] for _ in range(5)]
     assert [info.id for info in find(client, label="x").tasks] == ids
-
-
-def test_ids_far_from_one_another_are_looked_for_apart():
-    far = archive.GAP + 1
-    other_client = 1 << 40
-    assert archive._spans([3, 1, 2, 3 + far, other_client, other_client + 1]) == [
-        (1, 3),
-        (3 + far, 3 + far),
-        (other_client, other_client + 1),
-    ]
 
 
 def test_direct_calls_are_found_by_the_id_of_each(bench):
