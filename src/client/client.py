@@ -61,8 +61,8 @@ class Client:
     ) -> None:
         if on_exit not in ("continue", "cancel"):
             raise ValueError(f'on_exit is "continue" or "cancel", not {on_exit!r}')
-        given: Any = patience
-        if given is not None and not (isinstance(given, int | float) and given >= 0):
+        waits: Any = patience
+        if waits is not None and not (isinstance(waits, int | float) and waits >= 0):
             raise ValueError(f"patience is a number of seconds, not {patience!r}")
         deadline = time.monotonic() + timeout
         connection, alive = rendezvous.find(cluster), rendezvous.watch(cluster)

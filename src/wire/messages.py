@@ -423,10 +423,10 @@ FromClient = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | ClearSetup
     | Find
     | Fetch
     | Purge
-    | ClearSetup
     | Goodbye
     | Ping
     | Ack
@@ -444,10 +444,10 @@ ToController = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | ClearSetup
     | Find
     | Fetch
     | Purge
-    | ClearSetup
     | Goodbye
     | Ping
     | Ack

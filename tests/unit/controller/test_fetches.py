@@ -272,12 +272,14 @@ def test_a_controller_that_takes_over_is_asked_again(bench):
     (submitter,) = bench.start(engines=1).clients
     (done, open_) = submitter.submit(2)
     finish(bench, done, payload=b"1")
-    bench.begin("first").add_client()
-    client = bench.add_client()
-    client.hello()
-    assert fetch(client, [done])[0] == {done: [(OK, b"1", [])]}
-    client.ask(m.Fetch, [open_])
-    assert client.kinds() == []
+    submitter.results()
+    bench.begin("first")
+    bench.sides[submitter.name] = submitter
+    submitter.come_back()
+    assert submitter.repeated == 0, "it had confirmed the result with its hello"
+    assert fetch(submitter, [done])[0] == {done: [(OK, b"1", [])]}
+    submitter.ask(m.Fetch, [open_])
+    assert submitter.kinds() == []
 
 
 def test_a_long_answer_comes_in_parts(bench, monkeypatch):
