@@ -78,6 +78,10 @@ def status(state: Mapping[str, Any]) -> str:
         f"cluster {state['cluster']}: {ready} of {len(engines)} engines ready, up {up}, controller pid {pid}",
         ", ".join(f"{count} {what}" for what, count in tasks.items()) + f" tasks, {len(clients)} {people}",
     ]
+    if state.get("journal_failure"):
+        head.append(f"{state['journal_failure']}: if the controller dies now, its tasks are lost")
+    elif "journal" in state:
+        head[1] += ", with a journal" if state["journal"] else ", no journal"
     rows = [
         [str(e["id"]), e["state"], str(e["pid"] or ""), e.get("host", ""), str(e.get("tasks", "")), e.get("reason", "")]
         for e in engines

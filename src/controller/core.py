@@ -49,8 +49,8 @@ from ..wire.messages import (
     Submit,
     WaitEngines,
 )
-from . import fleet, intake, outcomes, placement, questions, requests, restore, sessions, stopping, taking
-from .ledger import FunctionLeft, Summary
+from . import dump, fleet, intake, outcomes, placement, questions, requests, restore, sessions, stopping, taking
+from .ledger import Books, FunctionLeft, Summary
 from .outbox import Turn
 from .state import State
 
@@ -272,6 +272,10 @@ class Core:
     def summary(self) -> Summary:
         """Return the books in short, for the journal: it stands for all moves of earlier turns. After `take`."""
         return restore.summary(self.state)
+
+    def books(self) -> Books:
+        """Return the books in full, for a journal that begins anew: they stand for all entries so far. After `take`."""
+        return dump.books(self.state)
 
     def _forget_dropped(self) -> None:
         """Tell engines which functions nobody needs any more."""

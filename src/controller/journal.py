@@ -8,6 +8,9 @@
 
 Whatever gathers while a transaction is written goes into the next one together, so a slow disk makes transactions
 larger, not many. While too much waits (`is_full`), the loop listens to nobody.
+
+When the disk takes no more, the cluster goes on without a journal (`failure`), and the thread looks every `AGAIN_S`
+whether there is room again. If so it asks for the whole of the books (`wants_books`), and the journal begins anew.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import ledger
+from .disk import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +42,12 @@ SUMMARY_AFTER = 50_000
 """A summary is worth writing when the moves since the last one speak of so many tasks, and of as many as were in it."""
 
 EXPIRE_EVERY_S = 60.0
+
+AGAIN_S = 10.0
+"""How often to look whether a full disk has room again."""
+
+ROOM_BYTES = 64 << 10
+"""So much room there is to be at least."""
 
 ENTRY_BYTES = 200
 """What an entry weighs besides its payloads, roughly."""
@@ -55,6 +65,7 @@ class _Batch(NamedTuple):
     entries: Sequence[ledger.Entry]
     summary: ledger.Summary | None
     nbytes: int
+    books: ledger.Books | None = None
 
 
 class Journal:
@@ -64,7 +75,9 @@ class Journal:
         self.done = 0
         """The last ticket whose entries are durable."""
         self.failure = ""
-        """Why nothing is written any more."""
+        """Why nothing is written at the moment; empty if all is."""
+        self.wants_books = False
+        """There is room again: begin anew, please."""
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """Readable when `done` has changed."""
         self._store = store
@@ -75,6 +88,10 @@ class Journal:
         self._summed = 0
         self._summary = 0
         """Ticket of the last summary."""
+        self._again_at = 0.0
+        self._room = ROOM_BYTES
+        if store.unwritable:
+            self._suspend(store.unwritable)
         self._queue: SimpleQueue[_Batch | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -88,6 +105,17 @@ class Journal:
             self._summed = len(summary.moves) + len(summary.open)
             self._summary = self._ticket
         self._queue.put(_Batch(self._ticket, entries, summary, nbytes))
+        return self._ticket
+
+    def begin_anew(self, books: ledger.Books) -> int:
+        """Have the books written in full, in place of all entries so far; return the ticket."""
+        self.wants_books = False
+        self._ticket += 1
+        nbytes = sum(map(_nbytes, [*books.entries, *books.unheard]))
+        self._queued += nbytes
+        self._summed = len(books.summary.moves) + len(books.summary.open)
+        self._summary = self._ticket
+        self._queue.put(_Batch(self._ticket, (), None, nbytes, books))
         return self._ticket
 
     def wants_summary(self) -> bool:
@@ -128,6 +156,8 @@ class Journal:
                 os.write(self.fd, _ONE)
             if ended:
                 return
+            if self.failure and not self.wants_books and time.monotonic() >= self._again_at:
+                self._look_for_room()
             if time.monotonic() - expired >= EXPIRE_EVERY_S and not self.failure:
                 expired = time.monotonic()
                 self._guard(partial(self._store.expire, *self._keep))
@@ -136,7 +166,7 @@ class Journal:
         """Wait for something to write, and return all there is; whether that is the end of it."""
         batches: list[_Batch] = []
         try:
-            batch = self._queue.get(timeout=EXPIRE_EVERY_S)
+            batch = self._queue.get(timeout=AGAIN_S if self.failure else EXPIRE_EVERY_S)
             while batch is not None:
                 batches.append(batch)
                 batch = self._queue.get_nowait()
@@ -148,6 +178,9 @@ class Journal:
         entries: list[ledger.Entry] = []
         for batch in batches:
             entries += batch.entries
+            if batch.books is not None:
+                entries = []
+                self._resume(batch.books, batch.nbytes)
             if batch.summary is not None:
                 self._guard(partial(self._store.commit, entries, batch.summary))
                 entries = []
@@ -155,15 +188,40 @@ class Journal:
             self._guard(partial(self._store.commit, entries))
 
     def _guard(self, write: Callable[[], object]) -> None:
-        """Write, unless that has failed before."""
+        """Write, unless nothing is written at the moment."""
         if self.failure:
             return
         try:
             write()
         except (sqlite3.Error, OSError) as error:
-            self.failure = f"the journal cannot be written ({error}); the cluster goes on without one"
-            log.error("%s: if the controller dies now, its tasks are lost", self.failure)
-            self._store.abandon()
+            self._suspend(str(error))
+
+    def _suspend(self, why: str) -> None:
+        """Go on without a journal: what is on the disk misses something from now on."""
+        self.failure = f"the journal cannot be written ({why}); the cluster goes on without one"
+        self._again_at = time.monotonic() + AGAIN_S
+        self._store.suspend()
+        log.error("%s: if the controller dies now, its tasks are lost", self.failure)
+
+    def _look_for_room(self) -> None:
+        self._again_at = time.monotonic() + AGAIN_S
+        try:
+            self._store.probe(self._room)
+        except (sqlite3.Error, OSError, SchemaError):
+            return
+        self.wants_books = True
+        os.write(self.fd, _ONE)
+
+    def _resume(self, books: ledger.Books, nbytes: int) -> None:
+        """Begin anew."""
+        try:
+            self._store.resume(books)
+        except (sqlite3.Error, OSError, SchemaError):
+            self._room = max(ROOM_BYTES, nbytes)  # there was less than it takes
+            return
+        self.failure = ""
+        self._room = ROOM_BYTES
+        log.warning("the journal can be written again, and has all that is to be done")
 
 
 _ONE = (1).to_bytes(8, "little")

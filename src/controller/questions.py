@@ -50,4 +50,6 @@ def status(state: State, now: float) -> dict[str, Any]:
             "finished": state.finished,
         },
         "functions": len(state.functions.entries),
+        "journal": state.durable and not state.journal_failure,
+        "journal_failure": state.journal_failure,
     }

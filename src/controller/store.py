@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import time
 from array import array
@@ -25,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..wire.messages import Outputs, Result, Results, Status, Submit
+from . import disk
 from . import ledger as l
+from .disk import IN_MEMORY, SchemaError, Transaction
 from .restore import LOST_PAYLOAD, ended_by
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ log = logging.getLogger("enginery.controller")
 
 SCHEMA = 1
 """Raise it when a table or an entry changes: an older file is then set aside, not misread."""
-
-IN_MEMORY = ":memory:"
-"""As the path: a store without a file, for tests."""
 
 VALUE_MAX = 64 << 20
 """Arguments and results of a task beyond this many bytes are not written down. If the controller dies while it has
@@ -78,22 +76,17 @@ _MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped)
 class Store:
     """A journal's file, open. For one thread at a time. Errors of the disk come out as `sqlite3.Error`."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, unwritable: str = "", void: bool = False) -> None:
+        """Open the file. It is `unwritable` for a reason, and can only be read; `void`: not even its books."""
         self.path = path
-        if str(path) != IN_MEMORY:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # for our eyes only
-        self._db = db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
-        db.execute("PRAGMA page_size=4096")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("PRAGMA wal_autocheckpoint=4000")
-        db.execute("PRAGMA journal_size_limit=67108864")
-        db.executescript(_TABLES)
-        schema = self._get("schema")
-        if schema is not None and schema != SCHEMA:
-            db.close()
-            raise SchemaError(f"{path} was written by another version of enginery")
-        self._set("schema", SCHEMA)
+        self.unwritable = unwritable
+        self._void = void
+        self._life = ""
+        if not unwritable:
+            self._db = _open(path)
+        else:
+            there = disk.suspended(path) if void else path
+            self._db = disk.connect_to_read(there) if disk.exists(there) else _open(IN_MEMORY)
         self.moved = 0
         """How many tasks the moves since the last summary speak of."""
 
@@ -101,11 +94,54 @@ class Store:
         """Close the file."""
         self._db.close()
 
-    def abandon(self) -> None:
-        """Close the file, and have nobody go on from it: it does not know everything any more."""
+    def suspend(self) -> None:
+        """Close the file and put it away: it misses something from now on, and nobody may go on from it as it is. That
+        needs no space.
+        """
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
-        set_aside(self.path)
+        if disk.exists(self.path):
+            disk.move(self.path, disk.suspended(self.path))
+
+    def probe(self, nbytes: int) -> None:
+        """See whether so much could be written, to the file that was put away; else raise the disk's error."""
+        with contextlib.closing(_open(disk.suspended(self.path))) as db:
+            with Transaction(db):
+                db.execute("INSERT OR REPLACE INTO meta VALUES ('room', zeroblob(?))", (nbytes,))
+            with Transaction(db):
+                db.execute("DELETE FROM meta WHERE name = 'room'")
+
+    def resume(self, books: l.Books) -> None:
+        """Have the file that was put away begin anew with these books, and be the journal again. Results that it had
+        are kept.
+        """
+        self._db = _open(disk.suspended(self.path))
+        try:
+            with self._transaction():
+                self._put_books(books)
+            if self.path == IN_MEMORY:
+                return
+            disk.finish(self._db)
+        except BaseException:
+            self._db.close()
+            raise
+        disk.move(disk.suspended(self.path), self.path)
+        self._db = _open(self.path)
+
+    def _put_books(self, books: l.Books) -> None:
+        self._db.execute("DELETE FROM submitted WHERE ended = 0")  # what is left of them is in the books
+        self._begin_life(self._life)
+        self._set("epoch", books.epoch)
+        self._set("last_client", books.last_client)
+        now = time.time()
+        for entry in books.entries:
+            self._write(entry, now)
+        self._db.execute(  # these are in the books, too
+            "DELETE FROM delivered WHERE EXISTS (SELECT 1 FROM clients WHERE no = delivered.client AND acked < seq)"
+        )
+        for delivered in books.unheard:
+            self._delivered(delivered, now)
+        self._put_summary(books.summary)
 
     def _get(self, name: str) -> Any:
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
@@ -122,16 +158,36 @@ class Store:
         In a new life all tasks of the earlier one that have not ended are over: nobody has them any more. Their results
         and submissions are kept for whoever asks.
         """
-        with self._transaction():
-            if self._get("life") != life:
-                for table in ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves"):
-                    self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
-                self._db.execute("UPDATE submitted SET ended = 1, open = NULL WHERE ended = 0")
-                self._set("summed", self._last("delivered"))
-                self._set("life", life)
-            epoch = int(self._get("epoch") or 0) + 1
-            self._set("epoch", epoch)
+        self._life = life
+        if self.unwritable:
+            return self._begin_unwritten()
+        try:
+            with self._transaction():
+                if self._get("life") != life:
+                    self._begin_life(life)
+                epoch = int(self._get("epoch") or 0) + 1
+                self._set("epoch", epoch)
+        except sqlite3.Error as error:
+            if not disk.is_full(error):
+                raise
+            self.unwritable = str(error)
+            return self._begin_unwritten()
         return epoch
+
+    def _begin_unwritten(self) -> int:
+        epoch, last_client = int(self._get("epoch") or 0) + 1, self.last_client()
+        if self._void or self._get("life") != self._life:
+            self._db.close()
+            self._db = _open(IN_MEMORY)
+            self._set("last_client", last_client)
+        return epoch
+
+    def _begin_life(self, life: str) -> None:
+        for table in ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves"):
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
+        self._db.execute("UPDATE submitted SET ended = 1, open = NULL WHERE ended = 0")
+        self._set("summed", self._last("delivered"))
+        self._set("life", life)
 
     def last_client(self) -> int:
         """Return the highest number that a client was given."""
@@ -141,8 +197,8 @@ class Store:
         row = self._db.execute(f"SELECT max(id) FROM {table}").fetchone()  # noqa: S608 - names of our own
         return int(row[0] or 0)
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._db)
+    def _transaction(self) -> Transaction:
+        return Transaction(self._db)
 
     # ------------------------------------------------------------------------------------------------ writing
 
@@ -186,7 +242,8 @@ class Store:
             case l.FunctionCame(digest, owner, pickled):
                 if pickled:
                     execute("INSERT OR REPLACE INTO functions VALUES (?, ?)", (digest, pickled))
-                execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", (digest, owner))
+                if owner:
+                    execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", (digest, owner))
             case l.FunctionLeft(digest, 0):
                 execute("DELETE FROM owners WHERE digest = ?", (digest,))
                 execute("DELETE FROM functions WHERE digest = ?", (digest,))
@@ -364,50 +421,38 @@ class Store:
 
 
 def open_store(path: Path) -> Store:
-    """Return the store of that file; one that cannot be read, or is of another version, is set aside first."""
+    """Return the store of that file; one that cannot be read, or is of another version, is set aside first.
+
+    If there is only one that was suspended, that is it: with its results, and no use for its books.
+    """
+    suspended = disk.suspended(path)
+    was_suspended = not disk.exists(path) and disk.exists(suspended)
     try:
+        if was_suspended:
+            _disown(suspended)
+            disk.move(suspended, path)
         return Store(path)
-    except (sqlite3.DatabaseError, SchemaError) as error:
-        if isinstance(error, sqlite3.OperationalError):
+    except (sqlite3.DatabaseError, OSError, SchemaError) as error:
+        if disk.is_full(error):
+            return Store(path, unwritable=str(error), void=was_suspended)
+        if isinstance(error, sqlite3.OperationalError | OSError):
             raise  # no disk, no permission: a new file would fare no better
-        set_aside(path)
+        disk.set_aside(path)
         log.warning("set the journal %s aside, which cannot be used: %s", path, error)
         return Store(path)
 
 
-def set_aside(path: Path | str) -> None:
-    """Rename a store's files, so that nobody goes on from them. It needs no space."""
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(OSError):
-            os.replace(f"{path}{suffix}", f"{path}.broken{suffix}")  # noqa: PTH105 - names, not places
+def _disown(path: Path | str) -> None:
+    """Have no life of a cluster go on from these books."""
+    db = _open(path)
+    try:
+        db.execute("DELETE FROM meta WHERE name = 'life'")
+    finally:
+        disk.finish(db)
 
 
-class SchemaError(Exception):
-    """The file is of another version."""
-
-
-class _Transaction:
-    """All or nothing."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            try:
-                self._db.execute("COMMIT")
-            except sqlite3.Error:
-                self._rollback()
-                raise
-        else:
-            self._rollback()
-
-    def _rollback(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+def _open(path: Path | str) -> sqlite3.Connection:
+    return disk.connect(path, _TABLES, SCHEMA)
 
 
 def _size(move: l.Move) -> int:
