@@ -22,6 +22,7 @@ from ..streams import Verdict
 from ..wire.messages import (
     Ack,
     Cancel,
+    ClearSetup,
     ClientHello,
     ControlHello,
     Done,
@@ -49,7 +50,20 @@ from ..wire.messages import (
     Submit,
     WaitEngines,
 )
-from . import dump, fleet, intake, outcomes, placement, questions, requests, restore, sessions, stopping, taking
+from . import (
+    dump,
+    fleet,
+    intake,
+    outcomes,
+    placement,
+    questions,
+    requests,
+    restore,
+    sessions,
+    setups,
+    stopping,
+    taking,
+)
 from .ledger import Books, FunctionLeft, Summary
 from .outbox import Turn
 from .state import State
@@ -139,6 +153,8 @@ class Core:
                     requests.on_signal(state, sender, message)
                 case WaitEngines():
                     requests.on_wait_engines(state, sender, message)
+                case ClearSetup():
+                    state.reply(sender, message.request, setups.clear(state))
                 case StatusQuery():
                     state.reply(sender, message.request, questions.status(state, now))
                 case Shutdown():

@@ -20,6 +20,11 @@ from pathlib import Path
 IN_MEMORY = ":memory:"
 """As the path: a database without a file, for tests."""
 
+FULL = "the disk is full"
+
+ROOM_BYTES = 64 << 10
+"""With less room, nothing can be written."""
+
 
 class SchemaError(Exception):
     """The file is of another version."""
@@ -73,8 +78,9 @@ def connect(path: Path | str, tables: str, schema: int) -> sqlite3.Connection:
 
 
 def connect_to_read(path: Path | str) -> sqlite3.Connection:
-    """Return a connection to a file that cannot be written, because there is no space."""
-    return sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    """Return a connection to a file that cannot be written, because there is no space; nor can one beside it."""
+    how = "mode=ro" if exists(f"{path}-wal") else "immutable=1"
+    return sqlite3.connect(f"{Path(path).as_uri()}?{how}", uri=True, isolation_level=None, check_same_thread=False)
 
 
 def finish(db: sqlite3.Connection) -> None:
@@ -113,8 +119,17 @@ def move(path: Path | str, target: Path | str) -> None:
             os.replace(f"{path}{suffix}", f"{target}{suffix}")  # noqa: PTH105 - names, not places
 
 
-def is_full(error: BaseException) -> bool:
+def is_full(error: BaseException, path: Path | str) -> bool:
     """Return whether it is for lack of space that something was not written."""
-    if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code == sqlite3.SQLITE_FULL or (code & 0xFF == sqlite3.SQLITE_IOERR and not _has_room(path))
+
+
+def _has_room(path: Path | str) -> bool:
+    try:
+        there = os.statvfs(Path(path).parent)
+    except OSError:
+        return True
+    return there.f_bavail * there.f_frsize >= ROOM_BYTES

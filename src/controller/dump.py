@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..ids import CONTROLLER_NO
 from ..wire.messages import Function, Options, Submit
 from ..wire.messages import Task as Wanted
 from . import restore
@@ -20,6 +21,7 @@ from .ledger import (
     FunctionCame,
     Heard,
     NannyIs,
+    SetupCame,
     Submitted,
 )
 from .state import engine_is
@@ -41,7 +43,9 @@ def books(state: State) -> Books:
     unheard: list[Delivered] = []
     for client in state.clients.values():
         entries.append(
-            ClientCame(client.no, client.peer, client.name, client.pid, client.host, cancel_on_exit=client.cancel_on_exit)
+            ClientCame(
+                client.no, client.peer, client.name, client.pid, client.host, cancel_on_exit=client.cancel_on_exit
+            )
         )
         entries.append(Acked(client.no, client.outgoing.confirmed))
         if client.incoming.have:
@@ -58,6 +62,7 @@ def books(state: State) -> Books:
         if engine.incoming.have:
             entries.append(Heard(engine.peer, engine.incoming.have))
     entries += [EngineGone(id_, incarnation) for id_, incarnation in state.gone.items()]
+    entries += [SetupCame(*setup) for setup in state.setups]
     entries += _submissions(state)
     return Books(state.epoch, state.last_client, entries, unheard, restore.summary(state))
 
@@ -66,6 +71,8 @@ def _submissions(state: State) -> Iterator[Submitted]:
     """Yield the tasks that have not ended, each as its client knows it, in messages of one client each."""
     roots: dict[int, Task] = {}
     for task in state.tasks.values():
+        if task.client == CONTROLLER_NO:
+            continue  # set-up, of which the summary tells
         other = roots.get(task.root)
         if other is None or other.hi < task.hi:  # the summary says which of its items are left
             roots[task.root] = task

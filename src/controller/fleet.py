@@ -13,7 +13,7 @@ import msgspec
 
 from ..ids import EngineId, Incarnation, Peer
 from ..wire.messages import VERSION, DeathCertificate, EngineExited, Exit, StartEngines, StopEngine
-from . import outcomes
+from . import outcomes, setups
 from .ledger import Heard, NannyGone
 from .records import Engine, EngineState, TaskState
 
@@ -104,6 +104,10 @@ def _finish_end(state: State, engine: Engine, certificate: DeathCertificate, now
     state.note(Heard(engine.peer, 0))
     reason = engine.reason or certificate.reason
     named = msgspec.structs.replace(certificate, pid=engine.pid or certificate.pid, reason=reason)
+    setup = setups.ended_in(engine, certificate)
+    if setup:  # it has not started for good
+        engine.failures += 1
+        reason = f"{reason} in its set-up {setup}"
     outcomes.settle(state, engine, named)
     nanny = state.nannies.get(engine.nanny)
     if engine.retiring or nanny is None or state.stopping:

@@ -21,7 +21,7 @@ from ..wire.messages import (
     Submit,
     Welcome,
 )
-from . import fleet, stopping
+from . import fleet, setups, stopping
 from .ledger import Acked, ClientCame, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
@@ -39,8 +39,8 @@ VANISHED_S = 30.0
 """How long a client that wants its tasks cancelled when it vanishes may be away before they are."""
 
 ACK_EVERY = 16
-"""A client is told what has come from it with its results, at once if that may be large, after so many messages, or when
-it is probed. Until then it keeps what it has sent."""
+"""A client is told what has come from it with its results, at once if that may be large, after so many messages, or
+when it is probed. Until then it keeps what it has sent."""
 
 
 def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
@@ -207,8 +207,11 @@ def _refuse_unborn(state: State, client: Client, submitted: Wanted, sentence: st
 
 def _submit_targeted(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
     """Enter a task for certain engines: one for each in turn (a direct view), or one for any of them."""
-    targets = options.targets
-    if not targets:
+    targets = options.targets or ()
+    if options.setup is not None and (sentence := setups.keep(state, submitted, options)):
+        _refuse_unborn(state, client, submitted, sentence)
+        return
+    if not targets and options.setup is None:
         _refuse_unborn(state, client, submitted, "it is addressed to no engine")
         return
     if not options.ordered:

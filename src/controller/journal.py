@@ -25,8 +25,9 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..wire.messages import Outputs, Results
 from . import ledger
-from .disk import SchemaError
+from .disk import ROOM_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,9 +46,6 @@ EXPIRE_EVERY_S = 60.0
 
 AGAIN_S = 10.0
 """How often to look whether a full disk has room again."""
-
-ROOM_BYTES = 64 << 10
-"""So much room there is to be at least."""
 
 ENTRY_BYTES = 200
 """What an entry weighs besides its payloads, roughly."""
@@ -79,7 +77,7 @@ class Journal:
         self.wants_books = False
         """There is room again: begin anew, please."""
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        """Readable when `done` has changed."""
+        """Readable when `done` has changed; -1 when closed."""
         self._store = store
         self._keep = keep
         self._ticket = 0
@@ -129,19 +127,18 @@ class Journal:
 
     def acknowledge(self) -> None:
         """Take note that `done` was looked at."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.fd, 8)
+        if self.fd >= 0:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.fd, 8)
 
-    def finish(self) -> None:
-        """Write what waits, and close the file. Then look at `done` once more, and `close`."""
+    def close(self) -> None:
+        """Write what waits, and close the file; `done` is true to the end."""
         self._queue.put(None)
         self._thread.join()
         with contextlib.suppress(sqlite3.Error):
             self._store.close()
-
-    def close(self) -> None:
-        """Close the descriptor."""
         os.close(self.fd)
+        self.fd = -1
 
     # ------------------------------------------------------------------------------------------------ the thread
 
@@ -193,7 +190,7 @@ class Journal:
             return
         try:
             write()
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # also a bug of ours: whoever waits for a ticket must not wait for ever
             self._suspend(str(error))
 
     def _suspend(self, why: str) -> None:
@@ -207,7 +204,8 @@ class Journal:
         self._again_at = time.monotonic() + AGAIN_S
         try:
             self._store.probe(self._room)
-        except (sqlite3.Error, OSError, SchemaError):
+        except Exception:  # as above
+            log.debug("the journal can still not be written", exc_info=True)
             return
         self.wants_books = True
         os.write(self.fd, _ONE)
@@ -216,7 +214,8 @@ class Journal:
         """Begin anew."""
         try:
             self._store.resume(books)
-        except (sqlite3.Error, OSError, SchemaError):
+        except Exception:  # as above
+            log.debug("the journal can still not be written", exc_info=True)
             self._room = max(ROOM_BYTES, nbytes)  # there was less than it takes
             return
         self.failure = ""
@@ -228,9 +227,17 @@ _ONE = (1).to_bytes(8, "little")
 
 
 def _nbytes(entry: ledger.Entry) -> int:
-    if isinstance(entry, ledger.Submitted):
-        payloads = sum(len(task.payload) for task in entry.message.tasks)
-        return payloads + sum(map(len, entry.frames)) + ENTRY_BYTES * len(entry.message.tasks)
-    if isinstance(entry, ledger.Delivered):
-        return sum(map(len, entry.frames)) + ENTRY_BYTES
+    match entry:
+        case ledger.Submitted(_, message, frames):
+            payloads = sum(len(task.payload) for task in message.tasks)
+            return payloads + sum(map(len, frames)) + ENTRY_BYTES * len(message.tasks)
+        case ledger.Delivered(_, Results(results=results), frames):
+            payloads = sum(len(result.payload) for result in results)
+            return payloads + sum(map(len, frames)) + ENTRY_BYTES * len(results)
+        case ledger.Delivered(_, Outputs(records=records), _):
+            return sum(ENTRY_BYTES + (len(record.data) if isinstance(record.data, str) else 0) for record in records)
+        case ledger.FunctionCame():
+            return len(entry.pickled) + ENTRY_BYTES
+        case ledger.SetupCame():
+            return len(entry.payload) + ENTRY_BYTES
     return ENTRY_BYTES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -55,6 +55,8 @@ class Task(msgspec.Struct, gc=False):
     """Its place among all that its engine was given, which is the order in which the engine runs them."""
     early: list[tuple[int, int]] | None = None
     """Runs of items reported ahead of `lo`."""
+    deaths: list[str] | None = None
+    """The engines that ended while they ran it: `engine 2 (killed by signal 11 (SIGSEGV))`. Replaced, never changed."""
 
 
 class Client:
@@ -105,6 +107,16 @@ class Client:
         """What the next message to it will carry."""
 
 
+class Setup(NamedTuple):
+    """A call that every engine has run before anything else."""
+
+    no: int
+    """Its number in the journal; the order is that of the list."""
+    name: str
+    payload: bytes
+    """The arguments of `!setup`: what tells it from others."""
+
+
 class EngineState(StrEnum):
     """Life of an engine id. `DYING`: its process has ended, messages it sent before may still be on their way."""
 
@@ -131,6 +143,7 @@ class Engine:
         "given",
         "host",
         "id",
+        "in_setup",
         "incarnation",
         "incoming",
         "killed",
@@ -143,6 +156,7 @@ class Engine:
         "reason",
         "retiring",
         "session",
+        "setup_failures",
         "state",
         "taking",
         "version",
@@ -192,6 +206,10 @@ class Engine:
         """Number of the unanswered request to give back unstarted work; 0 for none."""
         self.withdrawals: dict[int, list[int]] = {}
         """Unanswered requests to give back tasks by name, in order to stop them."""
+        self.in_setup = False
+        """It may have set-up to run."""
+        self.setup_failures: dict[bytes, str] = {}
+        """Set-up that has failed there, by its payload: its name and the error."""
         self.reason = ""
         """Why we ended it, if we did."""
         self.dismissed = False

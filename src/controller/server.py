@@ -107,9 +107,8 @@ class Server:
                 self._release()
             self.turn(listening=listening)
         if self.journal is not None:
-            self.journal.finish()
-            self._release()
             self.journal.close()
+            self._release()
 
     def turn(self, *, listening: bool = True) -> None:
         """Receive, decide, commit, send."""

@@ -25,7 +25,7 @@ from ..wire.messages import (
     StopEngine,
     TakeBack,
 )
-from . import fleet, stopping, taking
+from . import fleet, setups, stopping, taking
 from .ledger import NannyIs
 from .records import Engine, EngineState, Nanny
 
@@ -60,18 +60,20 @@ def on_engine_hello(state: State, peer: Peer, message: EngineHello, now: float) 
     fresh = engine.state is EngineState.STARTING
     engine.pid = message.pid
     engine.host = message.host or engine.host
-    engine.failures = 0
     engine.acked = engine.incoming.have
     engine.session = 0 if fresh else state.next_request()
     state.outbox.say(peer, EngineWelcome(engine.acked, engine.session))
     if fresh:
-        _ready(state, engine)
+        _ready(state, engine, fresh=True)
     else:
         engine_away(state, engine, now)
 
 
-def _ready(state: State, engine: Engine) -> None:
+def _ready(state: State, engine: Engine, *, fresh: bool = False) -> None:
     engine.state = EngineState.READY
+    setups.give(state, engine, fresh=fresh)
+    if not setups.is_under_way(engine):
+        engine.failures = 0
     state.announce(engine)
     state.touch(engine)
     state.fleet_changed = True

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..wire.messages import Outputs, Result, Results, Status, Submit
-from . import disk
+from ..wire.messages import Outputs, Results, Submit
+from . import bounds, disk
 from . import ledger as l
 from .disk import IN_MEMORY, SchemaError, Transaction
-from .restore import LOST_PAYLOAD, ended_by
+from .restore import ended_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -35,12 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("enginery.controller")
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it when a table or an entry changes: an older file is then set aside, not misread."""
-
-VALUE_MAX = 64 << 20
-"""Arguments and results of a task beyond this many bytes are not written down. If the controller dies while it has
-them, their task ends with a sentence that says so."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -53,6 +49,7 @@ CREATE TABLE IF NOT EXISTS nannies (peer BLOB PRIMARY KEY, host TEXT, pid INT, c
 CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, incarnation INT, nanny BLOB, host TEXT, pid INT,
     state TEXT, failures INT, retiring INT, reason TEXT);
 CREATE TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY, incarnation INT);
+CREATE TABLE IF NOT EXISTS setups (no INTEGER PRIMARY KEY, name TEXT, payload BLOB);
 CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL,
     nbytes INT, ended INT DEFAULT 0, open BLOB, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first);
@@ -70,7 +67,7 @@ _submit = msgspec.msgpack.Decoder(Submit)
 _results = msgspec.msgpack.Decoder(Results | Outputs)
 _frames = msgspec.msgpack.Decoder(list[bytes])
 
-_MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped)
+_MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped, l.SetupCall, l.Killed)
 
 
 class Store:
@@ -132,10 +129,10 @@ class Store:
         self._db.execute("DELETE FROM submitted WHERE ended = 0")  # what is left of them is in the books
         self._begin_life(self._life)
         self._set("epoch", books.epoch)
-        self._set("last_client", books.last_client)
         now = time.time()
         for entry in books.entries:
             self._write(entry, now)
+        self._set("last_client", books.last_client)
         self._db.execute(  # these are in the books, too
             "DELETE FROM delivered WHERE EXISTS (SELECT 1 FROM clients WHERE no = delivered.client AND acked < seq)"
         )
@@ -168,9 +165,9 @@ class Store:
                 epoch = int(self._get("epoch") or 0) + 1
                 self._set("epoch", epoch)
         except sqlite3.Error as error:
-            if not disk.is_full(error):
+            if not disk.is_full(error, self.path):
                 raise
-            self.unwritable = str(error)
+            self.unwritable = disk.FULL
             return self._begin_unwritten()
         return epoch
 
@@ -183,7 +180,7 @@ class Store:
         return epoch
 
     def _begin_life(self, life: str) -> None:
-        for table in ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves"):
+        for table in ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves", "setups"):
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
         self._db.execute("UPDATE submitted SET ended = 1, open = NULL WHERE ended = 0")
         self._set("summed", self._last("delivered"))
@@ -240,7 +237,7 @@ class Store:
                 execute("DELETE FROM heard WHERE peer = (SELECT peer FROM clients WHERE no = ?)", (no,))
                 execute("DELETE FROM clients WHERE no = ?", (no,))
             case l.FunctionCame(digest, owner, pickled):
-                if pickled:
+                if 0 < len(pickled) <= bounds.ROW_MAX:
                     execute("INSERT OR REPLACE INTO functions VALUES (?, ?)", (digest, pickled))
                 if owner:
                     execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", (digest, owner))
@@ -258,11 +255,15 @@ class Store:
                 execute("INSERT OR REPLACE INTO nannies VALUES (?, ?, ?, ?, ?)", entry)
             case l.NannyGone(peer):
                 execute("DELETE FROM nannies WHERE peer = ?", (peer,))
+            case l.SetupCame():
+                execute("INSERT OR REPLACE INTO setups VALUES (?, ?, ?)", entry)
+            case l.SetupsCleared():
+                execute("DELETE FROM setups")
             case _:
                 raise TypeError(f"{type(entry).__name__} is not something to write down")
 
     def _submitted(self, entry: l.Submitted, now: float) -> None:
-        message, frames = _bounded_submit(entry.message, entry.frames)
+        message, frames = bounds.submit(entry.message, entry.frames)
         tasks = message.tasks
         first = min((task.id for task in tasks), default=0)
         last = max((task.id + max(1, task.copies) - 1 for task in tasks), default=-1)
@@ -284,7 +285,7 @@ class Store:
         message: Any = entry.message
         frames: Sequence[Any] = [bytes(frame) for frame in entry.frames]
         if isinstance(message, Results):
-            message, frames = _bounded_results(message, frames)
+            message, frames = bounds.results(message, frames)
             ids = [result.id for result in message.results]
         else:
             ids = [record.task for record in message.records]
@@ -398,6 +399,7 @@ class Store:
             ended,
             moves,
             unheard,
+            [l.SetupCame._make(row) for row in execute("SELECT * FROM setups ORDER BY no")],
         )
 
     def _open_submissions(self) -> Iterator[tuple[l.Submitted, frozenset[int] | None]]:
@@ -433,8 +435,8 @@ def open_store(path: Path) -> Store:
             disk.move(suspended, path)
         return Store(path)
     except (sqlite3.DatabaseError, OSError, SchemaError) as error:
-        if disk.is_full(error):
-            return Store(path, unwritable=str(error), void=was_suspended)
+        if disk.is_full(error, path):
+            return Store(path, unwritable=disk.FULL, void=was_suspended)
         if isinstance(error, sqlite3.OperationalError | OSError):
             raise  # no disk, no permission: a new file would fare no better
         disk.set_aside(path)
@@ -462,44 +464,3 @@ def _size(move: l.Move) -> int:
         case l.Whole(pieces=pieces):
             return len(pieces)
     return 1
-
-
-def _bounded_submit(message: Submit, frames: Sequence[Any]) -> tuple[Submit, list[Any]]:
-    """Return the message without arguments that are too large, and without the functions, which have a table."""
-    kept: list[Any] = []
-    tasks, at, changed = message.tasks, 0, False
-    if frames:
-        tasks = []
-        for task in message.tasks:
-            mine = [bytes(frame) for frame in frames[at : at + task.frames]]
-            at += task.frames
-            if sum(map(len, mine)) > VALUE_MAX:
-                task = msgspec.structs.replace(task, payload=LOST_PAYLOAD, frames=0)  # noqa: PLW2901 - what stands for it
-                mine, changed = [], True
-            kept += mine
-            tasks.append(task)
-    if message.functions or changed:
-        message = Submit([], message.options, tasks, seq=message.seq)
-    return message, kept
-
-
-def _bounded_results(message: Results, frames: Sequence[bytes]) -> tuple[Results, list[bytes]]:
-    """Return the message with a sentence in place of each result that is too large."""
-    if sum(map(len, frames)) <= VALUE_MAX and sum(len(r.payload) for r in message.results) <= VALUE_MAX:
-        return message, list(frames)
-    kept: list[bytes] = []
-    results: list[Result] = []
-    at = 0
-    for result in message.results:
-        mine = frames[at : at + result.frames]
-        at += result.frames
-        nbytes = len(result.payload) + sum(map(len, mine))
-        if nbytes > VALUE_MAX:
-            sentence = (
-                f"its result of {nbytes >> 20} MB was too large for the journal, and has died with the controller"
-            )
-            result = msgspec.structs.replace(result, status=Status.UNKNOWN, payload=sentence.encode(), frames=0)  # noqa: PLW2901
-            mine = []
-        kept += mine
-        results.append(result)
-    return Results(results, message.ack, seq=message.seq), kept

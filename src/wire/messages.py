@@ -148,6 +148,12 @@ class WaitEngines(msgspec.Struct, array_like=True, tag=True):
     n: int | None = None
 
 
+class ClearSetup(msgspec.Struct, array_like=True, tag=True):
+    """Forget all set-up: engines that come from now on have none. Answered with how many calls that were."""
+
+    request: int
+
+
 class Goodbye(msgspec.Struct, array_like=True, tag=True):
     """The sender leaves; nothing need be sent to it any more. A client's unfinished tasks go on unless `cancel`."""
 
@@ -363,7 +369,7 @@ class NannyWelcome(msgspec.Struct, array_like=True, tag=True):
     """The nanny is one of the cluster's."""
 
     session: int = 0
-    """It may have been told something before: it is to say what it runs (`Running`) with this number; 0: it is fresh."""
+    """It may have been told something before: it is to say what it runs in a `Running` of this number; 0: it is new."""
 
 
 class Running(msgspec.Struct, array_like=True, tag=True):
@@ -408,6 +414,7 @@ FromClient = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | ClearSetup
     | Goodbye
     | Ping
     | Ack
@@ -425,6 +432,7 @@ ToController = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | ClearSetup
     | Goodbye
     | Ping
     | Ack

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from enginery.controller.fleet import PAUSE_S, TRIES
+from enginery.controller.sessions import ENGINE_AWAY_S, NANNY_AWAY_S
 from enginery.wire import codec
 from enginery.wire import messages as m
 
