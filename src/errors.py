@@ -9,6 +9,7 @@ EngineryError
 ├── TaskTimeout            it was stopped at its time limit (a TimeoutError)
 ├── TaskRefused            it can never run as asked
 │   └── NoSuchEngine       it names an engine that is not there (an IndexError)
+├── NoSuchTask             the cluster does not know a task of that id or label (a KeyError)
 ├── SerializationError     a value cannot travel (a TypeError)
 ├── NoEngines              there is no engine to do this
 ├── ClusterError           starting, finding or steering a cluster failed
@@ -240,6 +241,13 @@ class TaskRefused(EngineryError):
 
 class NoSuchEngine(TaskRefused, IndexError):
     """An engine that is named does not exist (any more)."""
+
+
+class NoSuchTask(EngineryError, KeyError):
+    """The cluster does not know a task of that id or label, or does not keep its results any more."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""  # a KeyError would show the sentence as a literal
 
 
 class SerializationError(EngineryError, TypeError):

@@ -52,6 +52,9 @@ def error_of(
             sentence = result.payload.decode(errors="replace")
             kind = NoSuchEngine if sentence.startswith(("there is no engine", "engine ")) else TaskRefused
             return kind(sentence)
+        case Status.UNKNOWN:
+            reason = result.payload.decode(errors="replace")
+            return TaskLost(f"it is not known what became of task {show_task(TaskId(result.id))}: {reason}")
     return TaskLost(f"task {show_task(TaskId(result.id))} ended in a way unknown here (status {result.status})")
 
 

@@ -29,6 +29,8 @@ from ..wire.messages import (
     EngineExited,
     EngineHello,
     Farewell,
+    Fetch,
+    Find,
     Forget,
     GivenBack,
     Goodbye,
@@ -38,6 +40,7 @@ from ..wire.messages import (
     Outputs,
     Ping,
     Pong,
+    Purge,
     Refused,
     Restart,
     Resume,
@@ -52,6 +55,7 @@ from ..wire.messages import (
 )
 from . import (
     dump,
+    fetches,
     fleet,
     intake,
     outcomes,
@@ -157,6 +161,12 @@ class Core:
                     state.reply(sender, message.request, setups.clear(state))
                 case StatusQuery():
                     state.reply(sender, message.request, questions.status(state, now))
+                case Find():
+                    fetches.on_find(state, sender, message)
+                case Fetch():
+                    fetches.on_fetch(state, sender, message)
+                case Purge():
+                    fetches.on_purge(state, sender, message)
                 case Shutdown():
                     state.reply(sender, message.request, True)
                     self.stop("the cluster was stopped")
@@ -282,8 +292,9 @@ class Core:
         state.flush_news()
         sessions.ack_engines(state)
         intake.ack_clients(state)
+        lookups = fetches.take_lookups(state)
         messages = state.outbox.take()  # this has something to write down, too
-        return Turn(state.take_entries(), messages)
+        return Turn(state.take_entries(), messages, lookups)
 
     def summary(self) -> Summary:
         """Return the books in short, for the journal: it stands for all moves of earlier turns. After `take`."""

@@ -42,11 +42,8 @@ def books(state: State) -> Books:
     entries: list[Entry] = []
     unheard: list[Delivered] = []
     for client in state.clients.values():
-        entries.append(
-            ClientCame(
-                client.no, client.peer, client.name, client.pid, client.host, cancel_on_exit=client.cancel_on_exit
-            )
-        )
+        c = client
+        entries.append(ClientCame(c.no, c.peer, c.name, c.pid, c.host, c.cancel_on_exit, c.patience_s))
         entries.append(Acked(client.no, client.outgoing.confirmed))
         if client.incoming.have:
             entries.append(Heard(client.peer, client.incoming.have))

@@ -36,7 +36,7 @@ KEEP_S = 24 * 3600.0
 """How long what a client is owed is kept in memory for its return: a laptop may sleep over night."""
 
 VANISHED_S = 30.0
-"""How long a client that wants its tasks cancelled when it vanishes may be away before they are."""
+"""How long a client that wants its tasks cancelled when it vanishes may be away before they are, if it does not say."""
 
 ACK_EVERY = 16
 """A client is told what has come from it with its results, at once if that may be large, after so many messages, or
@@ -56,10 +56,10 @@ def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
     if client is None:
         client = Client(state.next_client_no(), peer, message.name, message.pid, message.host)
         client.cancel_on_exit = message.cancel_on_exit
+        client.patience_s = message.patience_s
         enter_client(state, client)
-        state.note(
-            ClientCame(client.no, peer, message.name, message.pid, message.host, cancel_on_exit=message.cancel_on_exit)
-        )
+        cancels, patience_s = message.cancel_on_exit, message.patience_s
+        state.note(ClientCame(client.no, peer, message.name, message.pid, message.host, cancels, patience_s))
     client.away_since = None
     client.acked = client.incoming.have
     engines = [engine.info() for _, engine in sorted(state.engines.items())]
@@ -104,7 +104,8 @@ def away(state: State, client: Client, now: float) -> None:
         client.away_since = now
         state.at(now + KEEP_S, _give_up, state, client, KEEP_S)
         if client.cancel_on_exit:
-            state.at(now + VANISHED_S, _give_up, state, client, VANISHED_S)
+            patience_s = VANISHED_S if client.patience_s is None else client.patience_s
+            state.at(now + patience_s, _give_up, state, client, patience_s)
 
 
 def _give_up(state: State, client: Client, after_s: float, now: float) -> None:

@@ -14,7 +14,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..wire.messages import Numbered, Submit
+    from ..ids import Peer
+    from ..wire.messages import Fetch, Find, Numbered, Purge, Submit
 
 
 LOST_PAYLOAD = b"\xc1 too large for the journal"
@@ -125,6 +126,7 @@ class ClientCame(NamedTuple):
     pid: int
     host: str
     cancel_on_exit: bool
+    patience_s: float | None = None
 
 
 class ClientLeft(NamedTuple):
@@ -220,6 +222,13 @@ Entry = (
     | SetupCame
     | SetupsCleared
 )
+
+
+class Lookup(NamedTuple):
+    """A client's question to the journal, to be answered from what was written so far."""
+
+    peer: Peer
+    message: Find | Fetch | Purge
 
 
 class Summary(NamedTuple):

@@ -75,6 +75,7 @@ class Client:
         "outgoing",
         "outputs",
         "owes_ack",
+        "patience_s",
         "peer",
         "pid",
         "results",
@@ -90,6 +91,8 @@ class Client:
         self.host = host
         self.away_since: float | None = None
         self.cancel_on_exit = False
+        self.patience_s: float | None = None
+        """How long it may be away before its tasks are cancelled, if it says."""
         self.incoming = Incoming()
         self.acked = 0
         """What it was told that we have."""

@@ -89,6 +89,7 @@ def _restore_clients(state: State, saved: Saved) -> None:
     for came in saved.clients:
         client = Client(ClientNo(came.no), Peer(came.peer), came.name, came.pid, came.host)
         client.cancel_on_exit = came.cancel_on_exit
+        client.patience_s = came.patience_s
         client.incoming.have = saved.heard.get(came.peer, 0)
         client.outgoing.last = saved.acked.get(came.no, 0)
         intake.enter_client(state, client)

@@ -23,7 +23,8 @@ from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .ledger import Entry
+    from .fetches import Fetching
+    from .ledger import Entry, Lookup
     from .requests import Waiter
     from .stopping import Stop
 
@@ -88,6 +89,12 @@ class State:
         """Assigned tasks that are to be stopped, by id."""
         self.setups: list[Setup] = []
         """What every engine has run before anything else, in order."""
+        self.sought: dict[int, dict[tuple[Peer, int], Fetching]] = {}
+        """Open tasks that somebody fetches: by whom and with which request."""
+        self.told: set[int] = set()
+        """Of these, those of which a result came in this turn."""
+        self.lookups: list[Lookup] = []
+        """What is to be asked of the journal."""
         self.stopping = False
         self.pid = 0
         self.started = 0.0
@@ -309,6 +316,8 @@ class State:
         if client is None:
             return
         result.id = task.root
+        if task.root in self.sought:
+            self.told.add(task.root)
         client.results.append(result)
         if frames:
             client.frames.extend(frames)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..ids import COUNT_BITS
 from ..wire.messages import Outputs, Results, Submit
 from . import bounds, disk
 from . import ledger as l
@@ -41,7 +42,7 @@ SCHEMA = 2
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS clients (no INTEGER PRIMARY KEY, peer BLOB, name TEXT, pid INT, host TEXT, cancel INT,
-    acked INT DEFAULT 0);
+    patience_s REAL, acked INT DEFAULT 0);
 CREATE TABLE IF NOT EXISTS heard (peer BLOB PRIMARY KEY, have INT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS functions (digest BLOB PRIMARY KEY, pickled BLOB);
 CREATE TABLE IF NOT EXISTS owners (digest BLOB, owner INT, PRIMARY KEY (digest, owner)) WITHOUT ROWID;
@@ -51,15 +52,17 @@ CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, incarnation INT, nan
 CREATE TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY, incarnation INT);
 CREATE TABLE IF NOT EXISTS setups (no INTEGER PRIMARY KEY, name TEXT, payload BLOB);
 CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL,
-    nbytes INT, ended INT DEFAULT 0, open BLOB, message BLOB, frames BLOB);
-CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first);
-CREATE TABLE IF NOT EXISTS labels (label TEXT, first INT, last INT, at REAL);
-CREATE INDEX IF NOT EXISTS labels_label ON labels (label);
+    nbytes INT, ended REAL DEFAULT 0, open BLOB, message BLOB, frames BLOB);
+CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first, last);
+CREATE TABLE IF NOT EXISTS labels (label TEXT, submission INT, PRIMARY KEY (label, submission)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY AUTOINCREMENT, moves BLOB);
 CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, seq INT, results INT, first INT,
     last INT, at REAL, nbytes INT, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS delivered_first ON delivered (first, last);
 """
+
+_OF_A_LIFE = ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves", "setups")
+"""Tables of which a new life of the cluster has no use."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _moves = msgspec.msgpack.Decoder(list[l.Move])
@@ -77,8 +80,9 @@ class Store:
         """Open the file. It is `unwritable` for a reason, and can only be read; `void`: not even its books."""
         self.path = path
         self.unwritable = unwritable
-        self._void = void
         self._life = ""
+        self._is_ours = not void
+        """What was submitted according to the file, was so in this life."""
         if not unwritable:
             self._db = _open(path)
         else:
@@ -90,6 +94,11 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The connection, for those who look things up."""
+        return self._db
 
     def suspend(self) -> None:
         """Close the file and put it away: it misses something from now on, and nobody may go on from it as it is. That
@@ -114,7 +123,7 @@ class Store:
         """
         self._db = _open(disk.suspended(self.path))
         try:
-            with self._transaction():
+            with self.transaction():
                 self._put_books(books)
             if self.path == IN_MEMORY:
                 return
@@ -126,12 +135,18 @@ class Store:
         self._db = _open(self.path)
 
     def _put_books(self, books: l.Books) -> None:
-        self._db.execute("DELETE FROM submitted WHERE ended = 0")  # what is left of them is in the books
-        self._begin_life(self._life)
+        known: set[int] = set()
+        if self._is_ours:  # up to when it was suspended
+            for (message,) in self._db.execute("SELECT message FROM submitted WHERE ended = 0"):
+                for task in _submit.decode(message).tasks:
+                    known.update(range(task.id, task.id + max(1, task.copies)))
+        self._begin_life(self._life, goes_on=self._is_ours)
         self._set("epoch", books.epoch)
         now = time.time()
         for entry in books.entries:
-            self._write(entry, now)
+            missing = _without(entry, known) if isinstance(entry, l.Submitted) else entry
+            if missing is not None:
+                self._write(missing, now)
         self._set("last_client", books.last_client)
         self._db.execute(  # these are in the books, too
             "DELETE FROM delivered WHERE EXISTS (SELECT 1 FROM clients WHERE no = delivered.client AND acked < seq)"
@@ -159,7 +174,7 @@ class Store:
         if self.unwritable:
             return self._begin_unwritten()
         try:
-            with self._transaction():
+            with self.transaction():
                 if self._get("life") != life:
                     self._begin_life(life)
                 epoch = int(self._get("epoch") or 0) + 1
@@ -173,16 +188,18 @@ class Store:
 
     def _begin_unwritten(self) -> int:
         epoch, last_client = int(self._get("epoch") or 0) + 1, self.last_client()
-        if self._void or self._get("life") != self._life:
+        self._is_ours = self._is_ours and self._get("life") == self._life
+        if not self._is_ours:
             self._db.close()
             self._db = _open(IN_MEMORY)
             self._set("last_client", last_client)
         return epoch
 
-    def _begin_life(self, life: str) -> None:
-        for table in ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves", "setups"):
+    def _begin_life(self, life: str, *, goes_on: bool = False) -> None:
+        for table in _OF_A_LIFE:
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
-        self._db.execute("UPDATE submitted SET ended = 1, open = NULL WHERE ended = 0")
+        if not goes_on:
+            self._db.execute("UPDATE submitted SET ended = ?, open = NULL WHERE ended = 0", (time.time(),))
         self._set("summed", self._last("delivered"))
         self._set("life", life)
 
@@ -194,7 +211,8 @@ class Store:
         row = self._db.execute(f"SELECT max(id) FROM {table}").fetchone()  # noqa: S608 - names of our own
         return int(row[0] or 0)
 
-    def _transaction(self) -> Transaction:
+    def transaction(self) -> Transaction:
+        """Do all of a block or nothing."""
         return Transaction(self._db)
 
     # ------------------------------------------------------------------------------------------------ writing
@@ -203,7 +221,7 @@ class Store:
         """Write the entries down, all or none of them; then the summary, which is of the books after them."""
         now = time.time()
         moves: list[l.Move] = []
-        with self._transaction():
+        with self.transaction():
             for entry in entries:
                 if isinstance(entry, _MOVES):
                     moves.append(entry)
@@ -228,11 +246,9 @@ class Store:
                 execute("INSERT OR REPLACE INTO heard VALUES (?, ?)", (peer, have))
             case l.Acked(client, have):
                 execute("UPDATE clients SET acked = ? WHERE no = ?", (have, client))
-            case l.ClientCame(no, peer, name, pid, host, cancel):
-                execute(
-                    "INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, 0)", (no, peer, name, pid, host, cancel)
-                )
-                self._set("last_client", no)
+            case l.ClientCame():
+                execute("INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, ?, 0)", entry)
+                self._set("last_client", entry.no)
             case l.ClientLeft(no):
                 execute("DELETE FROM heard WHERE peer = (SELECT peer FROM clients WHERE no = ?)", (no,))
                 execute("DELETE FROM clients WHERE no = ?", (no,))
@@ -268,18 +284,14 @@ class Store:
         first = min((task.id for task in tasks), default=0)
         last = max((task.id + max(1, task.copies) - 1 for task in tasks), default=-1)
         header, body = _encode(message), _encode(frames) if frames else None
-        self._db.execute(
+        row = self._db.execute(
             "INSERT INTO submitted (client, first, last, at, nbytes, message, frames) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (entry.client, first, last, now, len(header) + len(body or b""), header, body),
         )
-        for index, options in enumerate(message.options):
-            if options.label is not None:
-                mine = [task.id + max(1, task.copies) - 1 for task in tasks if task.options == index]
-                firsts = [task.id for task in tasks if task.options == index]
-                if mine:
-                    self._db.execute(
-                        "INSERT INTO labels VALUES (?, ?, ?, ?)", (options.label, min(firsts), max(mine), now)
-                    )
+        used = {task.options for task in tasks}
+        for label in {options.label for index, options in enumerate(message.options) if index in used}:
+            if label is not None:
+                self._db.execute("INSERT INTO labels VALUES (?, ?)", (label, row.lastrowid))
 
     def _delivered(self, entry: l.Delivered, now: float) -> None:
         message: Any = entry.message
@@ -316,7 +328,7 @@ class Store:
         for id_, first, last in db.execute("SELECT id, first, last FROM submitted WHERE ended = 0").fetchall():
             lo, hi = bisect_left(open_, first), bisect_right(open_, last)
             if lo == hi:
-                db.execute("UPDATE submitted SET ended = 1, open = NULL WHERE id = ?", (id_,))
+                db.execute("UPDATE submitted SET ended = ?, open = NULL WHERE id = ?", (time.time(), id_))
             elif hi - lo < last - first + 1:
                 db.execute("UPDATE submitted SET open = ? WHERE id = ?", (open_[lo:hi].tobytes(), id_))
         self._set("summed", self._last("delivered"))
@@ -324,11 +336,11 @@ class Store:
     # ------------------------------------------------------------------------------------------------ bounds
 
     def expire(self, keep_s: float, keep_bytes: int) -> int:
-        """Delete results and ended submissions that are older than that, and the oldest of the rest beyond so many
-        bytes; return how many rows. What a client has not confirmed, and what a restart needs, stays.
+        """Delete submissions that ended before that time, and the longest ended of the rest beyond so many bytes, with
+        their results; return how many rows. What a client has not confirmed, and what a restart needs, stays.
         """
         db = self._db
-        with self._transaction():
+        with self.transaction():
             before = db.total_changes
             horizon = time.time() - keep_s
             total = int(
@@ -338,20 +350,25 @@ class Store:
             )
             if total > keep_bytes:
                 horizon = max(horizon, self._horizon(total - keep_bytes))
-            summed = int(self._get("summed") or 0)
-            db.execute(
-                "DELETE FROM delivered WHERE at < ? AND id <= ? AND NOT EXISTS"
-                " (SELECT 1 FROM clients WHERE no = delivered.client AND acked < delivered.seq)",
-                (horizon, summed),
-            )
-            db.execute("DELETE FROM submitted WHERE at < ? AND ended", (horizon,))
-            db.execute("DELETE FROM labels WHERE at < ?", (horizon,))
+            if db.execute("DELETE FROM submitted WHERE ended AND ended < ?", (horizon,)).rowcount:
+                db.execute("DELETE FROM labels WHERE submission NOT IN (SELECT id FROM submitted)")
+            self.sweep("at < ?", horizon)
             return db.total_changes - before
+
+    def sweep(self, where: str, *values: float) -> None:
+        """Delete those of these results whose submissions are gone, and that nobody needs any more."""
+        self._db.execute(
+            f"DELETE FROM delivered WHERE {where} AND id <= ?"  # noqa: S608 - words of our own
+            " AND NOT EXISTS (SELECT 1 FROM clients WHERE no = delivered.client AND acked < delivered.seq)"
+            " AND NOT EXISTS (SELECT 1 FROM submitted AS s WHERE s.last >= delivered.first"
+            f" AND s.first BETWEEN delivered.first >> {COUNT_BITS} << {COUNT_BITS} AND delivered.last)",
+            (*values, int(self._get("summed") or 0)),
+        )
 
     def _horizon(self, excess: int) -> float:
         """Return the time such that what is older has so many bytes."""
         rows = self._db.execute(
-            "SELECT at, nbytes FROM delivered UNION ALL SELECT at, nbytes FROM submitted WHERE ended ORDER BY at"
+            "SELECT at, nbytes FROM delivered UNION ALL SELECT ended, nbytes FROM submitted WHERE ended ORDER BY 1"
         )
         horizon = 0.0
         for at, nbytes in rows:
@@ -373,8 +390,8 @@ class Store:
         for (blob,) in execute("SELECT message FROM delivered WHERE results AND id > ? ORDER BY id", (summed,)):
             ended.extend(ended_by(_results.decode(blob)))
         clients, acked = [], {}
-        for no, peer, name, pid, host, cancel, have in execute("SELECT * FROM clients ORDER BY no"):
-            clients.append(l.ClientCame(no, peer, name, pid, host, bool(cancel)))
+        for no, peer, name, pid, host, cancel, patience_s, have in execute("SELECT * FROM clients ORDER BY no"):
+            clients.append(l.ClientCame(no, peer, name, pid, host, bool(cancel), patience_s))
             acked[no] = have
         unheard = [
             l.Delivered(client, _results.decode(message), _frames.decode(frames) if frames else ())
@@ -455,6 +472,18 @@ def _disown(path: Path | str) -> None:
 
 def _open(path: Path | str) -> sqlite3.Connection:
     return disk.connect(path, _TABLES, SCHEMA)
+
+
+def _without(submitted: l.Submitted, known: set[int]) -> l.Submitted | None:
+    """Return the message without tasks that are known; None if that leaves nothing."""
+    tasks, frames, at = [], list[Any](), 0
+    for task in submitted.message.tasks:
+        if task.id not in known:
+            tasks.append(task)
+            frames += submitted.frames[at : at + task.frames]
+        at += task.frames
+    message = Submit([], submitted.message.options, tasks)
+    return l.Submitted(submitted.client, message, frames) if tasks else None
 
 
 def _size(move: l.Move) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from .archive import Fetch, Fetched, Find, Found, Purge, TaskInfo
 from .death import DeathCertificate
 from .parts import (
     Call,
@@ -33,16 +34,22 @@ from .parts import (
     Task,
 )
 
-__all__ = [  # of what is declared in `parts`: users look here
+__all__ = [  # of what is declared in `parts` and `archive`: users look here
     "Call",
     "DeathCertificate",
     "EngineInfo",
+    "Fetch",
+    "Fetched",
+    "Find",
+    "Found",
     "Function",
     "Options",
     "Output",
+    "Purge",
     "Result",
     "Status",
     "Task",
+    "TaskInfo",
 ]
 
 VERSION = 2
@@ -71,6 +78,8 @@ class ClientHello(msgspec.Struct, array_like=True, tag=True):
     """It was welcomed before: a controller that does not know it has lost its tasks."""
     cancel_on_exit: bool = False
     """Should it vanish, its tasks are to be cancelled."""
+    patience_s: float | None = None
+    """With `cancel_on_exit`: when it has been away for so long; None: as long as the controller thinks fit."""
 
 
 class Submit(Numbered, array_like=True, tag=True):
@@ -415,6 +424,9 @@ FromClient = (
     | StatusQuery
     | WaitEngines
     | ClearSetup
+    | Find
+    | Fetch
+    | Purge
     | Goodbye
     | Ping
     | Ack
@@ -433,6 +445,9 @@ ToController = (
     | StatusQuery
     | WaitEngines
     | ClearSetup
+    | Find
+    | Fetch
+    | Purge
     | Goodbye
     | Ping
     | Ack
@@ -447,7 +462,7 @@ ToController = (
     | Running
     | EngineExited
 )
-ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Resume | Refused | Pong | Farewell
+ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Found | Fetched | Resume | Refused | Pong | Farewell
 ToEngine = EngineWelcome | Run | Forget | Ack | TakeBack | Interrupt | Exit | Resume | Refused | Pong | Farewell
 ToNanny = NannyWelcome | StartEngines | StopEngine | Exit | Resume | Refused | Pong | Farewell
 ToPeer = (
@@ -457,6 +472,8 @@ ToPeer = (
     | Ack
     | Engines
     | Reply
+    | Found
+    | Fetched
     | Resume
     | Refused
     | Pong

@@ -262,10 +262,10 @@ def test_the_copies_of_a_task_are_open_one_by_one(store):
 
 
 def test_results_and_ended_submissions_expire_by_age(store, clock):
-    store.commit([submitted(FIRST), delivered(FIRST)])
+    """A submission counts from when it was seen to have ended, and its results stay with it."""
+    store.commit([submitted(FIRST), delivered(FIRST)], l.Summary([], []))
     clock.now += 100.0
-    store.commit([submitted(FIRST + 1), delivered(FIRST + 1)])
-    store.commit([], l.Summary([], []))
+    store.commit([submitted(FIRST + 1), delivered(FIRST + 1)], l.Summary([], []))
     assert store.expire(200.0, 1 << 30) == 0
     assert store.expire(50.0, 1 << 30) == 2
     assert count(store, "delivered", "submitted") == [1, 1]
@@ -280,9 +280,9 @@ def count(store, *tables):
 
 def test_the_oldest_expire_by_size(store, clock):
     for i in range(10):
-        store.commit([submitted(FIRST + i, frames=[bytes(1000)]), delivered(FIRST + i, frames=[bytes(1000)])])
+        entries = [submitted(FIRST + i, frames=[bytes(1000)]), delivered(FIRST + i, frames=[bytes(1000)])]
+        store.commit(entries, l.Summary([], []))
         clock.now += 1.0
-    store.commit([], l.Summary([], []))
     store.expire(1e9, 7 * 1000)
     assert count(store, "delivered", "submitted") == [3, 3]
     rows = store._db.execute("SELECT first FROM delivered ORDER BY id").fetchall()
@@ -320,7 +320,7 @@ def test_what_a_client_has_not_confirmed_does_not_expire(store, clock):
     assert store.expire(0.0, 0) == 1
 
 
-def test_labels_name_the_tasks_that_have_them_and_expire(store, clock):
+def test_labels_name_the_submissions_that_have_them_and_expire(store, clock):
     options = [m.Options(), m.Options(label="mine"), m.Options((0, 1), label="both", ordered=True)]
     tasks = [
         m.Task(FIRST, b"f", b"", options=0),
@@ -329,8 +329,9 @@ def test_labels_name_the_tasks_that_have_them_and_expire(store, clock):
         m.Task(FIRST + 3, b"f", b"", options=2, copies=2),
     ]
     store.commit([l.Submitted(1, m.Submit([], options, tasks), ())])
-    rows = store._db.execute("SELECT label, first, last FROM labels ORDER BY first").fetchall()
-    assert rows == [("mine", FIRST + 1, FIRST + 2), ("both", FIRST + 3, FIRST + 4)]
+    rows = store._db.execute("SELECT label, submission FROM labels ORDER BY label").fetchall()
+    assert rows == [("both", 1), ("mine", 1)]
+    store.commit([], l.Summary([], []))
     clock.now += 100.0
     store.expire(50.0, 1 << 30)
     assert count(store, "labels") == [0]
@@ -536,11 +537,12 @@ def test_a_suspended_store_begins_anew_with_the_books(tmp_path):
     store = open_store(path)
     store.begin("life")
     other = l.ClientCame(2, b"c2", "", 0, "", cancel_on_exit=False)
-    store.commit([CAME, other, submitted(FIRST, FIRST + 1), delivered(FIRST, seq=4), delivered(FIRST + 1, seq=5)])
+    store.commit([CAME, other, submitted(FIRST, FIRST + 1), delivered(FIRST, seq=4), delivered(FIRST + 7, seq=5)])
     store.suspend()
     store.probe(1000)
-    entries = [CAME, l.Acked(1, 4), l.Heard(b"c1", 9), submitted(FIRST + 2, FIRST + 3)]
-    store.resume(l.Books(5, 8, entries, [delivered(FIRST + 1, seq=5)], l.Summary([], [FIRST + 3])))
+    new = submitted(FIRST + 2, FIRST + 3, frames=[b"buffer"])
+    entries = [CAME, l.Acked(1, 4), l.Heard(b"c1", 9), submitted(FIRST + 1), new]
+    store.resume(l.Books(5, 8, entries, [delivered(FIRST + 7, seq=5)], l.Summary([], [FIRST + 1, FIRST + 3])))
     assert "journal" in files(tmp_path)
     assert "journal.suspended" not in files(tmp_path)
     store.close()
@@ -552,10 +554,10 @@ def test_a_suspended_store_begins_anew_with_the_books(tmp_path):
     assert saved.acked == {1: 4}
     assert saved.heard == {b"c1": 9}
     assert [entry.message.seq for entry in saved.unheard] == [5], "once"
-    assert tasks_of(saved) == [FIRST + 3]
+    assert tasks_of(saved) == [FIRST + 1, FIRST + 3], "each once"
     assert saved.ended == []
     rows = store._db.execute("SELECT first FROM delivered ORDER BY first").fetchall()
-    assert rows == [(FIRST,), (FIRST + 1,)], "older results are kept"
+    assert rows == [(FIRST,), (FIRST + 7,)], "older results are kept"
     store.close()
 
 
