@@ -53,7 +53,7 @@ def books(state: State) -> Books:
         if function.pickled:
             entries.append(FunctionCame(function.digest, 0, function.pickled))
         entries += [FunctionCame(function.digest, owner, b"") for owner in sorted(function.owners)]
-    entries += [NannyIs(n.peer, n.host, n.pid, n.cores, n.head) for n in state.nannies.values()]
+    entries += [NannyIs(n.peer, n.host, n.pid, n.cores, n.head) for n in state.nannies.values() if n.wanted is None]
     for engine in state.engines.values():
         entries.append(engine_is(engine))
         if engine.incoming.have:

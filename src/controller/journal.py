@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..wire.messages import Outputs, Reply, Results
 from . import ledger
 from .archive import Archive
-from .disk import ROOM_BYTES
 from .outbox import Envelope
 
 if TYPE_CHECKING:
@@ -55,6 +54,11 @@ EXPIRE_EVERY_S = 60.0
 
 AGAIN_S = 10.0
 """How often to look whether a full disk has room again."""
+
+ROOM_BYTES = 1 << 20
+"""So much room there is to be at least; and more, if that was soon full again."""
+
+SOON_S = 60.0
 
 ENTRY_BYTES = 200
 """What an entry weighs besides its payloads, roughly."""
@@ -98,6 +102,7 @@ class Journal:
         """Ticket of the last summary."""
         self._again_at = 0.0
         self._room = ROOM_BYTES
+        self._resumed_at = 0.0
         self._summary_at = time.monotonic()
         if store.unwritable:
             self._suspend(store.unwritable)
@@ -246,7 +251,10 @@ class Journal:
     def _suspend(self, why: str) -> None:
         """Go on without a journal: what is on the disk misses something from now on."""
         self.failure = f"the journal cannot be written ({why}); the cluster goes on without one"
-        self._again_at = time.monotonic() + AGAIN_S
+        now = time.monotonic()
+        self._again_at = now + AGAIN_S
+        if self._resumed_at:
+            self._room = 4 * self._room if now - self._resumed_at < SOON_S else ROOM_BYTES
         self._store.suspend()
         log.error("%s: if the controller dies now, its tasks are lost", self.failure)
 
@@ -266,10 +274,10 @@ class Journal:
             self._store.resume(books)
         except Exception:  # as above
             log.debug("the journal can still not be written", exc_info=True)
-            self._room = max(ROOM_BYTES, nbytes)  # there was less than it takes
+            self._room = max(self._room, 2 * nbytes)  # there was less than it takes
             return
         self.failure = ""
-        self._room = ROOM_BYTES
+        self._resumed_at = time.monotonic()
         log.warning("the journal can be written again, and has all that is to be done")
 
 

@@ -241,7 +241,7 @@ class Engine:
 class Nanny:
     """A host agent and the engine ids that live on its host."""
 
-    __slots__ = ("asked", "away_since", "cores", "engines", "head", "host", "peer", "pid", "session")
+    __slots__ = ("asked", "away_since", "cores", "engines", "head", "host", "peer", "pid", "session", "wanted")
 
     def __init__(self, peer: Peer, host: str, pid: int, cores: int, *, head: bool) -> None:
         self.peer = peer
@@ -253,5 +253,7 @@ class Nanny:
         """Of the last welcome that asked what it runs."""
         self.asked: set[tuple[int, int]] = set()
         """The engine processes that were its own by then."""
+        self.wanted: int | None = None
+        """So many engines are to be started there as soon as it has said what it runs."""
         self.away_since: float | None = None
         self.engines: set[EngineId] = set()

@@ -306,6 +306,21 @@ def test_when_there_is_room_again_it_begins_anew_with_all_of_the_books(store, mo
     journal.close()
 
 
+def test_when_a_little_room_is_soon_full_again_it_waits_for_more(store, monkeypatch):
+    monkeypatch.setattr(journal_module, "AGAIN_S", 0.01)
+    store.unwritable = "the disk is full"
+    journal = Journal(store, KEEP)
+    for times in (1, 4, 16):
+        helpers.wait_until(lambda: journal.wants_books, "there is a little room")
+        assert store.probed[-1] == times * journal_module.ROOM_BYTES
+        wait_for(journal, journal.begin_anew(BOOKS))
+        store.error = sqlite3.OperationalError("database or disk is full")
+        wait_for(journal, journal.submit([heard(1)]))
+        assert journal.failure
+        store.error = None
+    journal.close()
+
+
 def test_when_there_is_less_room_than_the_books_take_it_waits_for_so_much(store, monkeypatch):
     monkeypatch.setattr(journal_module, "AGAIN_S", 0.01)
     store.unwritable = "database or disk is full"
@@ -396,6 +411,7 @@ def test_a_journal_that_was_whole_is_read_although_the_disk_is_full(small_disk, 
     assert again.load().heard == {}
     again.close()
     filler.unlink()
+    monkeypatch.setattr(journal, "_room", 1 << 16)
     helpers.wait_until(lambda: journal.wants_books, "there is room")
     wait_for(journal, journal.begin_anew(BOOKS))
     assert not journal.failure
