@@ -271,9 +271,9 @@ class Core:
         """Whether the connection is broken, and nobody has welcomed us again."""
         return self._broken_at is not None
 
-    def gone(self) -> None:
-        """The cluster has ended, without a word: nobody will take over."""
-        self.lose(ControllerLost(f"cluster {self._name()} has ended"))
+    def gone(self, why: str = "") -> None:
+        """The cluster has ended, without a word to us: nobody will take over."""
+        self.lose(ControllerLost(f"cluster {self._name()} has ended{why and ': '}{why}"))
 
     def tick(self, now: float) -> None:
         """Do what is due."""
