@@ -137,6 +137,7 @@ class Engine:
 
     __slots__ = (
         "acked",
+        "asked_at",
         "assigned",
         "begun",
         "control",
@@ -207,6 +208,8 @@ class Engine:
         self.load_s = 0.0
         self.taking = 0
         """Number of the unanswered request to give back unstarted work; 0 for none."""
+        self.asked_at: float | None = None
+        """Since when it has not answered a request to give something back."""
         self.withdrawals: dict[int, list[int]] = {}
         """Unanswered requests to give back tasks by name, in order to stop them."""
         self.in_setup = False

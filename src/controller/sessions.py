@@ -118,7 +118,7 @@ def on_holding(state: State, engine: Engine, message: Holding, now: float) -> No
         missing.append(taking.split(state, engine, running, message.hi))
     taking.back_to_queue(state, missing)
     engine.known = set(message.functions)
-    engine.taking, engine.withdrawals, engine.dismissed = 0, {}, False
+    engine.taking, engine.withdrawals, engine.dismissed, engine.asked_at = 0, {}, False, None
     to_stop = [task_id for task_id in engine.assigned if task_id in state.stops]
     if to_stop:  # the question, or the interrupt that followed, may be lost
         stopping.ask_back(state, engine, to_stop)
