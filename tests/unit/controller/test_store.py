@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 import pytest
+from enginery.controller import bounds
 from enginery.controller import ledger as l
 from enginery.controller import store as store_module
 from enginery.controller.spans import GAP, spans
@@ -378,7 +379,7 @@ def test_the_size_is_what_is_in_it(store):
 
 @pytest.fixture
 def small(monkeypatch) -> None:
-    monkeypatch.setattr(store_module, "VALUE_MAX", 100)
+    monkeypatch.setattr(bounds, "VALUE_MAX", 100)
 
 
 @pytest.mark.usefixtures("small")
@@ -417,7 +418,7 @@ def test_results_that_are_too_large_are_told_of(store):
 
 @pytest.mark.usefixtures("small")
 def test_a_message_of_many_large_values_is_written_as_far_as_a_row_goes(store, monkeypatch):
-    monkeypatch.setattr(store_module, "ROW_MAX", 250)
+    monkeypatch.setattr(bounds, "ROW_MAX", 250)
     store.commit([CAME, submitted(FIRST, FIRST + 1, FIRST + 2, payload=b"", frames=[bytes(100)])])
     ((entry, _),) = store.load().submitted
     assert [task.payload for task in entry.message.tasks] == [b"", b"", l.LOST_PAYLOAD]
@@ -429,7 +430,7 @@ def test_a_message_of_many_large_values_is_written_as_far_as_a_row_goes(store, m
 
 
 def test_a_function_that_is_larger_than_a_row_is_not_written(store, monkeypatch):
-    monkeypatch.setattr(store_module, "ROW_MAX", 250)
+    monkeypatch.setattr(bounds, "ROW_MAX", 250)
     store.commit([l.FunctionCame(b"f", 1, bytes(251)), l.FunctionCame(b"g", 1, bytes(250))])
     assert list(store.load().functions) == [b"g"]
 
@@ -538,16 +539,61 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path):
         open_store(tmp_path / "nowhere" / "journal")
 
 
-def test_nobody_goes_on_from_an_abandoned_store(tmp_path):
+def test_nobody_goes_on_from_a_suspended_store(tmp_path):
     path = tmp_path / "journal"
     store = open_store(path)
     store.begin("life")
-    store.commit([CAME])
-    store.abandon()
-    assert not path.exists()
+    store.commit([CAME, submitted(FIRST), delivered(FIRST)])
+    store.suspend()
+    assert files(tmp_path) == ["journal.suspended"]
     store = open_store(path)
-    assert store.begin("life") == 1
+    assert "journal" in files(tmp_path)
+    assert store.begin("life") == 2
     assert store.load().clients == []
+    assert store.load().submitted == []
+    assert store.last_client() == 1, "no number is given again"
+    store.close()
+
+
+def test_a_suspended_store_begins_anew_with_the_books(tmp_path):
+    path = tmp_path / "journal"
+    store = open_store(path)
+    store.begin("life")
+    other = l.ClientCame(2, b"c2", "", 0, "", cancel_on_exit=False)
+    store.commit([CAME, other, submitted(FIRST, FIRST + 1), delivered(FIRST, seq=4), delivered(FIRST + 7, seq=5)])
+    store.suspend()
+    store.probe(1000)
+    new = submitted(FIRST + 2, FIRST + 3, frames=[b"buffer"])
+    entries = [CAME, l.Acked(1, 4), l.Heard(b"c1", 9), submitted(FIRST + 1), new]
+    store.resume(l.Books(5, 8, entries, [delivered(FIRST + 7, seq=5)], l.Summary([], [FIRST + 1, FIRST + 3])))
+    assert "journal" in files(tmp_path)
+    assert "journal.suspended" not in files(tmp_path)
+    store.close()
+    store = open_store(path)
+    assert store.begin("life") == 6
+    assert store.last_client() == 8
+    saved = store.load()
+    assert saved.clients == [CAME], "the other had left"
+    assert saved.acked == {1: 4}
+    assert saved.heard == {b"c1": 9}
+    assert [entry.message.seq for entry in saved.unheard] == [5], "once"
+    assert tasks_of(saved) == [FIRST + 1, FIRST + 3], "each once"
+    assert saved.ended == []
+    rows = store._db.execute("SELECT first FROM delivered ORDER BY first").fetchall()
+    assert rows == [(FIRST,), (FIRST + 7,)], "older results are kept"
+    store.close()
+
+
+def test_books_that_cannot_be_written_leave_the_store_suspended(tmp_path, monkeypatch):
+    path = tmp_path / "journal"
+    store = open_store(path)
+    store.begin("life")
+    store.suspend()
+    with pytest.raises(TypeError, match="not something to write down"):
+        store.resume(l.Books(1, 1, ["nonsense"], [], l.Summary([], [])))
+    assert "journal" not in files(tmp_path)
+    store.resume(l.Books(1, 1, [CAME], [], l.Summary([], [])))
+    assert store.load().clients == [CAME]
     store.close()
 
 
