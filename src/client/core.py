@@ -166,6 +166,11 @@ class Core:
                 if request is not None:
                     error = None if message.error is None else ClusterError(message.error)
                     request.resolve(message.value, error)
+            case m.Found() | m.Fetched():
+                request = self.requests.pop(message.request, None)
+                self._asked.pop(message.request, None)
+                if request is not None:
+                    request.resolve((message, frames), None)
             case m.Engines():
                 self._on_engines(message.engines)
             case m.Welcome():

@@ -123,7 +123,7 @@ class AsyncResult(LightFuture[Any]):
             return None, self._lost
         frames, reply = self._frames, self._reply
         assert reply is not None, "a finished task has a result"
-        return _unpack(reply, frames, self._label, self._convert, self._parts)
+        return unpack(reply, frames, self._label, self._convert, self._parts)
 
     def _outcome(self) -> Any:
         value, error = self._open()
@@ -222,7 +222,7 @@ class AsyncResult(LightFuture[Any]):
 
     @property
     def status(self) -> Any:
-        """`pending`, `ok`, `error`, `cancelled`, `timeout`, `lost` or `refused`."""
+        """`pending`, `ok`, `error`, `cancelled`, `timeout`, `lost`, `refused` or `unknown`."""
         return self._each(_status)
 
     @property
@@ -334,7 +334,7 @@ def _state_text(result: AsyncResult) -> str:
     return "cancelled" if result.cancelled() else "finished"
 
 
-def _unpack(
+def unpack(
     reply: Result,
     frames: Sequence[Any],
     label: str | None,
@@ -423,7 +423,7 @@ class GroupResult(AsyncResult):
             kept = self._replies[index]
             if kept is None:
                 return None, self._lost
-            item = self._items[index] = _unpack(
+            item = self._items[index] = unpack(
                 kept[0], kept[1], self._label, self._convert, lambda: [self._part(index)]
             )
             self._replies[index] = (kept[0], (), kept[2])

@@ -22,12 +22,15 @@ from ..streams import Verdict
 from ..wire.messages import (
     Ack,
     Cancel,
+    ClearSetup,
     ClientHello,
     ControlHello,
     Done,
     EngineExited,
     EngineHello,
     Farewell,
+    Fetch,
+    Find,
     Forget,
     GivenBack,
     Goodbye,
@@ -37,9 +40,11 @@ from ..wire.messages import (
     Outputs,
     Ping,
     Pong,
+    Purge,
     Refused,
     Restart,
     Resume,
+    Running,
     Scale,
     Shutdown,
     Signal,
@@ -48,7 +53,20 @@ from ..wire.messages import (
     Submit,
     WaitEngines,
 )
-from . import fleet, intake, outcomes, placement, questions, requests, restore, sessions, stopping, taking
+from . import (
+    fetches,
+    fleet,
+    intake,
+    outcomes,
+    placement,
+    questions,
+    requests,
+    restore,
+    sessions,
+    setups,
+    stopping,
+    taking,
+)
 from .ledger import FunctionLeft, Summary
 from .outbox import Turn
 from .state import State
@@ -138,8 +156,16 @@ class Core:
                     requests.on_signal(state, sender, message)
                 case WaitEngines():
                     requests.on_wait_engines(state, sender, message)
+                case ClearSetup():
+                    state.reply(sender, message.request, setups.clear(state))
                 case StatusQuery():
                     state.reply(sender, message.request, questions.status(state, now))
+                case Find():
+                    fetches.on_find(state, sender, message)
+                case Fetch():
+                    fetches.on_fetch(state, sender, message)
+                case Purge():
+                    fetches.on_purge(state, sender, message)
                 case Shutdown():
                     state.reply(sender, message.request, True)
                     self.stop("the cluster was stopped")
@@ -160,7 +186,9 @@ class Core:
                 case Ping():
                     state.outbox.say(sender, Pong())
                 case NannyHello():
-                    sessions.on_nanny_hello(state, sender, message, now)
+                    sessions.on_nanny_hello(state, sender, message)
+                case Running():
+                    sessions.on_running(state, nanny, message, now)
                 case _:
                     self._refuse(sender, f"a nanny does not send {type(message).__name__}")
             return
@@ -168,7 +196,7 @@ class Core:
             case ClientHello():
                 intake.on_client_hello(state, sender, message)
             case NannyHello():
-                sessions.on_nanny_hello(state, sender, message, now)
+                sessions.on_nanny_hello(state, sender, message)
             case Goodbye() | Ping() | Ack():
                 pass
             case EngineHello():
@@ -221,7 +249,10 @@ class Core:
         state = self.state
         for client in state.clients.values():
             if client.away_since is None:
+                intake.ack(state, client)
                 state.outbox.say(client.peer, Pong())
+        for engine in state.engines.values():
+            sessions.ack(state, engine)
         for peer in state.nannies:
             state.outbox.say(peer, Pong())
         state.at(now + PROBE_S, self._probe)
@@ -260,8 +291,9 @@ class Core:
         state.flush_news()
         sessions.ack_engines(state)
         intake.ack_clients(state)
+        lookups = fetches.take_lookups(state)
         messages = state.outbox.take()  # this has something to write down, too
-        return Turn(state.take_entries(), messages)
+        return Turn(state.take_entries(), messages, lookups)
 
     def summary(self) -> Summary:
         """Return the books in short, for the journal: it stands for all moves of earlier turns. After `take`."""

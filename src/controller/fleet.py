@@ -9,10 +9,12 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..ids import EngineId, Incarnation, Peer
 from ..wire.messages import VERSION, DeathCertificate, EngineExited, Exit, StartEngines, StopEngine
-from . import outcomes
-from .ledger import NannyGone
+from . import outcomes, setups
+from .ledger import Heard, NannyGone
 from .records import Engine, EngineState, TaskState
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def add_engines(state: State, nanny: Nanny, count: int) -> list[EngineId]:
     while len(ids) < count:
         if candidate not in state.engines:
             engine_id = EngineId(candidate)
-            engine = Engine(engine_id, nanny.peer, nanny.host)
+            engine = Engine(engine_id, nanny.peer, nanny.host, state.gone.pop(engine_id, 0))
             state.engines[engine_id] = engine
             nanny.engines.add(engine_id)
             expect(state, engine)
@@ -98,18 +100,14 @@ def begin_end(state: State, engine: Engine, certificate: DeathCertificate, now: 
 def _finish_end(state: State, engine: Engine, certificate: DeathCertificate, now: float) -> None:
     """All that the process had sent has come: settle its tasks, then replace it or let its id go."""
     del state.engine_peers[engine.peer], state.engine_peers[engine.control]
+    state.heard.pop(engine.peer, None)
+    state.note(Heard(engine.peer, 0))
     reason = engine.reason or certificate.reason
-    named = DeathCertificate(
-        engine.id,
-        engine.incarnation,
-        engine.pid or certificate.pid,
-        certificate.exit_code,
-        reason,
-        certificate.task,
-        certificate.item,
-        certificate.memory_bytes,
-        certificate.last_output,
-    )
+    named = msgspec.structs.replace(certificate, pid=engine.pid or certificate.pid, reason=reason)
+    setup = setups.ended_in(engine, certificate)
+    if setup:  # it has not started for good
+        engine.failures += 1
+        reason = f"{reason} in its set-up {setup}"
     outcomes.settle(state, engine, named)
     nanny = state.nannies.get(engine.nanny)
     if engine.retiring or nanny is None or state.stopping:
@@ -139,6 +137,7 @@ def _start(state: State, engine: Engine, incarnation: Incarnation, _now: float) 
 def _remove(state: State, engine: Engine, reason: str) -> None:
     """An engine id goes for good; nothing can be addressed to it any more."""
     del state.engines[engine.id]
+    state.gone[engine.id] = engine.incarnation
     state.keep(engine)
     state.retiring.discard(engine.id)
     state.idle.discard(engine.id)

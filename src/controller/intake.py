@@ -21,7 +21,7 @@ from ..wire.messages import (
     Submit,
     Welcome,
 )
-from . import fleet, stopping
+from . import fleet, setups, stopping
 from .ledger import Acked, ClientCame, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
@@ -36,10 +36,11 @@ KEEP_S = 24 * 3600.0
 """How long what a client is owed is kept in memory for its return: a laptop may sleep over night."""
 
 VANISHED_S = 30.0
-"""How long a client that wants its tasks cancelled when it vanishes may be away before they are."""
+"""How long a client that wants its tasks cancelled when it vanishes may be away before they are, if it does not say."""
 
 ACK_EVERY = 16
-"""A client is told what has come from it with its results, or else after so many messages."""
+"""A client is told what has come from it with its results, at once if that may be large, after so many messages, or
+when it is probed. Until then it keeps what it has sent."""
 
 
 def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
@@ -55,10 +56,10 @@ def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
     if client is None:
         client = Client(state.next_client_no(), peer, message.name, message.pid, message.host)
         client.cancel_on_exit = message.cancel_on_exit
+        client.patience_s = message.patience_s
         enter_client(state, client)
-        state.note(
-            ClientCame(client.no, peer, message.name, message.pid, message.host, cancel_on_exit=message.cancel_on_exit)
-        )
+        cancels, patience_s = message.cancel_on_exit, message.patience_s
+        state.note(ClientCame(client.no, peer, message.name, message.pid, message.host, cancels, patience_s))
     client.away_since = None
     client.acked = client.incoming.have
     engines = [engine.info() for _, engine in sorted(state.engines.items())]
@@ -85,9 +86,16 @@ def on_ack(state: State, client: Client, have: int) -> None:
 def ack_clients(state: State) -> None:
     """Tell clients what has come from them, if it is much and they have not been told with results."""
     for side in state.heard.values():
-        if isinstance(side, Client) and side.incoming.have - side.acked >= ACK_EVERY and side.away_since is None:
-            side.acked = side.incoming.have
-            state.outbox.say(side.peer, Ack(side.acked))
+        if isinstance(side, Client) and (side.owes_ack or side.incoming.have - side.acked >= ACK_EVERY):
+            ack(state, side)
+
+
+def ack(state: State, client: Client) -> None:
+    """Tell a client what has come from it, if it has not been told."""
+    client.owes_ack = False
+    if client.acked < client.incoming.have and client.away_since is None:
+        client.acked = client.incoming.have
+        state.outbox.say(client.peer, Ack(client.acked))
 
 
 def away(state: State, client: Client, now: float) -> None:
@@ -96,7 +104,8 @@ def away(state: State, client: Client, now: float) -> None:
         client.away_since = now
         state.at(now + KEEP_S, _give_up, state, client, KEEP_S)
         if client.cancel_on_exit:
-            state.at(now + VANISHED_S, _give_up, state, client, VANISHED_S)
+            patience_s = VANISHED_S if client.patience_s is None else client.patience_s
+            state.at(now + patience_s, _give_up, state, client, patience_s)
 
 
 def _give_up(state: State, client: Client, after_s: float, now: float) -> None:
@@ -146,6 +155,7 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
         client.digests.add(function.digest)
         state.note(FunctionCame(function.digest, client.no, b"" if known else function.pickled))
     state.note(Submitted(client.no, message, frames))
+    client.owes_ack |= bool(frames)
     tasks, functions = state.tasks, state.functions
     options_list, no = message.options, client.no
     first, beyond = first_task_id(no), first_task_id(ClientNo(no + 1))
@@ -198,8 +208,11 @@ def _refuse_unborn(state: State, client: Client, submitted: Wanted, sentence: st
 
 def _submit_targeted(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
     """Enter a task for certain engines: one for each in turn (a direct view), or one for any of them."""
-    targets = options.targets
-    if not targets:
+    targets = options.targets or ()
+    if options.setup is not None and (sentence := setups.keep(state, submitted, options)):
+        _refuse_unborn(state, client, submitted, sentence)
+        return
+    if not targets and options.setup is None:
         _refuse_unborn(state, client, submitted, "it is addressed to no engine")
         return
     if not options.ordered:

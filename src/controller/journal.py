@@ -8,6 +8,8 @@
 
 Whatever gathers while a transaction is written goes into the next one together, so a slow disk makes transactions
 larger, not many. While too much waits (`is_full`), the loop listens to nobody.
+
+The same thread answers what is asked of the journal (`archive`), a little at a time, from what was written before.
 """
 
 from __future__ import annotations
@@ -18,16 +20,20 @@ import os
 import sqlite3
 import threading
 import time
+from collections import deque
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..wire.messages import Outputs, Results
+from ..wire.messages import Outputs, Reply, Results
 from . import ledger
+from .archive import Archive
+from .outbox import Envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
+    from .archive import Answer
     from .store import Store
 
 log = logging.getLogger("enginery.controller")
@@ -37,6 +43,9 @@ BACKLOG_MAX = 64 << 20
 
 SUMMARY_AFTER = 50_000
 """A summary is worth writing when the moves since the last one speak of so many tasks, and of as many as were in it."""
+
+SUMMARY_EVERY_S = 600.0
+"""A summary is made after so long too, if it is cheap: without, nothing is known to have ended, and nothing expires."""
 
 EXPIRE_EVERY_S = 60.0
 
@@ -67,8 +76,9 @@ class Journal:
         self.failure = ""
         """Why nothing is written any more."""
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        """Readable when `done` has changed; -1 when closed."""
+        """Readable when `done` has changed, or something is answered; -1 when closed."""
         self._store = store
+        self._archive = Archive(store)
         self._keep = keep
         self._ticket = 0
         self._written = 0
@@ -76,7 +86,11 @@ class Journal:
         self._summed = 0
         self._summary = 0
         """Ticket of the last summary."""
-        self._queue: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._summary_at = time.monotonic()
+        self._queue: SimpleQueue[_Batch | ledger.Lookup | None] = SimpleQueue()
+        self._asked: deque[tuple[ledger.Lookup, Generator[None, None, Answer]]] = deque()
+        """What is being looked up, the first by itself: of the thread."""
+        self._answers: deque[Envelope] = deque()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
@@ -88,12 +102,24 @@ class Journal:
         if summary is not None:
             self._summed = len(summary.moves) + len(summary.open)
             self._summary = self._ticket
+            self._summary_at = time.monotonic()
         self._queue.put(_Batch(self._ticket, entries, summary, nbytes))
         return self._ticket
 
+    def look_up(self, lookup: ledger.Lookup) -> None:
+        """Have a question answered from all that was submitted before: see `take_answers`."""
+        self._queue.put(lookup)
+
+    def take_answers(self) -> list[Envelope]:
+        """Return what there is to say to those who asked."""
+        return [self._answers.popleft() for _ in range(len(self._answers))]
+
     def wants_summary(self) -> bool:
         """Return whether it is time for one."""
-        due = self._store.moved > SUMMARY_AFTER + self._summed
+        moved = self._store.moved
+        due = moved > SUMMARY_AFTER + self._summed
+        if moved and not due and self._summed < SUMMARY_AFTER:
+            due = time.monotonic() - self._summary_at > SUMMARY_EVERY_S
         return due and self.done >= self._summary and not self.failure
 
     def is_full(self) -> bool:
@@ -107,7 +133,7 @@ class Journal:
                 os.read(self.fd, 8)
 
     def close(self) -> None:
-        """Write what waits, and close the file."""
+        """Write what waits, and close the file; `done` is true to the end."""
         self._queue.put(None)
         self._thread.join()
         with contextlib.suppress(sqlite3.Error):
@@ -128,18 +154,23 @@ class Journal:
                 os.write(self.fd, _ONE)
             if ended:
                 return
-            if time.monotonic() - expired >= EXPIRE_EVERY_S and not self.failure:
+            if self._asked:
+                self._look(*self._asked[0])
+            elif time.monotonic() - expired >= EXPIRE_EVERY_S and not self.failure:
                 expired = time.monotonic()
                 self._guard(partial(self._store.expire, *self._keep))
 
     def _take(self) -> tuple[list[_Batch], bool]:
-        """Wait for something to write, and return all there is; whether that is the end of it."""
+        """Wait for something to do, and return all there is to write; whether that is the end of it."""
         batches: list[_Batch] = []
         try:
-            batch = self._queue.get(timeout=EXPIRE_EVERY_S)
-            while batch is not None:
-                batches.append(batch)
-                batch = self._queue.get_nowait()
+            todo = self._queue.get_nowait() if self._asked else self._queue.get(timeout=EXPIRE_EVERY_S)
+            while todo is not None:
+                if isinstance(todo, _Batch):
+                    batches.append(todo)
+                else:
+                    self._asked.append((todo, self._archive.answer(todo.message)))
+                todo = self._queue.get_nowait()
         except Empty:
             return batches, False
         return batches, True
@@ -153,6 +184,23 @@ class Journal:
                 entries = []
         if entries:
             self._guard(partial(self._store.commit, entries))
+
+    def _look(self, lookup: ledger.Lookup, steps: Generator[None, None, Answer]) -> None:
+        """Go on with what is being looked up."""
+        answer: Answer
+        try:
+            if not self.failure:
+                next(steps)
+                return
+            answer = Reply(lookup.message.request, error=self.failure), ()
+        except StopIteration as end:
+            answer = end.value
+        except Exception as error:  # whatever is wrong with what is read, writing goes on
+            log.exception("failed on a %s of %r", type(lookup.message).__name__, lookup.peer)
+            answer = Reply(lookup.message.request, error=f"the journal cannot be read: {error}"), ()
+        self._asked.popleft()
+        self._answers.append(Envelope(lookup.peer, *answer))
+        os.write(self.fd, _ONE)
 
     def _guard(self, write: Callable[[], object]) -> None:
         """Write, unless that has failed before."""
@@ -181,4 +229,6 @@ def _nbytes(entry: ledger.Entry) -> int:
             return sum(ENTRY_BYTES + (len(record.data) if isinstance(record.data, str) else 0) for record in records)
         case ledger.FunctionCame():
             return len(entry.pickled) + ENTRY_BYTES
+        case ledger.SetupCame():
+            return len(entry.payload) + ENTRY_BYTES
     return ENTRY_BYTES

@@ -14,7 +14,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..wire.messages import Numbered, Submit
+    from ..ids import Peer
+    from ..wire.messages import Fetch, Find, Numbered, Purge, Submit
 
 
 LOST_PAYLOAD = b"\xc1 too large for the journal"
@@ -41,7 +42,7 @@ class Delivered(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """All numbered messages of a peer up to this one have been taken."""
+    """All numbered messages of a peer up to this one have been taken; 0: it is another peer from now on, or gone."""
 
     peer: bytes
     have: int
@@ -87,7 +88,32 @@ class Whole(msgspec.Struct, array_like=True, tag=4, frozen=True):
     """`(id, lo, hi, attempt, early)`"""
 
 
-Move = Assigned | Returned | Piece | Whole
+class Stopped(msgspec.Struct, array_like=True, tag=5, frozen=True):
+    """Assigned tasks are to be stopped: they end with this status, if they end by it."""
+
+    tasks: list[int]
+    status: int
+    sentence: str
+    grace_s: float | None
+    interrupt: bool
+
+
+class SetupCall(msgspec.Struct, array_like=True, tag=6, frozen=True):
+    """A task of the controller's own, with this id, waits for an engine, whose set-up of that number it is."""
+
+    id: int
+    setup: int
+    engine: int
+
+
+class Killed(msgspec.Struct, array_like=True, tag=7, frozen=True):
+    """A task was running in these engines when they ended."""
+
+    task: int
+    engines: list[str]
+
+
+Move = Assigned | Returned | Piece | Whole | Stopped | SetupCall | Killed
 """What happens to tasks between submission and end. Their order matters, among themselves only."""
 
 
@@ -100,6 +126,7 @@ class ClientCame(NamedTuple):
     pid: int
     host: str
     cancel_on_exit: bool
+    patience_s: float | None = None
 
 
 class ClientLeft(NamedTuple):
@@ -123,9 +150,10 @@ class EngineIs(NamedTuple):
 
 
 class EngineGone(NamedTuple):
-    """There is no engine of that id any more."""
+    """There is no engine of that id any more. Should there be one again, it goes on counting incarnations."""
 
     id: int
+    incarnation: int
 
 
 class NannyIs(NamedTuple):
@@ -159,6 +187,18 @@ class FunctionLeft(NamedTuple):
     owner: int
 
 
+class SetupCame(NamedTuple):
+    """Every engine is to have this set-up, after that of lower numbers."""
+
+    no: int
+    name: str
+    payload: bytes
+
+
+class SetupsCleared(NamedTuple):
+    """No set-up is to be had any more."""
+
+
 Entry = (
     Submitted
     | Delivered
@@ -168,6 +208,9 @@ Entry = (
     | Returned
     | Piece
     | Whole
+    | Stopped
+    | SetupCall
+    | Killed
     | ClientCame
     | ClientLeft
     | EngineIs
@@ -176,7 +219,16 @@ Entry = (
     | NannyGone
     | FunctionCame
     | FunctionLeft
+    | SetupCame
+    | SetupsCleared
 )
+
+
+class Lookup(NamedTuple):
+    """A client's question to the journal, to be answered from what was written so far."""
+
+    peer: Peer
+    message: Find | Fetch | Purge
 
 
 class Summary(NamedTuple):
@@ -197,6 +249,7 @@ class Saved(NamedTuple):
     owners: list[tuple[bytes, int]]
     nannies: list[NannyIs]
     engines: list[EngineIs]
+    gone: list[EngineGone]
     submitted: list[tuple[Submitted, frozenset[int] | None]]
     """Those with tasks that may not have ended, in order; with them the roots that had not when it was last looked
     (None: all).
@@ -206,3 +259,4 @@ class Saved(NamedTuple):
     moves: list[Move]
     unheard: list[Delivered]
     """What clients have not confirmed, in order."""
+    setups: Sequence[SetupCame] = ()

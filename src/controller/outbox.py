@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..ids import Peer
     from ..wire.messages import Call
-    from .ledger import Entry
+    from .ledger import Entry, Lookup
     from .records import Client, Engine
 
 
@@ -31,11 +31,13 @@ class Envelope(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """The answer of the core: commit the entries, then send the messages in this order."""
+    """The answer of the core: commit the entries, then send the messages in this order; and look these things up."""
 
     entries: list[Entry]
     """For the journal; always empty without one."""
     messages: list[Envelope]
+    lookups: Sequence[Lookup] = ()
+    """Of the journal, when the entries are written."""
 
 
 class _Work:

@@ -80,7 +80,7 @@ def on_restart(state: State, peer: Peer, message: Restart) -> None:
         meant = dict(zip(message.engines, message.incarnations, strict=False))
         before = {engine.id: Incarnation(meant.get(engine.id, engine.incarnation)) for engine in engines}
     for engine in engines:
-        if engine.incarnation > before[engine.id]:
+        if engine.incarnation > before[engine.id] and engine.state is not EngineState.FAILED:
             continue  # it has been replaced since
         if engine.state is EngineState.FAILED:
             engine.failures = 0

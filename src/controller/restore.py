@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..ids import ClientNo, EngineId, Incarnation, Peer
-from ..wire.messages import Options, Result, Status
-from . import fleet, intake, sessions
-from .ledger import LOST_PAYLOAD, TOO_LARGE, Assigned, Piece, Returned, Summary, Whole
-from .records import Client, Engine, EngineState, Nanny, Task, TaskState
+from ..ids import CONTROLLER_NO, ClientNo, EngineId, Incarnation, Peer
+from ..wire.messages import DeathCertificate, Options, Result, Status
+from . import fleet, intake, sessions, setups, stopping
+from .ledger import (
+    LOST_PAYLOAD,
+    TOO_LARGE,
+    Assigned,
+    Killed,
+    Piece,
+    Returned,
+    SetupCall,
+    Stopped,
+    Summary,
+    Whole,
+)
+from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
 from .state import State
 
 if TYPE_CHECKING:
@@ -22,9 +33,6 @@ if TYPE_CHECKING:
 
     from ..wire.messages import Results, Submit
     from .ledger import EngineIs, Move, Saved
-
-HEARD = 1 << 40
-"""More output than any task has: a result never waits for output that an earlier controller has passed on."""
 
 Runs = list[tuple[int, int]]
 """Runs of items, `lo <= i < hi` each."""
@@ -36,12 +44,18 @@ def summary(state: State) -> Summary:
     """
     moves: list[Move] = []
     touched: dict[int, list[Task]] = {}
+    numbers = {setup.payload: setup.no for setup in state.setups}
     for task in state.tasks.values():
-        if task.root in state.pieces or task.id != task.root or task.attempt or task.lo or task.early:
+        if task.client == CONTROLLER_NO and task.payload in numbers:
+            moves.append(SetupCall(task.id, numbers[task.payload], (task.options.targets or (-1,))[0]))
+        elif task.root in state.pieces or task.id != task.root or task.attempt or task.lo or task.early:
             touched.setdefault(task.root, []).append(task)
     for root, tasks in touched.items():
         moves.append(Whole(root, [(t.id, t.lo, t.hi, t.attempt, list(t.early or ())) for t in tasks]))
+    moves.extend(Killed(task.id, list(task.deaths)) for task in state.tasks.values() if task.deaths)
     moves.extend(Assigned(engine.id, list(engine.assigned)) for engine in state.engines.values() if engine.assigned)
+    for task_id, stop in state.stops.items():
+        moves.append(stop.move([task_id]))
     return Summary(moves, sorted({task.root for task in state.tasks.values()}))
 
 
@@ -52,6 +66,7 @@ def restore(saved: Saved, cluster: str, epoch: int, last_client: int, now: float
     state.skip_clients(last_client)
     _restore_clients(state, saved)
     _restore_fleet(state, saved, now)
+    state.setups = [Setup(*came) for came in saved.setups]
     tasks = _Tasks(state)
     for submitted, open_ in saved.submitted:
         tasks.enter(submitted.client, submitted.message, submitted.frames, open_)
@@ -60,6 +75,10 @@ def restore(saved: Saved, cluster: str, epoch: int, last_client: int, now: float
     for root, lo, hi in saved.ended:
         tasks.end(root, lo, hi)
     tasks.settle()
+    for engine in list(state.engines.values()):
+        if engine.nanny not in state.nannies and engine.state is not EngineState.FAILED:
+            gone = DeathCertificate(engine.id, engine.incarnation, engine.pid, None, "its host left the cluster")
+            fleet.begin_end(state, engine, gone, now)
     for client in state.clients.values():
         intake.away(state, client, now)
     state.fleet_changed = True
@@ -70,6 +89,7 @@ def _restore_clients(state: State, saved: Saved) -> None:
     for came in saved.clients:
         client = Client(ClientNo(came.no), Peer(came.peer), came.name, came.pid, came.host)
         client.cancel_on_exit = came.cancel_on_exit
+        client.patience_s = came.patience_s
         client.incoming.have = saved.heard.get(came.peer, 0)
         client.outgoing.last = saved.acked.get(came.no, 0)
         intake.enter_client(state, client)
@@ -93,6 +113,7 @@ def _restore_fleet(state: State, saved: Saved, now: float) -> None:
         nanny = Nanny(Peer(there.peer), there.host, there.pid, there.cores, head=there.head)
         state.nannies[nanny.peer] = nanny
         sessions.nanny_away(state, nanny, now)
+    state.gone.update(saved.gone)
     for record in saved.engines:
         engine = _engine(record)
         engine.incoming.have = saved.heard.get(engine.peer, 0)
@@ -113,6 +134,7 @@ def _engine(record: EngineIs) -> Engine:
     engine = Engine(EngineId(record.id), Peer(record.nanny), record.host)
     engine.incarnation = Incarnation(record.incarnation - 1)
     engine.renew()
+    engine.session = -1  # nothing it says of what it holds counts before it has been welcomed
     engine.pid, engine.failures, engine.retiring = record.pid, record.failures, record.retiring
     engine.state = EngineState(record.state)
     if engine.state in (EngineState.READY, EngineState.DYING):
@@ -130,6 +152,7 @@ class _Tasks:
         self.tasks: dict[int, Task] = {}
         self.left: dict[int, Runs] = {}
         """By id, only for tasks with items."""
+        self.stops: dict[int, Stopped] = {}
         self.of_root: dict[int, list[int]] = {}
         """Ids of the tasks of a root, where that is not the root itself alone."""
 
@@ -157,6 +180,15 @@ class _Tasks:
                     self._unassign(task_id)
             case Piece(id_, root, lo, hi, attempt):
                 self._piece(id_, root, lo, hi, attempt)
+            case SetupCall(id_, no, engine):
+                for setup in self.state.setups:
+                    if setup.no == no:
+                        self.tasks[id_] = setups.make(id_, setup, engine)
+            case Killed(id_, engines):
+                if id_ in self.tasks:
+                    self.tasks[id_].deaths = engines
+            case Stopped():
+                self.stops.update(dict.fromkeys(move.tasks, move))
             case Whole(root, pieces):
                 original = self._any_of(root)
                 for task_id in list(self.of_root.get(root, [root])):
@@ -196,7 +228,9 @@ class _Tasks:
         return None
 
     def _new(self, original: Task, id_: int, lo: int, hi: int, attempt: int) -> Task:
-        task = msgspec.structs.replace(original, id=id_, lo=lo, hi=hi, attempt=attempt, engine=-1, early=None)
+        task = msgspec.structs.replace(
+            original, id=id_, lo=lo, hi=hi, attempt=attempt, engine=-1, early=None, deaths=None
+        )
         self.tasks[id_] = task
         ids = self.of_root.setdefault(task.root, [task.root] if task.root in self.tasks and id_ != task.root else [])
         if id_ not in ids:
@@ -255,6 +289,9 @@ class _Tasks:
                 client.unfinished += 1
         for engine in state.engines.values():
             self._settle_engine(engine)
+        for task_id, stopped in self.stops.items():
+            if task_id in state.tasks and state.tasks[task_id].state == TaskState.ASSIGNED:
+                stopping.restore_stop(state, state.tasks[task_id], stopped)
         for task in self._waiting():
             self._wait(task)
         for task in unwanted:
@@ -266,11 +303,11 @@ class _Tasks:
         state = self.state
         engine.assigned = {id_: task for id_, task in engine.assigned.items() if id_ in state.tasks}
         for task in engine.assigned.values():
-            task.outputs = HEARD  # what it has printed is on record, but not how much of it was of this task
             engine.given = task.order = engine.given + 1
             task.state = TaskState.ASSIGNED
             task.cost_s = state.estimate_s(task)
             engine.load_s += task.cost_s
+        engine.in_setup = setups.is_under_way(engine)
         state.touch(engine)
 
     def _waiting(self) -> Iterator[Task]:

@@ -21,6 +21,7 @@ from ..security import CLIENT_ROLE, ENGINE_ROLE
 from ..transport import NOBLOCK
 from ..wire import codec
 from ..wire.codec import MalformedError
+from ..wire.messages import Purge
 
 if TYPE_CHECKING:
     from ..security import ZapHandler
@@ -106,7 +107,7 @@ class Server:
                 self._release()
             self.turn(listening=listening)
         if self.journal is not None:
-            self.journal.close()  # writes what waits
+            self.journal.close()
             self._release()
 
     def turn(self, *, listening: bool = True) -> None:
@@ -120,9 +121,12 @@ class Server:
         if self.journal is None:
             self._send(turn.messages)
             return
-        summary = core.summary() if self.journal.wants_summary() else None
+        purging = any(isinstance(lookup.message, Purge) for lookup in turn.lookups)  # it wants to know what has ended
+        summary = core.summary() if purging or self.journal.wants_summary() else None
         if turn.entries or summary is not None:
             self._ticket = self.journal.submit(turn.entries, summary)
+        for lookup in turn.lookups:
+            self.journal.look_up(lookup)
         if not turn.messages:
             return
         if self._ticket > self.journal.done or self._held:
@@ -138,6 +142,7 @@ class Server:
         done = self.journal.done
         while self._held and self._held[0][0] <= done:
             self._send(self._held.popleft()[1])
+        self._send(self.journal.take_answers())
         self.core.state.journal_failure = self.journal.failure
 
     def _send(self, messages: list[Envelope]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..ids import Peer, TaskId, show_task
 from ..wire.messages import Cancel, Interrupt, Result, Status, TakeBack
 from . import fleet
+from .ledger import Stopped
 from .records import TaskState
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class Stop:
         self.interrupt = interrupt
         self.requests: list[CancelRequest] = []
 
+    def move(self, tasks: list[int]) -> Stopped:
+        """Return what is to be written down of it."""
+        return Stopped(tasks, int(self.status), self.sentence, self.grace_s, self.interrupt)
+
     def result(self, task: Task) -> Result:
         """Return the result of a task that was stopped."""
         return Result(task.id, self.status, self.sentence.encode(), engine=task.engine, lo=task.lo, hi=task.hi)
@@ -107,6 +112,7 @@ def on_cancel(state: State, client: Client, message: Cancel, now: float) -> None
                     stop.interrupt |= message.interrupt
                     stop.grace_s = message.grace_s if stop.grace_s is None else stop.grace_s
                 stop.requests.append(request)
+                state.note(stop.move([task.id]))
                 asked.setdefault(task.engine, []).append(task.id)
     for task in waiting:
         leave_queue(state, task)
@@ -174,9 +180,21 @@ def _time_is_up(state: State, task_id: int, attempt: int, incarnation: int, now:
     if engine.incarnation != incarnation:
         return
     sentence = f"stopped at its time limit of {task.options.timeout_s:g} s"
-    state.stops[task.id] = Stop(Status.TIMEOUT, sentence, TIMEOUT_GRACE_S, interrupt=True)
+    stop = state.stops[task.id] = Stop(Status.TIMEOUT, sentence, TIMEOUT_GRACE_S, interrupt=True)
+    state.note(stop.move([task.id]))
     state.outbox.say(engine.control, Interrupt(task.id))
     state.at(now + TIMEOUT_GRACE_S, _kill, state, engine.id, incarnation, [task.id])
+
+
+def restore_stop(state: State, task: Task, stopped: Stopped) -> None:
+    """An earlier controller was about to stop this task: go on with it, as soon as its engine is back."""
+    status = Status(stopped.status)
+    stop = Stop(status, stopped.sentence, stopped.grace_s, interrupt=stopped.interrupt)
+    state.stops[task.id] = stop
+    engine = state.engines[task.engine]
+    ask_back(state, engine, [task.id])
+    if stop.grace_s is not None:
+        state.at(state.now + stop.grace_s, _kill, state, engine.id, engine.incarnation, [task.id])
 
 
 def _kill(state: State, engine_id: int, incarnation: int, ids: list[int], _now: float) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..ids import COUNT_BITS
 from ..wire.messages import Outputs, Result, Results, Status, Submit, Task
 from . import ledger as l
 from .restore import ended_by
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("enginery.controller")
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it when a table or an entry changes: an older file is then set aside, not misread."""
 
 IN_MEMORY = ":memory:"
@@ -50,23 +51,27 @@ ROW_MAX = 512 << 20
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS clients (no INTEGER PRIMARY KEY, peer BLOB, name TEXT, pid INT, host TEXT, cancel INT,
-    acked INT DEFAULT 0);
+    patience_s REAL, acked INT DEFAULT 0);
 CREATE TABLE IF NOT EXISTS heard (peer BLOB PRIMARY KEY, have INT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS functions (digest BLOB PRIMARY KEY, pickled BLOB);
 CREATE TABLE IF NOT EXISTS owners (digest BLOB, owner INT, PRIMARY KEY (digest, owner)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS nannies (peer BLOB PRIMARY KEY, host TEXT, pid INT, cores INT, head INT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, incarnation INT, nanny BLOB, host TEXT, pid INT,
     state TEXT, failures INT, retiring INT, reason TEXT);
-CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY, client INT, first INT, last INT, at REAL, nbytes INT,
-    ended INT DEFAULT 0, open BLOB, message BLOB, frames BLOB);
-CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first);
-CREATE TABLE IF NOT EXISTS labels (label TEXT, first INT, last INT, at REAL);
-CREATE INDEX IF NOT EXISTS labels_label ON labels (label);
-CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY, moves BLOB);
-CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY, client INT, seq INT, results INT, first INT, last INT,
-    at REAL, nbytes INT, message BLOB, frames BLOB);
+CREATE TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY, incarnation INT);
+CREATE TABLE IF NOT EXISTS setups (no INTEGER PRIMARY KEY, name TEXT, payload BLOB);
+CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL,
+    nbytes INT, ended REAL DEFAULT 0, open BLOB, message BLOB, frames BLOB);
+CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first, last);
+CREATE TABLE IF NOT EXISTS labels (label TEXT, submission INT, PRIMARY KEY (label, submission)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY AUTOINCREMENT, moves BLOB);
+CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, seq INT, results INT, first INT,
+    last INT, at REAL, nbytes INT, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS delivered_first ON delivered (first, last);
 """
+
+_OF_A_LIFE = ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves", "setups")
+"""Tables of which a new life of the cluster has no use."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _moves = msgspec.msgpack.Decoder(list[l.Move])
@@ -74,7 +79,7 @@ _submit = msgspec.msgpack.Decoder(Submit)
 _results = msgspec.msgpack.Decoder(Results | Outputs)
 _frames = msgspec.msgpack.Decoder(list[bytes])
 
-_MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole)
+_MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped, l.SetupCall, l.Killed)
 
 
 class Store:
@@ -103,6 +108,11 @@ class Store:
         """Close the file."""
         self._db.close()
 
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The connection, for those who look things up."""
+        return self._db
+
     def abandon(self) -> None:
         """Close the file, and have nobody go on from it: it does not know everything any more."""
         with contextlib.suppress(sqlite3.Error):
@@ -124,11 +134,12 @@ class Store:
         In a new life all tasks of the earlier one that have not ended are over: nobody has them any more. Their results
         and submissions are kept for whoever asks.
         """
-        with self._transaction():
+        with self.transaction():
             if self._get("life") != life:
-                for table in ("clients", "heard", "functions", "owners", "nannies", "engines", "moves"):
+                now = time.time()
+                for table in _OF_A_LIFE:
                     self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
-                self._db.execute("UPDATE submitted SET ended = 1, open = NULL WHERE ended = 0")
+                self._db.execute("UPDATE submitted SET ended = ?, open = NULL WHERE ended = 0", (now,))
                 self._set("summed", self._last("delivered"))
                 self._set("life", life)
             epoch = int(self._get("epoch") or 0) + 1
@@ -143,7 +154,8 @@ class Store:
         row = self._db.execute(f"SELECT max(id) FROM {table}").fetchone()  # noqa: S608 - names of our own
         return int(row[0] or 0)
 
-    def _transaction(self) -> _Transaction:
+    def transaction(self) -> _Transaction:
+        """Do all of a block or nothing."""
         return _Transaction(self._db)
 
     # ------------------------------------------------------------------------------------------------ writing
@@ -152,7 +164,7 @@ class Store:
         """Write the entries down, all or none of them; then the summary, which is of the books after them."""
         now = time.time()
         moves: list[l.Move] = []
-        with self._transaction():
+        with self.transaction():
             for entry in entries:
                 if isinstance(entry, _MOVES):
                     moves.append(entry)
@@ -171,15 +183,15 @@ class Store:
                 self._submitted(entry, now)
             case l.Delivered():
                 self._delivered(entry, now)
+            case l.Heard(peer, 0):
+                execute("DELETE FROM heard WHERE peer = ?", (peer,))
             case l.Heard(peer, have):
                 execute("INSERT OR REPLACE INTO heard VALUES (?, ?)", (peer, have))
             case l.Acked(client, have):
                 execute("UPDATE clients SET acked = ? WHERE no = ?", (have, client))
-            case l.ClientCame(no, peer, name, pid, host, cancel):
-                execute(
-                    "INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, 0)", (no, peer, name, pid, host, cancel)
-                )
-                self._set("last_client", no)
+            case l.ClientCame():
+                execute("INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, ?, 0)", entry)
+                self._set("last_client", entry.no)
             case l.ClientLeft(no):
                 execute("DELETE FROM heard WHERE peer = (SELECT peer FROM clients WHERE no = ?)", (no,))
                 execute("DELETE FROM clients WHERE no = ?", (no,))
@@ -194,12 +206,17 @@ class Store:
                 execute("DELETE FROM owners WHERE digest = ? AND owner = ?", (digest, owner))
             case l.EngineIs():
                 execute("INSERT OR REPLACE INTO engines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", entry)
-            case l.EngineGone(id_):
+            case l.EngineGone(id_, incarnation):
                 execute("DELETE FROM engines WHERE id = ?", (id_,))
+                execute("INSERT OR REPLACE INTO gone VALUES (?, ?)", (id_, incarnation))
             case l.NannyIs():
                 execute("INSERT OR REPLACE INTO nannies VALUES (?, ?, ?, ?, ?)", entry)
             case l.NannyGone(peer):
                 execute("DELETE FROM nannies WHERE peer = ?", (peer,))
+            case l.SetupCame():
+                execute("INSERT OR REPLACE INTO setups VALUES (?, ?, ?)", entry)
+            case l.SetupsCleared():
+                execute("DELETE FROM setups")
             case _:
                 raise TypeError(f"{type(entry).__name__} is not something to write down")
 
@@ -209,18 +226,14 @@ class Store:
         first = min((task.id for task in tasks), default=0)
         last = max((task.id + max(1, task.copies) - 1 for task in tasks), default=-1)
         header, body = _encode(message), _encode(frames) if frames else None
-        self._db.execute(
+        row = self._db.execute(
             "INSERT INTO submitted (client, first, last, at, nbytes, message, frames) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (entry.client, first, last, now, len(header) + len(body or b""), header, body),
         )
-        for index, options in enumerate(message.options):
-            if options.label is not None:
-                mine = [task.id + max(1, task.copies) - 1 for task in tasks if task.options == index]
-                firsts = [task.id for task in tasks if task.options == index]
-                if mine:
-                    self._db.execute(
-                        "INSERT INTO labels VALUES (?, ?, ?, ?)", (options.label, min(firsts), max(mine), now)
-                    )
+        used = {task.options for task in tasks}
+        for label in {options.label for index, options in enumerate(message.options) if index in used}:
+            if label is not None:
+                self._db.execute("INSERT INTO labels VALUES (?, ?)", (label, row.lastrowid))
 
     def _delivered(self, entry: l.Delivered, now: float) -> None:
         message: Any = entry.message
@@ -257,7 +270,7 @@ class Store:
         for id_, first, last in db.execute("SELECT id, first, last FROM submitted WHERE ended = 0").fetchall():
             lo, hi = bisect_left(open_, first), bisect_right(open_, last)
             if lo == hi:
-                db.execute("UPDATE submitted SET ended = 1, open = NULL WHERE id = ?", (id_,))
+                db.execute("UPDATE submitted SET ended = ?, open = NULL WHERE id = ?", (time.time(), id_))
             elif hi - lo < last - first + 1:
                 db.execute("UPDATE submitted SET open = ? WHERE id = ?", (open_[lo:hi].tobytes(), id_))
         self._set("summed", self._last("delivered"))
@@ -265,11 +278,11 @@ class Store:
     # ------------------------------------------------------------------------------------------------ bounds
 
     def expire(self, keep_s: float, keep_bytes: int) -> int:
-        """Delete results and ended submissions that are older than that, and the oldest of the rest beyond so many
-        bytes; return how many rows. What a client has not confirmed, and what a restart needs, stays.
+        """Delete submissions that ended before that time, and the longest ended of the rest beyond so many bytes, with
+        their results; return how many rows. What a client has not confirmed, and what a restart needs, stays.
         """
         db = self._db
-        with self._transaction():
+        with self.transaction():
             before = db.total_changes
             horizon = time.time() - keep_s
             total = int(
@@ -279,20 +292,25 @@ class Store:
             )
             if total > keep_bytes:
                 horizon = max(horizon, self._horizon(total - keep_bytes))
-            summed = int(self._get("summed") or 0)
-            db.execute(
-                "DELETE FROM delivered WHERE at < ? AND id <= ? AND NOT EXISTS"
-                " (SELECT 1 FROM clients WHERE no = delivered.client AND acked < delivered.seq)",
-                (horizon, summed),
-            )
-            db.execute("DELETE FROM submitted WHERE at < ? AND ended", (horizon,))
-            db.execute("DELETE FROM labels WHERE at < ?", (horizon,))
+            if db.execute("DELETE FROM submitted WHERE ended AND ended < ?", (horizon,)).rowcount:
+                db.execute("DELETE FROM labels WHERE submission NOT IN (SELECT id FROM submitted)")
+            self.sweep("at < ?", horizon)
             return db.total_changes - before
+
+    def sweep(self, where: str, *values: float) -> None:
+        """Delete those of these results whose submissions are gone, and that nobody needs any more."""
+        self._db.execute(
+            f"DELETE FROM delivered WHERE {where} AND id <= ?"  # noqa: S608 - words of our own
+            " AND NOT EXISTS (SELECT 1 FROM clients WHERE no = delivered.client AND acked < delivered.seq)"
+            " AND NOT EXISTS (SELECT 1 FROM submitted AS s WHERE s.last >= delivered.first"
+            f" AND s.first BETWEEN delivered.first >> {COUNT_BITS} << {COUNT_BITS} AND delivered.last)",
+            (*values, int(self._get("summed") or 0)),
+        )
 
     def _horizon(self, excess: int) -> float:
         """Return the time such that what is older has so many bytes."""
         rows = self._db.execute(
-            "SELECT at, nbytes FROM delivered UNION ALL SELECT at, nbytes FROM submitted WHERE ended ORDER BY at"
+            "SELECT at, nbytes FROM delivered UNION ALL SELECT ended, nbytes FROM submitted WHERE ended ORDER BY 1"
         )
         horizon = 0.0
         for at, nbytes in rows:
@@ -314,8 +332,8 @@ class Store:
         for (blob,) in execute("SELECT message FROM delivered WHERE results AND id > ? ORDER BY id", (summed,)):
             ended.extend(ended_by(_results.decode(blob)))
         clients, acked = [], {}
-        for no, peer, name, pid, host, cancel, have in execute("SELECT * FROM clients ORDER BY no"):
-            clients.append(l.ClientCame(no, peer, name, pid, host, bool(cancel)))
+        for no, peer, name, pid, host, cancel, patience_s, have in execute("SELECT * FROM clients ORDER BY no"):
+            clients.append(l.ClientCame(no, peer, name, pid, host, bool(cancel), patience_s))
             acked[no] = have
         unheard = [
             l.Delivered(client, _results.decode(message), _frames.decode(frames) if frames else ())
@@ -335,10 +353,12 @@ class Store:
                 l.EngineIs._make((*row, bool(retiring), reason))
                 for *row, retiring, reason in execute("SELECT * FROM engines ORDER BY id")
             ],
+            [l.EngineGone._make(row) for row in execute("SELECT * FROM gone")],
             list(self._open_submissions()),
             ended,
             moves,
             unheard,
+            [l.SetupCame._make(row) for row in execute("SELECT * FROM setups ORDER BY no")],
         )
 
     def _open_submissions(self) -> Iterator[tuple[l.Submitted, frozenset[int] | None]]:

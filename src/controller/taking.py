@@ -81,8 +81,8 @@ def _can_give(engine: Engine, idle: set[int]) -> tuple[bool, list[int] | None]:
 
 def on_given_back(state: State, engine: Engine, message: GivenBack, now: float) -> None:
     """An engine gave back what it could (perhaps nothing)."""
-    if message.request != engine.taking and message.request not in engine.withdrawals:
-        return  # asked before its connection broke: it has told since what it has
+    if message.session != engine.session:
+        return  # it tells, or has told, what it has since it gave that back
     returned: list[Task] = []
     for task_id in message.calls:
         task = engine.assigned.get(task_id)

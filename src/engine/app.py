@@ -245,7 +245,7 @@ class _Engine:
             control_waker=waker,
         )
         kernel = template.kernel
-        build_in(functions, kernel.namespace, kernel.execute, kernel.clear, kernel.hide)
+        build_in(functions, kernel.namespace, kernel.execute, kernel.clear, kernel.hide, report=output.publish)
         self._runner = Runner(parts)
         self._control = Control(
             parts,
@@ -290,9 +290,9 @@ class _Engine:
             self._parts.link.acked(message.have)
         elif isinstance(message, EngineWelcome):
             self._greeting = False
-            if self._welcome:
-                self._parts.link.resume(message.have, self._holding)
             self._welcome = True
+            if message.session:
+                self._parts.link.resume(message.have, lambda: self._holding(message.session))
         elif isinstance(message, Forget):
             self._parts.functions.forget(message.digests)
         else:
@@ -303,13 +303,11 @@ class _Engine:
         self._greeting = True
         setup = self._setup
         self._parts.link.send(
-            EngineHello(
-                VERSION, setup.engine, setup.incarnation, os.getpid(), socket_module.gethostname(), self._welcome
-            )
+            EngineHello(VERSION, setup.engine, setup.incarnation, os.getpid(), socket_module.gethostname())
         )
 
-    def _holding(self) -> Holding:
-        holding = self._parts.books.holding(self._parts.functions.digests())
+    def _holding(self, session: int) -> Holding:
+        holding = self._parts.books.holding(session, self._parts.functions.digests())
         if holding.running is not None:
             holding.elapsed_s = max(0.0, time.time() - self._parts.since[0])
         return holding

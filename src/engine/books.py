@@ -130,13 +130,13 @@ class Books:
             if self.claim is not None and self.claim.slices == seen:
                 self.claim.stop = 0
 
-    def holding(self, functions: list[bytes]) -> Holding:
+    def holding(self, session: int, functions: list[bytes]) -> Holding:
         """Return what there is to do here, for a controller that may be wrong about it."""
         with self.lock:
             task = self._current.task
             running = None if task == NO_TASK else task
             hi = self.end[1] if self.end[0] == task else -1
-            return Holding([call.id for call in self.queue], running, hi, functions=functions)
+            return Holding(session, [call.id for call in self.queue], running, hi, functions=functions)
 
     # ------------------------------------------------------------------------------------------ giving back
 

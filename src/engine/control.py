@@ -203,11 +203,14 @@ class Control:
         """Give back unstarted work, also what has come and the main thread has not had time to see."""
         self._link.receive_for_main(PATIENCE_S)
         if message.tasks is None:
-            calls, tails = self._books.give_back_half()
-            send(self._socket, GivenBack(message.request, calls, tails))
+            with self._link.lock:  # so it was before we told what we hold, or after
+                calls, tails = self._books.give_back_half()
+                send(self._socket, GivenBack(message.request, calls, tails, self._link.session))
         else:
-            tails = self._books.give_back_rest(message.tasks)
-            self._wanted.append(_Wanted(message, tails, monotonic() + NAMED_WAIT_S))
+            with self._link.lock:
+                tails = self._books.give_back_rest(message.tasks)
+                wanted = _Wanted(message, tails, monotonic() + NAMED_WAIT_S, self._link.session)
+            self._wanted.append(wanted)
             self._answer_named()
 
     def _retry_named(self) -> None:
@@ -222,25 +225,34 @@ class Control:
         """
         waiting = []
         for wanted in self._wanted:
-            given, unknown = self._books.give_back_named(wanted.missing)
-            wanted.given += given
-            wanted.missing = unknown
-            if unknown and monotonic() < wanted.until:
-                waiting.append(wanted)
-            else:
-                send(self._socket, GivenBack(wanted.request, wanted.given, wanted.tails))
+            with self._link.lock:
+                wanted.belong_to(self._link.session)
+                given, unknown = self._books.give_back_named(wanted.missing)
+                wanted.given += given
+                wanted.missing = unknown
+                if unknown and monotonic() < wanted.until:
+                    waiting.append(wanted)
+                else:
+                    send(self._socket, GivenBack(wanted.request, wanted.given, wanted.tails, wanted.session))
         self._wanted = waiting
 
 
 class _Wanted:
     """A `TakeBack` by name that is not answered yet."""
 
-    def __init__(self, message: TakeBack, tails: list[tuple[int, int]], until: float) -> None:
+    def __init__(self, message: TakeBack, tails: list[tuple[int, int]], until: float, session: int) -> None:
         self.request = message.request
         self.tails = tails
         self.until = until
         self.missing = message.tasks or []
         self.given: list[int] = []
+        self.session = session
+
+    def belong_to(self, session: int) -> None:
+        """Answer in this session: what was given before it began, the controller has heard of by then."""
+        if session != self.session:
+            self.session = session
+            self.given, self.tails = [], []
 
 
 def _is_alive(lifeline: int) -> bool:

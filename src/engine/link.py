@@ -87,6 +87,8 @@ class TaskLink:
         self.flushes = 0
         """How often something was sent; the control thread sees by it whether the main thread gets on."""
         self.flushed_at = perf_counter()
+        self.session = 0
+        """The number under which the controller was told last what we hold."""
         self.monitor = Monitor(socket)
         """For the control thread."""
         self._outgoing = Outgoing()
@@ -164,6 +166,7 @@ class TaskLink:
         held. What we hold is determined first: so the results of all that it does not name are sent before it.
         """
         now = holding()
+        self.session = now.session
         for message, frames in self._outgoing.after(have):
             send(self._socket, message, frames)
         self._send_pending()

@@ -14,14 +14,21 @@ A stop goes: tell the controller (`Shutdown`), which says farewell to clients an
 from __future__ import annotations
 
 import signal
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from ..certificate import in_a_line, in_words, size
+from ..ids import TaskId, show_task
+from ..recorder import AFTER_LAST
 from ..wire import messages as m
 from .children import Key
+from .kills import Kills
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from ..recorder import Entry
 
 GRACE_S = 0.3
@@ -32,7 +39,7 @@ CONTROLLER_ENDED = "the controller has ended"
 TRIES = 6
 """How many controllers may end, each soon after the one before, until the cluster is given up."""
 
-STEADY_S = 30.0
+STEADY_S = 2.0
 """A controller that has run for so long is no failed try."""
 
 PAUSE_S = 0.2
@@ -40,6 +47,23 @@ PAUSE_S = 0.2
 
 ALONE_S = 0.1
 """The same once the controller has gone: there is nobody left whom an engine could tell anything."""
+
+CURVE = 30
+"""How many of its last measures of memory a process's certificate tells."""
+
+ACCOUNTS_MAX = 16 << 20
+"""Characters of accounts of ends in the log; after that, an end gets one line. A map may kill an engine per item."""
+
+
+class End(NamedTuple):
+    """What is known of an end besides what the process itself has left."""
+
+    now: float = 0.0
+    """When it was seen, by the clock of all other times here."""
+    epoch: float = 0.0
+    """The same in seconds of the epoch."""
+    peak_bytes: int = 0
+    """The most memory it had resident, by the kernel; 0 if unknown."""
 
 
 class StartProcess(NamedTuple):
@@ -58,7 +82,7 @@ class SignalProcess(NamedTuple):
 class Send(NamedTuple):
     """Send a message to the controller."""
 
-    message: m.EngineExited | m.Shutdown
+    message: m.EngineExited | m.Running | m.Shutdown
 
 
 class RenewZygote(NamedTuple):
@@ -89,27 +113,35 @@ Action = StartProcess | SignalProcess | Send | RenewZygote | StartController | K
 class _Process:
     """An engine process, asked for or running."""
 
-    __slots__ = ("memory_bytes", "pid", "signals")
+    __slots__ = ("counter", "is_killed", "memory", "pid", "signals")
 
-    def __init__(self) -> None:
+    def __init__(self, counter: str | None) -> None:
         self.pid = 0
         """0 until it is known to run."""
         self.signals: list[int] = []
         """To be sent as soon as it runs."""
-        self.memory_bytes = 0
+        self.is_killed = False
+        """SIGKILL was sent from here, or is to be."""
+        self.memory: deque[tuple[float, int]] = deque(maxlen=CURVE)
+        """What it weighed when."""
+        self.counter = counter
+        """The file that counts the kernel's kills where it is."""
 
 
 class NannyCore:
-    """The nanny's state. See the module for what happens when."""
+    """The nanny's state. See the module for what happens when.
 
-    def __init__(self, *, durable: bool = False) -> None:
+    `counter` is the file that counts the kernel's kills where engines begin; None if there is none to be read. With
+    `durable`, another controller can take over from one that ends.
+    """
+
+    def __init__(self, counter: str | None = None, *, durable: bool = False) -> None:
         self.processes: dict[Key, _Process] = {}
         self.ended: dict[int, m.DeathCertificate] = {}
         """How each engine's last process that ended has ended."""
         self.was_welcomed = False
         """A controller has ever welcomed us."""
         self._durable = durable
-        """The controller has a journal: another can take over from it."""
         self._tries = 0
         self._controller_since = 0.0
         self._restart_at: float | None = None
@@ -122,19 +154,23 @@ class NannyCore:
         self.finished = False
         self._deadline: float | None = None
         self._actions: list[Action] = []
+        self._counter = counter
+        self._kills = Kills()
+        self._told = 0
+        """Characters of accounts of ends that are in the log."""
 
     # -------------------------------------------------------------------------------------------- from the controller
 
-    def on_nanny_welcome(self) -> None:
-        """Take note that the controller knows us."""
+    def on_nanny_welcome(self, message: m.NannyWelcome) -> None:
+        """Take note that the controller knows us; say what we run if it wants to know."""
         self.is_connected = self.was_welcomed = True
+        if message.session:
+            running = [(key.engine, key.incarnation) for key in self.processes]
+            self._actions.append(Send(m.Running(message.session, running, list(self.ended.values()))))
 
     def hello(self, hello: m.NannyHello) -> m.NannyHello:
-        """Return the hello with which to introduce ourselves, again if we have done so: with what we have."""
-        running = [(key.engine, key.incarnation) for key in self.processes]
-        return msgspec.structs.replace(
-            hello, welcomed=self.was_welcomed, running=running, ended=list(self.ended.values())
-        )
+        """Return the hello with which to introduce ourselves, again if we have done so."""
+        return msgspec.structs.replace(hello, welcomed=self.was_welcomed)
 
     def on_start_engines(self, message: m.StartEngines) -> None:
         """Start what is asked for. An older process of the same engine has had its time."""
@@ -147,7 +183,7 @@ class NannyCore:
             for other in self.processes:
                 if other.engine == engine and other.incarnation < incarnation:
                     self._signal(other, signal.SIGKILL)
-            self.processes[key] = _Process()
+            self.processes[key] = _Process(self._counter)
             self._actions.append(StartProcess(key))
 
     def on_stop_engine(self, message: m.StopEngine) -> None:
@@ -220,25 +256,41 @@ class NannyCore:
         """Report a process that could not be made."""
         if self.processes.pop(key, None) is not None:
             self._report(key, 0, None, f"could not be started: {reason}")
+            self._actions.append(Log(f"engine {key.engine} could not be started: {reason}"))
         self._finish_if_done()
 
-    def on_exited(self, key: Key, status: int | None, entry: Entry, last_output: str, reason: str = "") -> None:
+    def on_exited(
+        self,
+        key: Key,
+        status: int | None,
+        entry: Entry,
+        last_output: str,
+        *,
+        reason: str = "",
+        end: End = End(),  # noqa: B008 - it cannot change
+    ) -> None:
         """Report the end of a process, with where it was (its flight recorder) and what it said last."""
         process = self.processes.pop(key, None)
         if process is not None:
-            self._certify(
-                m.DeathCertificate(
-                    engine=key.engine,
-                    incarnation=key.incarnation,
-                    pid=process.pid,
-                    exit_code=status,
-                    reason=reason or ("ended" if status is None else reason_for(status)),
-                    task=entry.task,
-                    item=entry.item,
-                    memory_bytes=process.memory_bytes,
-                    last_output=last_output,
-                )
+            weighed = process.memory[-1][1] if process.memory else 0
+            peak_bytes = max([end.peak_bytes, *(resident for _, resident in process.memory)])
+            certificate = m.DeathCertificate(
+                engine=key.engine,
+                incarnation=key.incarnation,
+                pid=process.pid,
+                exit_code=status,
+                reason=reason or self._reason(process, status, peak_bytes, end.now),
+                task=entry.task,
+                item=entry.item,
+                memory_bytes=weighed,
+                last_output=last_output,
+                since=0.0 if entry.task is None or entry.item == AFTER_LAST else entry.since,
+                ended=end.epoch,
+                peak_bytes=peak_bytes,
+                memory_curve=[(round(end.now - at, 3), resident) for at, resident in process.memory],
             )
+            self._certify(certificate)
+            self._log_end(certificate, is_killed=process.is_killed)
         self._finish_if_done()
 
     def on_zygote_lost(self, status: int) -> None:
@@ -249,11 +301,16 @@ class NannyCore:
                 RenewZygote(),
             ]
 
-    def on_memory(self, key: Key, resident: int) -> None:
-        """Take note of what a process weighs."""
+    def on_memory(self, key: Key, resident: int, now: float = 0.0, counter: str | None = None) -> None:
+        """Take note of what a process weighs, and which file counts the kernel's kills where it is now."""
         process = self.processes.get(key)
-        if process is not None and resident:
-            process.memory_bytes = resident
+        if process is not None and resident:  # else it was gone, and the look at the rest may have been late too
+            process.memory.append((now, resident))
+            process.counter = counter
+
+    def on_kills(self, counter: str, count: int, now: float) -> None:
+        """Take note of how many processes the kernel has killed for lack of memory, by this file."""
+        self._kills.note(counter, count, now)
 
     def stop(self, reason: str, now: float) -> None:
         """Stop the cluster, for a reason that is not the controller's: it is told first."""
@@ -271,6 +328,20 @@ class NannyCore:
     def running(self) -> list[tuple[Key, int]]:
         """Return the processes that run, with their pids."""
         return [(key, process.pid) for key, process in self.processes.items() if process.pid]
+
+    def counters(self) -> AbstractSet[str]:
+        """Return the files that count the kernel's kills where engines are or begin. Forget about others."""
+        counters = {process.counter for process in self.processes.values()} | {self._counter}
+        found = {counter for counter in counters if counter is not None}
+        self._kills.keep(found)
+        return found
+
+    def counter_for(self, key: Key, status: int) -> str | None:
+        """Return the file whose count would explain an end with this status; None if there is nothing to explain."""
+        process = self.processes.get(key)
+        if process is None or process.is_killed or status != -signal.SIGKILL:
+            return None
+        return process.counter
 
     def deadline(self) -> float | None:
         """Return when to call `tick` at the latest."""
@@ -298,6 +369,8 @@ class NannyCore:
 
     def _signal(self, key: Key, number: int) -> None:
         process = self.processes[key]
+        if number == signal.SIGKILL:
+            process.is_killed = True
         if process.pid:
             self._actions.append(SignalProcess(key, number))
         else:
@@ -315,6 +388,31 @@ class NannyCore:
         if last is None or last.incarnation <= certificate.incarnation:
             self.ended[certificate.engine] = certificate
         self._actions.append(Send(m.EngineExited(certificate)))
+
+    def _reason(self, process: _Process, status: int | None, nbytes: int, now: float) -> str:
+        if status is None:
+            return "ended"
+        reason = reason_for(status)
+        if status != -signal.SIGKILL or process.is_killed or process.counter is None:
+            return reason
+        if not self._kills.take(process.counter, now):
+            return reason
+        resident = f" ({size(nbytes)} resident)" if nbytes else ""
+        return f"{reason}, likely by the kernel for lack of memory{resident}"
+
+    def _log_end(self, certificate: m.DeathCertificate, *, is_killed: bool) -> None:
+        if certificate.exit_code == 0 and self.stopping:
+            return  # as it should be, and one of many
+        asked = "on request " if is_killed and certificate.exit_code == -signal.SIGKILL else ""
+        doing = asked + _doing(certificate)
+        if certificate.exit_code == 0 or self._told > ACCOUNTS_MAX:
+            self._actions.append(Log(in_a_line(certificate, doing)))
+            return
+        text = in_words(certificate, doing)
+        self._told += len(text)
+        if self._told > ACCOUNTS_MAX:
+            text += "\n(this log is long: from now on, the end of an engine gets one line)"
+        self._actions.append(Log(text))
 
     def _begin_stop(self, reason: str, now: float) -> None:
         if not self.stopping:
@@ -340,6 +438,17 @@ class NannyCore:
             self.finished = True
             self._deadline = None
             self._actions.append(Finish())
+
+
+def _doing(certificate: m.DeathCertificate) -> str:
+    """Return what an engine was doing when it ended, as a clause."""
+    if certificate.task is None:
+        return "before it had run a task"
+    task = f"task {show_task(TaskId(certificate.task))}"
+    if certificate.item == AFTER_LAST:
+        return f"after it had run {task}"
+    item = f"item {certificate.item} of " if certificate.item else ""  # a plain call's is 0 too
+    return f"while it ran {item}{task}"
 
 
 def reason_for(status: int) -> str:

@@ -26,7 +26,7 @@ from ..wire import messages as m
 from ..wire.codec import MalformedError, decode_to_nanny
 from . import children as c
 from . import core as core_
-from . import metrics
+from . import metrics, oom
 from .output import EngineOutput
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from ..config import Connection
 
 MEASURE_EVERY_S = 2.0
-"""How often the engines' memory is looked at, for their death certificates."""
+"""How often the engines' memory and the kernel's kills are looked at, for death certificates."""
+
+ZYGOTE_TRIES = 5
+"""How many zygotes in a row may end before they are ready, once there has been one that was; the cluster then ends."""
 
 BURST = 100
 """Messages of the controller taken in one turn."""
@@ -59,10 +62,15 @@ class Server:
     ) -> None:
         """Be at work; `new_controller` starts a controller that takes over from one that died."""
         self.directory = directory
-        self.core = core_.NannyCore(durable=new_controller is not None)
+        counter = oom.find_counter(os.getpid())
+        self.core = core_.NannyCore(counter, durable=new_controller is not None)
         self.controller: subprocess.Popen[bytes] | None = None
         self.children = children
         self.zygote_ready = False
+        self._zygote_served = False
+        """There has been one that was ready: the template can be made."""
+        self._zygotes_lost = 0
+        """How many have ended in a row before they were ready."""
         self.failure = ""
         """Why the cluster could not be started, or had to end, if it is not that somebody wanted it to."""
         self._new_zygote = new_zygote
@@ -76,6 +84,7 @@ class Server:
         self._monitor: transport.Monitor | None = None
         self._hello: m.NannyHello | None = None
         self._measured = time.monotonic()
+        self._count_kills(counter, self._measured)
         self._signals: list[int] = []
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -128,9 +137,7 @@ class Server:
         self._read_children(now)
         self._read_controller(now)
         if now - self._measured >= MEASURE_EVERY_S:
-            self._measured = now
-            for key, pid in self.core.running():
-                self.core.on_memory(key, metrics.resident_bytes(pid))
+            self._measure(now)
         self.core.tick(now)
         self._do(self.core.take())
         return also is not None and also in ready
@@ -140,6 +147,19 @@ class Server:
         self.failure = failure
         self.core.stop(failure, time.monotonic())
         self._do(self.core.take())
+
+    def _measure(self, now: float) -> None:
+        self._measured = now
+        for key, pid in self.core.running():
+            counter = oom.find_counter(pid)  # first: what weighs something afterwards was there
+            self.core.on_memory(key, metrics.resident_bytes(pid), now, counter)
+        for counter in self.core.counters():
+            self._count_kills(counter, now)
+
+    def _count_kills(self, counter: str | None, now: float) -> None:
+        count = None if counter is None else oom.count(counter)
+        if counter is not None and count is not None:
+            self.core.on_kills(counter, count, now)
 
     def _wait(self, also: int | None, timeout_s: float) -> dict[Any, int]:
         poller = zmq.Poller()
@@ -177,15 +197,17 @@ class Server:
         for event in self.children.events():
             match event:
                 case c.Ready():
-                    self.zygote_ready = True
+                    self.zygote_ready = self._zygote_served = True
                 case c.Started(key, pid):
                     leftovers.note_process(self.directory, f"engine-{key.engine}", pid)
                     self.core.on_started(key, pid)
                 case c.Unstarted(key, reason):
                     self._bury(key)
                     self.core.on_unstarted(key, reason)
-                case c.Exited(key, status):
-                    self.core.on_exited(key, status, *self._bury(key))
+                case c.Exited(key, status, peak_bytes):
+                    self._count_kills(self.core.counter_for(key, status), now)
+                    end = core_.End(now, time.time(), peak_bytes)
+                    self.core.on_exited(key, status, *self._bury(key), end=end)
                 case c.Failed(reason):
                     self.failure = reason
                     self.core.stop(reason, now)
@@ -203,19 +225,24 @@ class Server:
             text = (self.directory / rendezvous.LOGS / rendezvous.NANNY_LOG).read_text("utf-8", "replace")
         except OSError:
             return ""
-        _, found, trace = text.rpartition("Traceback (most recent call last)")
+        # At the beginning of a line: an indented one is an engine's, quoted in the account of its end.
+        _, found, trace = f"\n{text}".rpartition("\nTraceback (most recent call last)")
         said = [line for line in trace.splitlines() if line[:1].isalpha()]
         return f": {said[0]}" if found and said else ""
 
     def _on_zygote_lost(self, status: int, now: float) -> None:
-        if not self.zygote_ready and not self.core.stopping:
+        self._zygotes_lost = 0 if self.zygote_ready else self._zygotes_lost + 1
+        tries = ZYGOTE_TRIES if self._zygote_served else 1
+        if self._zygotes_lost >= tries and not self.core.stopping:
             self._fail(f"the engines' template could not be made ({core_.reason_for(status)})", now)
         self.zygote_ready = False
+        end = core_.End(now, time.time())
         for key, process in list(self.core.processes.items()):
             if process.pid:
                 with contextlib.suppress(OSError):  # what the engine has started would outlive it
                     os.killpg(process.pid, signal.SIGKILL)
-            self.core.on_exited(key, -signal.SIGKILL, *self._bury(key), reason="killed because the zygote had ended")
+            reason = "killed because the zygote had ended"
+            self.core.on_exited(key, -signal.SIGKILL, *self._bury(key), reason=reason, end=end)
         self.core.on_zygote_lost(status)
 
     def _read_controller(self, now: float) -> None:
@@ -246,7 +273,7 @@ class Server:
                     self.failure = message.reason
                     self.core.on_refused(message, now)
                 case m.NannyWelcome():
-                    self.core.on_nanny_welcome()
+                    self.core.on_nanny_welcome(message)
                 case m.Resume():
                     self._greet()
                 case m.Pong():

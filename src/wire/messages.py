@@ -20,10 +20,11 @@ from typing import Any
 
 import msgspec
 
+from .archive import Fetch, Fetched, Find, Found, Purge, TaskInfo
+from .death import DeathCertificate
 from .parts import (
     Call,
     Count,
-    DeathCertificate,
     EngineInfo,
     Function,
     Options,
@@ -33,16 +34,22 @@ from .parts import (
     Task,
 )
 
-__all__ = [  # of what is declared in `parts`: users look here
+__all__ = [  # of what is declared in `parts` and `archive`: users look here
     "Call",
     "DeathCertificate",
     "EngineInfo",
+    "Fetch",
+    "Fetched",
+    "Find",
+    "Found",
     "Function",
     "Options",
     "Output",
+    "Purge",
     "Result",
     "Status",
     "Task",
+    "TaskInfo",
 ]
 
 VERSION = 2
@@ -71,6 +78,8 @@ class ClientHello(msgspec.Struct, array_like=True, tag=True):
     """It was welcomed before: a controller that does not know it has lost its tasks."""
     cancel_on_exit: bool = False
     """Should it vanish, its tasks are to be cancelled."""
+    patience_s: float | None = None
+    """With `cancel_on_exit`: when it has been away for so long; None: as long as the controller thinks fit."""
 
 
 class Submit(Numbered, array_like=True, tag=True):
@@ -146,6 +155,12 @@ class WaitEngines(msgspec.Struct, array_like=True, tag=True):
 
     request: int
     n: int | None = None
+
+
+class ClearSetup(msgspec.Struct, array_like=True, tag=True):
+    """Forget all set-up: engines that come from now on have none. Answered with how many calls that were."""
+
+    request: int
 
 
 class Goodbye(msgspec.Struct, array_like=True, tag=True):
@@ -242,8 +257,6 @@ class EngineHello(msgspec.Struct, array_like=True, tag=True):
     incarnation: int
     pid: int
     host: str = ""
-    welcomed: bool = False
-    """It was welcomed before: when it is welcomed again it says what it has (`Holding`)."""
 
 
 class ControlHello(msgspec.Struct, array_like=True, tag=True):
@@ -254,10 +267,13 @@ class ControlHello(msgspec.Struct, array_like=True, tag=True):
 
 
 class EngineWelcome(msgspec.Struct, array_like=True, tag=True):
-    """The engine may expect work; an engine that was `welcomed` before sends what is missing, then `Holding`."""
+    """The engine may expect work."""
 
     have: Count = 0
     """Number of the last numbered message that has come from the engine."""
+    session: int = 0
+    """The engine may have been given something: it is to send again what is missing, then `Holding` with this number.
+    0: it is fresh and holds nothing."""
 
 
 class Holding(msgspec.Struct, array_like=True, tag=True):
@@ -265,6 +281,8 @@ class Holding(msgspec.Struct, array_like=True, tag=True):
     controller corrects its books. What it does not name, and has sent no result of, it never got or has given back.
     """
 
+    session: int
+    """That of the welcome it answers: what was said to another controller, or before another break, is void."""
     calls: list[int]
     """Not started, in order."""
     running: int | None = None
@@ -324,6 +342,8 @@ class GivenBack(msgspec.Struct, array_like=True, tag=True):
     request: int
     calls: list[int]
     tails: list[tuple[int, int]]
+    session: int = 0
+    """The last one in which the engine has told what it holds: what it gave back before is accounted for by that."""
 
 
 class Interrupt(msgspec.Struct, array_like=True, tag=True):
@@ -352,14 +372,24 @@ class NannyHello(msgspec.Struct, array_like=True, tag=True):
     """It started this controller."""
     welcomed: bool = False
     """It was welcomed before."""
-    running: list[tuple[int, int]] = []
-    """Its engine processes, asked for or running: `(engine, incarnation)` each."""
-    ended: list[DeathCertificate] = []
-    """The last end of each of its engines, heard of or not."""
 
 
 class NannyWelcome(msgspec.Struct, array_like=True, tag=True):
     """The nanny is one of the cluster's."""
+
+    session: int = 0
+    """It may have been told something before: it is to say what it runs in a `Running` of this number; 0: it is new."""
+
+
+class Running(msgspec.Struct, array_like=True, tag=True):
+    """What a nanny runs: the truth, by which the controller corrects its books."""
+
+    session: int
+    """That of the welcome it answers: what was said before another one is void."""
+    running: list[tuple[int, int]]
+    """Its engine processes, asked for or running: `(engine, incarnation)` each."""
+    ended: list[DeathCertificate]
+    """The last end of each of its engines, heard of or not."""
 
 
 class StartEngines(msgspec.Struct, array_like=True, tag=True):
@@ -393,12 +423,16 @@ FromClient = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | ClearSetup
+    | Find
+    | Fetch
+    | Purge
     | Goodbye
     | Ping
     | Ack
 )
 FromEngine = EngineHello | ControlHello | Holding | Done | Started | Outputs | GivenBack | Goodbye | Ping
-FromNanny = NannyHello | EngineExited | Shutdown | Goodbye | Ping
+FromNanny = NannyHello | Running | EngineExited | Shutdown | Goodbye | Ping
 ToController = (
     ClientHello
     | Submit
@@ -410,6 +444,10 @@ ToController = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | ClearSetup
+    | Find
+    | Fetch
+    | Purge
     | Goodbye
     | Ping
     | Ack
@@ -421,9 +459,10 @@ ToController = (
     | Outputs
     | GivenBack
     | NannyHello
+    | Running
     | EngineExited
 )
-ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Resume | Refused | Pong | Farewell
+ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Found | Fetched | Resume | Refused | Pong | Farewell
 ToEngine = EngineWelcome | Run | Forget | Ack | TakeBack | Interrupt | Exit | Resume | Refused | Pong | Farewell
 ToNanny = NannyWelcome | StartEngines | StopEngine | Exit | Resume | Refused | Pong | Farewell
 ToPeer = (
@@ -433,6 +472,8 @@ ToPeer = (
     | Ack
     | Engines
     | Reply
+    | Found
+    | Fetched
     | Resume
     | Refused
     | Pong

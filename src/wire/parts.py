@@ -57,6 +57,9 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
     label: str | None = None
     ordered: bool = False
     """Addressed to one engine (a direct view): run there in order of submission, never taken back and moved."""
+    setup: str | None = None
+    """The task (`ordered`, of the operation `!setup`) is set-up, by this name: it is kept, and run before anything else
+    on every engine that comes later. Only here `targets` may be of no engine, and `copies` 0."""
 
 
 class Task(msgspec.Struct, array_like=True, gc=False):
@@ -123,28 +126,6 @@ class Output(msgspec.Struct, array_like=True, gc=False):
     engine: int = -1
     lo: int = 0
     """For an item of a divisible task: the item."""
-
-
-class DeathCertificate(msgspec.Struct, array_like=True, frozen=True):
-    """What is known about the end of an engine process."""
-
-    engine: int
-    incarnation: int
-    pid: int
-    exit_code: int | None = None
-    """Exit code, negative for a signal; None if nobody could see it (its host is lost)."""
-    reason: str = ""
-    """One clause for people: `killed by signal 9 (SIGKILL)`, `exited with code 3`, `its host left the cluster`."""
-    task: int | None = None
-    """The last task (or piece) that began, by the flight recorder; None if none did."""
-    item: int = 0
-    """For a divisible task, the item it was in; `recorder.AFTER_LAST` if the task was over and no other had begun."""
-    memory_bytes: int = 0
-    """Resident memory when last measured."""
-    last_output: str = ""
-    """The last lines it wrote to its file descriptors 1 and 2."""
-    running: bool = True
-    """In a `LOST` result: False if the task (or these items) had run, and only the result was lost with the engine."""
 
 
 class EngineInfo(msgspec.Struct, array_like=True, frozen=True):

@@ -454,10 +454,39 @@ def test_when_the_cluster_stops_every_wait_ends():
             client.submit(abs, 1)
 
 
-def test_when_the_controller_is_killed_every_wait_ends():
+def test_when_the_controller_is_killed_and_there_is_no_journal_every_wait_ends():
+    from enginery import ControllerLost
+
+    with Cluster(n=1, journal=False) as client:
+        future = client.submit(time.sleep, 60)
+        os.kill(client.status()["controller_pid"], signal.SIGKILL)
+        assert isinstance(future.exception(20), ControllerLost)
+
+
+def test_when_the_controller_is_killed_nothing_is_lost_and_work_goes_on():
+    with Cluster(n=2) as client:
+        started = time.time()
+        running = [client.submit(time.sleep, 1) for _ in range(2)]
+        futures = [client.submit(lambda i=i: (time.sleep(0.005), i)[1]) for i in range(100)]
+        items = client.map(lambda i: (time.sleep(0.002), -i)[1], range(200))
+        for _ in range(3):
+            pid = client.status()["controller_pid"]
+            os.kill(pid, signal.SIGKILL)
+            assert client.status()["controller_pid"] != pid
+        assert [future.result(30) for future in futures] == list(range(100))
+        assert items.get(30) == [-i for i in range(200)]
+        assert all(future.result(30) is None for future in running)
+        assert all(future.started.timestamp() < started + 1 for future in running), (
+            "they ran on, and were not run again"
+        )
+
+
+def test_when_the_nanny_is_killed_too_every_wait_ends():
     from enginery import ControllerLost
 
     with Cluster(n=1) as client:
         future = client.submit(time.sleep, 60)
-        os.kill(client.status()["controller_pid"], signal.SIGKILL)
-        assert isinstance(future.exception(20), ControllerLost)
+        status = client.status()
+        os.kill(status["hosts"][0]["pid"], signal.SIGKILL)
+        os.kill(status["controller_pid"], signal.SIGKILL)
+        assert isinstance(future.exception(10), ControllerLost)

@@ -238,7 +238,8 @@ class EngineSide(Side):
         self.batch: list[m.Result] = []
         """What it runs by itself, in `Bench.work`."""
         self.numbers = True
-        self.welcomed = False
+        self.session = 0
+        """That of its last welcome."""
 
     @property
     def names(self) -> list[bytes]:
@@ -247,9 +248,10 @@ class EngineSide(Side):
     def hello(self) -> m.EngineWelcome:
         """Say hello, for the first time or again."""
         self.control.say(m.ControlHello(self.id, self.incarnation))
-        self.say(m.EngineHello(m.VERSION, self.id, self.incarnation, 100 + self.id, "host", self.welcomed))
-        self.welcomed = True
-        return self.take(m.EngineWelcome)
+        self.say(m.EngineHello(m.VERSION, self.id, self.incarnation, 100 + self.id, "host"))
+        welcome = self.take(m.EngineWelcome)
+        self.session = welcome.session
+        return welcome
 
     def come_back(
         self, running: int | None = None, hi: int = -1, elapsed_s: float = 0.0, *, holding: bool = True
@@ -263,7 +265,7 @@ class EngineSide(Side):
     def hold(self, running: int | None = None, hi: int = -1, elapsed_s: float = 0.0) -> None:
         """Say what is to be done here."""
         waiting = [id_ for id_ in self.queue if id_ != running]
-        self.say(m.Holding(waiting, running, hi, elapsed_s, sorted(self.functions)))
+        self.say(m.Holding(self.session, waiting, running, hi, elapsed_s, sorted(self.functions)))
 
     def calls(self) -> list[m.Call]:
         """Return the calls it was given since last asked."""
@@ -330,7 +332,7 @@ class EngineSide(Side):
         calls = list(calls)
         for id_ in calls:
             del self.queue[id_]
-        self.control.say(m.GivenBack(request.request, calls, list(tails)))
+        self.control.say(m.GivenBack(request.request, calls, list(tails), self.session))
         return calls
 
     def give_nothing(self) -> None:
@@ -379,8 +381,10 @@ class NannySide(Side):
     def come_back(self, running: Iterable[tuple[int, int]] = (), ended: Iterable[m.DeathCertificate] = ()) -> None:
         """Have a connection again, and say which processes run and how those that do not have ended."""
         self.bench.unreachable.discard(self.name)
-        self.say(msgspec.structs.replace(self.hello, welcomed=True, running=list(running), ended=list(ended)))
-        self.take(m.NannyWelcome)
+        self.say(msgspec.structs.replace(self.hello, welcomed=True))
+        welcome = self.take(m.NannyWelcome)
+        assert welcome.session
+        self.say(m.Running(welcome.session, list(running), list(ended)))
 
     def starts(self) -> list[tuple[int, int]]:
         """Return the engines it was told to start."""
@@ -648,6 +652,7 @@ def _task(state: State, task: Any) -> tuple[Any, ...]:
         task.options,
         [bytes(frame) for frame in task.frames],
         task.attempt,
+        task.deaths or [],
         task.state,
         task.engine if task.state else -1,
         set(range(task.lo, task.hi)) - early if task.hi else None,

@@ -178,9 +178,9 @@ def test_an_engine_that_has_not_heard_its_welcome_has_heard_nothing(bench: Bench
     engine.hello()
     ids = client.submit(2)
     engine.inbox.clear()
-    # When it says hello again, as at first
-    engine.welcomed = False
-    engine.hello()
+    # When it says hello again, as at first, and what it holds: nothing
+    engine.queue.clear()
+    engine.come_back()
     # Then it is given them again, with their function
     ((run, _),) = engine.take_all(m.Run)
     assert [call.id for call in run.calls] == ids
@@ -191,10 +191,10 @@ def test_an_engine_that_has_not_heard_its_welcome_has_heard_nothing(bench: Bench
 def test_a_hello_after_the_end_is_refused(bench: Bench):
     _, engine = one_of_each(bench)
     engine.die(settle=False)
-    engine.say(m.EngineHello(m.VERSION, 0, 1, 100, welcomed=True))
+    engine.say(m.EngineHello(m.VERSION, 0, 1, 100))
     assert "no engine 0.1 is expected" in engine.take(m.Refused).reason
     bench.advance(0.1)
-    engine.say(m.EngineHello(m.VERSION, 0, 1, 100, welcomed=True))
+    engine.say(m.EngineHello(m.VERSION, 0, 1, 100))
     engine.take(m.Refused)
     bench.nannies[0].starts()
     bench.clients[0].news()
@@ -202,7 +202,7 @@ def test_a_hello_after_the_end_is_refused(bench: Bench):
 
 def test_an_engine_of_another_version_cannot_come_back(bench: Bench):
     _, engine = one_of_each(bench)
-    engine.say(m.EngineHello(m.VERSION + 1, 0, 1, 100, welcomed=True))
+    engine.say(m.EngineHello(m.VERSION + 1, 0, 1, 100))
     assert "engine" in engine.take(m.Refused).reason
     assert bench.core.state.engines[0].state == "ready"
 
@@ -376,10 +376,10 @@ def test_calls_nobody_knows_of_are_asked_back(bench: Bench):
     engine.say_again(engine.outgoing.last)
     bench.unreachable.clear()
     engine.hello()
-    engine.say(m.Holding([71, 72], 70, functions=[]))
+    engine.say(m.Holding(engine.session, [71, 72], 70, functions=[]))
     request = engine.asked_back()
     assert request.tasks == [71, 72]
-    engine.control.say(m.GivenBack(request.request, [71], []))
+    engine.control.say(m.GivenBack(request.request, [71], [], engine.session))
     engine.say(m.Done([m.Result(70, OK, b""), m.Result(72, OK, b"")]))
     client.news()
     (task,) = client.submit()
@@ -413,7 +413,7 @@ def test_holding_is_heard_of_an_engine_that_is_away_only(bench: Bench):
     client, engine = one_of_each(bench)
     client.submit(2)
     given = engine.given()
-    engine.say(m.Holding([]))
+    engine.say(m.Holding(engine.session, []))
     assert list(bench.core.state.engines[0].assigned) == given
     assert engine.given() == []
 
@@ -760,5 +760,5 @@ def test_a_host_that_was_given_up_begins_anew(bench: Bench):
     nanny.come_back([(0, 1)])
     # Then its processes are ended, and others started
     assert nanny.stops() == [(0, SIGKILL)]
-    assert nanny.starts() == [(0, 1)]
+    assert nanny.starts() == [(0, 2)], "no incarnation comes twice"
     client.news()

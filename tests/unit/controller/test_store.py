@@ -73,7 +73,7 @@ def tasks_of(saved):
 
 
 def test_an_empty_store(store):
-    assert store.load() == l.Saved([], {}, {}, {}, [], [], [], [], [], [], [])
+    assert store.load() == l.Saved([], {}, {}, {}, [], [], [], [], [], [], [], [], [])
     assert store.last_client() == 0
 
 
@@ -120,7 +120,7 @@ def test_engines_and_nannies(store):
     assert saved.engines == [engine, retiring]
     assert (saved.nannies[0].head, saved.engines[0].retiring, saved.engines[1].retiring) == (True, False, True)
     later = engine._replace(incarnation=2, state="starting")
-    store.commit([later, l.EngineGone(3), l.NannyGone(b"nhost.1")])
+    store.commit([later, l.EngineGone(3, 7), l.NannyGone(b"nhost.1")])
     saved = store.load()
     assert (saved.nannies, saved.engines) == ([], [later])
 
@@ -194,7 +194,7 @@ def test_what_is_no_entry_is_not_written(store):
 
 
 def test_a_commit_that_fails_leaves_nothing(store):
-    broken = l.EngineGone(1 << 70)
+    broken = l.EngineGone(1 << 70, 1)
     with pytest.raises(OverflowError):
         store.commit([CAME, l.Assigned(0, [1]), broken])
     saved = store.load()
@@ -261,10 +261,10 @@ def test_the_copies_of_a_task_are_open_one_by_one(store):
 
 
 def test_results_and_ended_submissions_expire_by_age(store, clock):
-    store.commit([submitted(FIRST), delivered(FIRST)])
+    """A submission counts from when it was seen to have ended, and its results stay with it."""
+    store.commit([submitted(FIRST), delivered(FIRST)], l.Summary([], []))
     clock.now += 100.0
-    store.commit([submitted(FIRST + 1), delivered(FIRST + 1)])
-    store.commit([], l.Summary([], []))
+    store.commit([submitted(FIRST + 1), delivered(FIRST + 1)], l.Summary([], []))
     assert store.expire(200.0, 1 << 30) == 0
     assert store.expire(50.0, 1 << 30) == 2
     assert count(store, "delivered", "submitted") == [1, 1]
@@ -279,9 +279,9 @@ def count(store, *tables):
 
 def test_the_oldest_expire_by_size(store, clock):
     for i in range(10):
-        store.commit([submitted(FIRST + i, frames=[bytes(1000)]), delivered(FIRST + i, frames=[bytes(1000)])])
+        entries = [submitted(FIRST + i, frames=[bytes(1000)]), delivered(FIRST + i, frames=[bytes(1000)])]
+        store.commit(entries, l.Summary([], []))
         clock.now += 1.0
-    store.commit([], l.Summary([], []))
     store.expire(1e9, 7 * 1000)
     assert count(store, "delivered", "submitted") == [3, 3]
     rows = store._db.execute("SELECT first FROM delivered ORDER BY id").fetchall()
@@ -319,7 +319,7 @@ def test_what_a_client_has_not_confirmed_does_not_expire(store, clock):
     assert store.expire(0.0, 0) == 1
 
 
-def test_labels_name_the_tasks_that_have_them_and_expire(store, clock):
+def test_labels_name_the_submissions_that_have_them_and_expire(store, clock):
     options = [m.Options(), m.Options(label="mine"), m.Options((0, 1), label="both", ordered=True)]
     tasks = [
         m.Task(FIRST, b"f", b"", options=0),
@@ -328,8 +328,9 @@ def test_labels_name_the_tasks_that_have_them_and_expire(store, clock):
         m.Task(FIRST + 3, b"f", b"", options=2, copies=2),
     ]
     store.commit([l.Submitted(1, m.Submit([], options, tasks), ())])
-    rows = store._db.execute("SELECT label, first, last FROM labels ORDER BY first").fetchall()
-    assert rows == [("mine", FIRST + 1, FIRST + 2), ("both", FIRST + 3, FIRST + 4)]
+    rows = store._db.execute("SELECT label, submission FROM labels ORDER BY label").fetchall()
+    assert rows == [("both", 1), ("mine", 1)]
+    store.commit([], l.Summary([], []))
     clock.now += 100.0
     store.expire(50.0, 1 << 30)
     assert count(store, "labels") == [0]
@@ -456,7 +457,7 @@ def test_a_new_life_begins_without_the_tasks_of_the_last_one_and_keeps_its_resul
     store.close()
     store = open_store(path)
     assert store.begin("two") == 2
-    assert store.load() == l.Saved([], {}, {}, {}, [], [], [], [], [], [], [])
+    assert store.load() == l.Saved([], {}, {}, {}, [], [], [], [], [], [], [], [], [])
     assert store.last_client() == 1, "its number is not given again"
     assert count(store, "delivered", "submitted") == [2, 1]
     assert store.expire(1e9, 0) == 3

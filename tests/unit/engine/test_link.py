@@ -107,7 +107,7 @@ def test_what_the_controller_misses_is_sent_again_then_what_is_pending_then_what
     bench.result(4)
     bench.output.records = [m.Output(4, "stdout", "hi")]
     # When the controller is there again
-    bench.resume(1, lambda: m.Holding([5], 4))
+    bench.resume(1, lambda: m.Holding(9, [5], 4))
     # Then results are before what is held
     assert shape(bench.heard()) == [("Done", 2), ("Done", 3), ("Outputs", 4), ("Done", 5), ("Holding", None)]
 
@@ -116,7 +116,7 @@ def test_what_ends_while_it_is_looked_what_is_held_is_sent_before(bench):
     """What is held is determined first: a call that it does not name has a result that comes before it."""
 
     def look():
-        held = m.Holding([])
+        held = m.Holding(9, [])
         bench.result(7)  # by the main thread, which does not hold the lock while it runs calls
         return held
 
@@ -131,9 +131,9 @@ def test_what_has_come_is_not_sent_again(bench):
     bench.heard()
     with bench.link.lock:
         bench.link.acked(2)
-    bench.resume(0, lambda: m.Holding([]))
+    bench.resume(0, lambda: m.Holding(9, []))
     assert shape(bench.heard()) == [("Done", 3), ("Holding", None)]
-    bench.resume(3, lambda: m.Holding([]))
+    bench.resume(3, lambda: m.Holding(9, []))
     assert shape(bench.heard()) == [("Holding", None)]
 
 
@@ -142,7 +142,7 @@ def test_frames_are_sent_again_too(bench):
     bench.link.flush()
     bench.router.recv_multipart()
     with bench.link.lock:
-        bench.link.resume(0, lambda: m.Holding([]))
+        bench.link.resume(0, lambda: m.Holding(9, []))
     _, header, *frames = bench.router.recv_multipart()
     assert [result.id for result in decode_to_controller(header).results] == [1]
     assert frames == [b"frame", b"another"]
