@@ -195,12 +195,10 @@ def test_an_engine_that_was_welcomed_but_does_not_know(durable: Bench, die):
     engine.hello()
     (task,) = client.submit()
     engine.inbox.clear()
-    engine.welcomed = False
     die()
     nanny.come_back([(0, 1)])
-    durable.unreachable.clear()
-    engine.hello()
-    client.hello()
+    engine.come_back()
+    client.come_back()
     assert engine.given() == [task]
     client.news()
 
@@ -536,7 +534,7 @@ def test_a_function_that_was_forgotten_stays_so(durable: Bench, die):
 # ------------------------------------------------------------------------------------------------------ stopping
 
 
-def test_a_cancel_is_asked_for_again(durable: Bench, die):
+def test_a_cancel_goes_on_and_is_answered_when_asked_again(durable: Bench, die):
     durable.start()
     client, engine = durable.clients[0], durable.engines[0]
     running, prefetched, waiting = client.submit(3)
@@ -546,12 +544,14 @@ def test_a_cancel_is_asked_for_again(durable: Bench, die):
     assert client.ended() == {waiting: CANCELLED}
     die()
     all_come_back(durable, {0: running})
-    client.say(m.Cancel(request, [running, prefetched, waiting]))
     engine.give_back(engine.asked_back(), [prefetched])
+    assert engine.interrupted() == [running]
+    client.say(m.Cancel(request, [running, prefetched, waiting]))
+    engine.give_nothing()
     assert engine.interrupted() == [running]
     engine.fail(running)
     assert client.ended() == {running: CANCELLED, prefetched: CANCELLED}
-    assert client.answer(request) == [running, prefetched]
+    assert client.answer(request) == [running]
 
 
 def test_a_time_limit_goes_on(durable: Bench, die):
