@@ -36,6 +36,8 @@ LOGS = "logs"
 NANNY_LOG = "nanny.log"
 JOURNAL = "journal"
 """The journal of a cluster without a name of its own, which ends with it."""
+END = "end"
+"""Why the cluster ended, in a sentence, if it was not stopped."""
 ENGINES = "engines"
 """The folder of the engines' flight recorders."""
 
@@ -260,10 +262,21 @@ def _locate(cluster: str | os.PathLike[str] | None) -> Path:
     return cluster_dir(chosen) / CLIENT_FILE
 
 
-def watch(cluster: str | os.PathLike[str] | None = None) -> Callable[[], bool] | None:
-    """Return what tells whether a cluster, named as for `find`, is still there; None if it is not of this host."""
+def watch(cluster: str | os.PathLike[str] | None = None) -> Callable[[], str | None] | None:
+    """Return what tells why a cluster, named as for `find`, has ended, as far as is known; and None while it is there.
+
+    There is nothing to tell it (None) if the cluster is not of this host.
+    """
     folder = _locate(cluster).parent
-    return (lambda: is_running(folder)) if (folder / LOCK).exists() else None
+    return (lambda: None if is_running(folder) else why_ended(folder)) if (folder / LOCK).exists() else None
+
+
+def why_ended(directory: Path) -> str:
+    """Return why a cluster has ended; empty if that is not known, or it was stopped."""
+    try:
+        return (directory / END).read_text("utf-8", "replace").strip()
+    except OSError:
+        return "its nanny was killed" if (directory / LOCK).exists() else ""
 
 
 def _only_running() -> Path:

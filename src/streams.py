@@ -48,6 +48,11 @@ class Outgoing:
         self.acked(have)
         return list(self._kept)
 
+    @property
+    def confirmed(self) -> int:
+        """The receiver has said that it has everything up to this number."""
+        return self._kept[0][0].seq - 1 if self._kept else self.last
+
     def clear(self) -> None:
         """Let go of everything: nobody waits for it any more."""
         self._kept.clear()

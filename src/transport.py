@@ -6,6 +6,7 @@ what may be outstanding is bounded by the cores that decide; a full queue would 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -28,8 +29,12 @@ RECONNECT_MS = 20
 RECONNECT_MAX_MS = 200
 """The longest pause: what a restarted controller may cost its peers beyond its own start."""
 
-HEARTBEAT_MS = 5000
-"""On TCP, ZeroMQ's own heartbeat notices a cut cable; a Unix socket cannot be cut."""
+HEARTBEAT_MS = round(1000 * float(os.environ.get("ENGINERY_HEARTBEAT_S", "5")))
+"""On TCP, ZeroMQ's own heartbeat notices a cut cable, after four of them; a Unix socket cannot be cut."""
+
+CONNECT_MS = 2000
+"""An attempt to connect over TCP is made anew after this: the kernel would go on with it at growing pauses, and notice
+half a minute late that a cable is whole again."""
 
 ZAP_DOMAIN = b"enginery"
 
@@ -58,6 +63,7 @@ def open_dealer(context: zmq.Context[zmq.Socket[bytes]], connection: Connection,
         socket.curve_secretkey = connection.secret_key.encode()
     if connection.address.startswith("tcp:"):
         _tcp(socket)
+        socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
     socket.connect(connection.address)
     return socket
 

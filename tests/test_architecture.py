@@ -70,7 +70,7 @@ LATE = {("pickles", "culprit")}
 """Who imports whom within a function because the other rests on it: only when a pickle failed, to find out why."""
 
 SHELLS = {
-    "controller": {"app", "archive", "journal", "server", "store"},
+    "controller": {"app", "archive", "disk", "journal", "server", "store"},
     "nanny": {"app", "server", "children", "metrics", "oom", "output", "zygote"},
 }
 """Modules that do. All others of these packages decide, and only that."""

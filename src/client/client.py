@@ -65,14 +65,14 @@ class Client:
         if waits is not None and not (isinstance(waits, int | float) and waits >= 0):
             raise ValueError(f"patience is a number of seconds, not {patience!r}")
         deadline = time.monotonic() + timeout
-        connection, alive = rendezvous.find(cluster), rendezvous.watch(cluster)
+        connection, ending = rendezvous.find(cluster), rendezvous.watch(cluster)
         name = os.path.basename(sys.argv[0] or "python")  # noqa: PTH119 - a name to show, not a path
         cancels = on_exit == "cancel"
         host = os.uname().nodename
         hello = m.ClientHello(m.VERSION, name, os.getpid(), host, cancel_on_exit=cancels, patience_s=patience)
         self._cancels = cancels
         self._functions = FunctionCache()
-        self._link = link = Link(connection, hello, alive)
+        self._link = link = Link(connection, hello, ending)
         self._cluster = connection.cluster
         try:
             self._greet(timeout, deadline)

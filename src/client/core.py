@@ -41,6 +41,10 @@ GONE_S = 120.0
 """The same where another controller may take over, or a network heal. (A cluster of this host is looked at: when that
 has ended, it is lost at once.)"""
 
+LATE_S = 1.0
+"""Who looks so much later than it meant to was stopped itself, or kept from it, and has heard nothing for that reason:
+it waits once more."""
+
 ACK_EVERY = 32
 """So many messages of the controller are confirmed with one of ours."""
 
@@ -271,25 +275,29 @@ class Core:
         """Whether the connection is broken, and nobody has welcomed us again."""
         return self._broken_at is not None
 
-    def gone(self) -> None:
-        """The cluster has ended, without a word: nobody will take over."""
-        self.lose(ControllerLost(f"cluster {self._name()} has ended"))
+    def gone(self, why: str = "") -> None:
+        """The cluster has ended, without a word to us: nobody will take over."""
+        self.lose(ControllerLost(f"cluster {self._name()} has ended{why and ': '}{why}"))
 
     def tick(self, now: float) -> None:
         """Do what is due."""
         if self.lost is not None:
             return
         if self._broken_at is not None:
-            if now - self._broken_at >= self._patience_s():
+            if now - self._broken_at >= self._patience_s() + LATE_S:
+                self._broken_at = now
+            elif now - self._broken_at >= self._patience_s():
                 self.lose(ControllerLost(f"the connection to the controller of cluster {self._name()} broke"))
             return
         if self._ack_at is not None and now >= self._ack_at:
             self._ack()
-        if now - self._heard >= SILENT_S:
-            self.lose(ControllerLost(f"the controller of cluster {self._name()} has not answered for {SILENT_S:.0f} s"))
-        elif now - self._heard >= QUIET_S and not self._pinged:
+        silent_s = now - self._heard
+        if silent_s >= SILENT_S + LATE_S or (silent_s >= QUIET_S and not self._pinged):
+            self._heard = max(self._heard, now - QUIET_S)
             self._pinged = True
             self.outbox.append(m.Ping())
+        elif silent_s >= SILENT_S:
+            self.lose(ControllerLost(f"the controller of cluster {self._name()} has not answered for {SILENT_S:.0f} s"))
 
     def _patience_s(self) -> float:
         return GONE_S if self.durable else BROKEN_S

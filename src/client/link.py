@@ -79,10 +79,12 @@ _links: weakref.WeakSet[Link] = weakref.WeakSet()
 class Link:
     """A connection to a controller. `core` is its memory; see there for what other threads may touch."""
 
-    def __init__(self, connection: Connection, hello: m.ClientHello, alive: Callable[[], bool] | None = None) -> None:
-        """Begin to connect; `alive` says whether the cluster is still there, where that can be known."""
+    def __init__(
+        self, connection: Connection, hello: m.ClientHello, ending: Callable[[], str | None] | None = None
+    ) -> None:
+        """Begin to connect; `ending` says why the cluster has ended (None: it is there), where that can be known."""
         self.connection = connection
-        self._alive = alive
+        self._ending = ending
         self.core = Core(hello, time.monotonic())
         self._pid = os.getpid()
         self._woken = True  # until the thread runs there is nobody to wake
@@ -227,7 +229,7 @@ class Link:
         while not self._closing:
             if not more:
                 timeout_s = max(0.0, core.deadline() - clock())
-                if core.is_broken and self._alive is not None:
+                if core.is_broken and self._ending is not None:
                     timeout_s = min(timeout_s, LOOK_S)
                 ready = [fd for fd, _ in poller.poll(timeout_s * 1000 + 1)]
                 if wake in ready:
@@ -242,8 +244,8 @@ class Link:
             more = len(received) == BURST
             if received:
                 self._take_in(received)
-            if core.is_broken and self._alive is not None and not self._alive():
-                core.gone()
+            if core.is_broken and self._ending is not None and (why := self._ending()) is not None:
+                core.gone(why)
             if core.interrupted:
                 log.warning("%s", core.interrupted)
                 core.interrupted = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -49,7 +50,11 @@ def main(argv: list[str]) -> int:
 
 
 def _serve(settings: config.ControllerConfig, ready_fd: int) -> int:
-    core, journal = _take_over(settings)
+    try:
+        core, journal = _take_over(settings)
+    except (OSError, sqlite3.Error) as error:
+        _report(ready_fd, f"error: the controller cannot use its journal {settings.journal}: {error}")
+        return 1
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     signals = Signals()
     keys = known_keys(settings)

@@ -54,6 +54,7 @@ from ..wire.messages import (
     WaitEngines,
 )
 from . import (
+    dump,
     fetches,
     fleet,
     intake,
@@ -67,7 +68,7 @@ from . import (
     stopping,
     taking,
 )
-from .ledger import FunctionLeft, Summary
+from .ledger import Books, FunctionLeft, Summary
 from .outbox import Turn
 from .state import State
 
@@ -298,6 +299,10 @@ class Core:
     def summary(self) -> Summary:
         """Return the books in short, for the journal: it stands for all moves of earlier turns. After `take`."""
         return restore.summary(self.state)
+
+    def books(self) -> Books:
+        """Return the books in full, for a journal that begins anew: they stand for all entries so far. After `take`."""
+        return dump.books(self.state)
 
     def _forget_dropped(self) -> None:
         """Tell engines which functions nobody needs any more."""

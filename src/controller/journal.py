@@ -9,6 +9,9 @@
 Whatever gathers while a transaction is written goes into the next one together, so a slow disk makes transactions
 larger, not many. While too much waits (`is_full`), the loop listens to nobody.
 
+When the disk takes no more, the cluster goes on without a journal (`failure`), and the thread looks every `AGAIN_S`
+whether there is room again. If so it asks for the whole of the books (`wants_books`), and the journal begins anew.
+
 The same thread answers what is asked of the journal (`archive`), a little at a time, from what was written before.
 """
 
@@ -49,6 +52,14 @@ SUMMARY_EVERY_S = 600.0
 
 EXPIRE_EVERY_S = 60.0
 
+AGAIN_S = 10.0
+"""How often to look whether a full disk has room again."""
+
+ROOM_BYTES = 1 << 20
+"""So much room there is to be at least; and more, if that was soon full again."""
+
+SOON_S = 60.0
+
 ENTRY_BYTES = 200
 """What an entry weighs besides its payloads, roughly."""
 
@@ -65,6 +76,7 @@ class _Batch(NamedTuple):
     entries: Sequence[ledger.Entry]
     summary: ledger.Summary | None
     nbytes: int
+    books: ledger.Books | None = None
 
 
 class Journal:
@@ -74,7 +86,9 @@ class Journal:
         self.done = 0
         """The last ticket whose entries are durable."""
         self.failure = ""
-        """Why nothing is written any more."""
+        """Why nothing is written at the moment; empty if all is."""
+        self.wants_books = False
+        """There is room again: begin anew, please."""
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """Readable when `done` has changed, or something is answered; -1 when closed."""
         self._store = store
@@ -86,7 +100,12 @@ class Journal:
         self._summed = 0
         self._summary = 0
         """Ticket of the last summary."""
+        self._again_at = 0.0
+        self._room = ROOM_BYTES
+        self._resumed_at = 0.0
         self._summary_at = time.monotonic()
+        if store.unwritable:
+            self._suspend(store.unwritable)
         self._queue: SimpleQueue[_Batch | ledger.Lookup | None] = SimpleQueue()
         self._asked: deque[tuple[ledger.Lookup, Generator[None, None, Answer]]] = deque()
         """What is being looked up, the first by itself: of the thread."""
@@ -104,6 +123,18 @@ class Journal:
             self._summary = self._ticket
             self._summary_at = time.monotonic()
         self._queue.put(_Batch(self._ticket, entries, summary, nbytes))
+        return self._ticket
+
+    def begin_anew(self, books: ledger.Books) -> int:
+        """Have the books written in full, in place of all entries so far; return the ticket."""
+        self.wants_books = False
+        self._ticket += 1
+        nbytes = sum(map(_nbytes, [*books.entries, *books.unheard]))
+        self._queued += nbytes
+        self._summed = len(books.summary.moves) + len(books.summary.open)
+        self._summary = self._ticket
+        self._summary_at = time.monotonic()
+        self._queue.put(_Batch(self._ticket, (), None, nbytes, books))
         return self._ticket
 
     def look_up(self, lookup: ledger.Lookup) -> None:
@@ -154,6 +185,8 @@ class Journal:
                 os.write(self.fd, _ONE)
             if ended:
                 return
+            if self.failure and not self.wants_books and time.monotonic() >= self._again_at:
+                self._look_for_room()
             if self._asked:
                 self._look(*self._asked[0])
             elif time.monotonic() - expired >= EXPIRE_EVERY_S and not self.failure:
@@ -164,7 +197,8 @@ class Journal:
         """Wait for something to do, and return all there is to write; whether that is the end of it."""
         batches: list[_Batch] = []
         try:
-            todo = self._queue.get_nowait() if self._asked else self._queue.get(timeout=EXPIRE_EVERY_S)
+            patience_s = AGAIN_S if self.failure else EXPIRE_EVERY_S
+            todo = self._queue.get_nowait() if self._asked else self._queue.get(timeout=patience_s)
             while todo is not None:
                 if isinstance(todo, _Batch):
                     batches.append(todo)
@@ -179,6 +213,9 @@ class Journal:
         entries: list[ledger.Entry] = []
         for batch in batches:
             entries += batch.entries
+            if batch.books is not None:
+                entries = []
+                self._resume(batch.books, batch.nbytes)
             if batch.summary is not None:
                 self._guard(partial(self._store.commit, entries, batch.summary))
                 entries = []
@@ -203,15 +240,45 @@ class Journal:
         os.write(self.fd, _ONE)
 
     def _guard(self, write: Callable[[], object]) -> None:
-        """Write, unless that has failed before."""
+        """Write, unless nothing is written at the moment."""
         if self.failure:
             return
         try:
             write()
         except Exception as error:  # also a bug of ours: whoever waits for a ticket must not wait for ever
-            self.failure = f"the journal cannot be written ({error}); the cluster goes on without one"
-            log.error("%s: if the controller dies now, its tasks are lost", self.failure)
-            self._store.abandon()
+            self._suspend(str(error))
+
+    def _suspend(self, why: str) -> None:
+        """Go on without a journal: what is on the disk misses something from now on."""
+        self.failure = f"the journal cannot be written ({why}); the cluster goes on without one"
+        now = time.monotonic()
+        self._again_at = now + AGAIN_S
+        if self._resumed_at:
+            self._room = 4 * self._room if now - self._resumed_at < SOON_S else ROOM_BYTES
+        self._store.suspend()
+        log.error("%s: if the controller dies now, its tasks are lost", self.failure)
+
+    def _look_for_room(self) -> None:
+        self._again_at = time.monotonic() + AGAIN_S
+        try:
+            self._store.probe(self._room)
+        except Exception:  # as above
+            log.debug("the journal can still not be written", exc_info=True)
+            return
+        self.wants_books = True
+        os.write(self.fd, _ONE)
+
+    def _resume(self, books: ledger.Books, nbytes: int) -> None:
+        """Begin anew."""
+        try:
+            self._store.resume(books)
+        except Exception:  # as above
+            log.debug("the journal can still not be written", exc_info=True)
+            self._room = max(self._room, 2 * nbytes)  # there was less than it takes
+            return
+        self.failure = ""
+        self._resumed_at = time.monotonic()
+        log.warning("the journal can be written again, and has all that is to be done")
 
 
 _ONE = (1).to_bytes(8, "little")

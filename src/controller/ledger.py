@@ -239,6 +239,17 @@ class Summary(NamedTuple):
     """Roots of all tasks that have not ended, sorted."""
 
 
+class Books(NamedTuple):
+    """The books in full, for a journal that begins anew in the midst of a controller's life."""
+
+    epoch: int
+    last_client: int
+    entries: list[Entry]
+    unheard: list[Delivered]
+    """What clients have not confirmed, in order."""
+    summary: Summary
+
+
 class Saved(NamedTuple):
     """Everything that a store has, for `restore`."""
 

@@ -137,6 +137,7 @@ class Engine:
 
     __slots__ = (
         "acked",
+        "asked_at",
         "assigned",
         "begun",
         "control",
@@ -207,6 +208,8 @@ class Engine:
         self.load_s = 0.0
         self.taking = 0
         """Number of the unanswered request to give back unstarted work; 0 for none."""
+        self.asked_at: float | None = None
+        """Since when it has not answered a request to give something back."""
         self.withdrawals: dict[int, list[int]] = {}
         """Unanswered requests to give back tasks by name, in order to stop them."""
         self.in_setup = False
@@ -241,7 +244,7 @@ class Engine:
 class Nanny:
     """A host agent and the engine ids that live on its host."""
 
-    __slots__ = ("asked", "away_since", "cores", "engines", "head", "host", "peer", "pid", "session")
+    __slots__ = ("asked", "away_since", "cores", "engines", "head", "host", "peer", "pid", "session", "wanted")
 
     def __init__(self, peer: Peer, host: str, pid: int, cores: int, *, head: bool) -> None:
         self.peer = peer
@@ -253,5 +256,7 @@ class Nanny:
         """Of the last welcome that asked what it runs."""
         self.asked: set[tuple[int, int]] = set()
         """The engine processes that were its own by then."""
+        self.wanted: int | None = None
+        """So many engines are to be started there as soon as it has said what it runs."""
         self.away_since: float | None = None
         self.engines: set[EngineId] = set()

@@ -63,7 +63,7 @@ def restore(saved: Saved, cluster: str, epoch: int, last_client: int, now: float
     """Return the books of the controller that wrote these records, as far as they can be known."""
     state = State(cluster, epoch=epoch, durable=True)
     state.now = now
-    state.skip_clients(last_client)
+    state.last_client = last_client
     _restore_clients(state, saved)
     _restore_fleet(state, saved, now)
     state.setups = [Setup(*came) for came in saved.setups]

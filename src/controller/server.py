@@ -75,6 +75,7 @@ class Server:
         self.core = core
         self.socket = socket
         self.journal = journal
+        core.state.journal_failure = journal.failure if journal is not None else ""
         self._held: deque[tuple[int, list[Envelope]]] = deque()
         """Messages of earlier turns, which leave when the journal has reached these tickets."""
         self._ticket = 0
@@ -123,7 +124,9 @@ class Server:
             return
         purging = any(isinstance(lookup.message, Purge) for lookup in turn.lookups)  # it wants to know what has ended
         summary = core.summary() if purging or self.journal.wants_summary() else None
-        if turn.entries or summary is not None:
+        if self.journal.wants_books:
+            self._ticket = self.journal.begin_anew(core.books())  # this turn's entries are in them
+        elif turn.entries or summary is not None:
             self._ticket = self.journal.submit(turn.entries, summary)
         for lookup in turn.lookups:
             self.journal.look_up(lookup)

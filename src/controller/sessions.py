@@ -118,7 +118,7 @@ def on_holding(state: State, engine: Engine, message: Holding, now: float) -> No
         missing.append(taking.split(state, engine, running, message.hi))
     taking.back_to_queue(state, missing)
     engine.known = set(message.functions)
-    engine.taking, engine.withdrawals, engine.dismissed = 0, {}, False
+    engine.taking, engine.withdrawals, engine.dismissed, engine.asked_at = 0, {}, False, None
     to_stop = [task_id for task_id in engine.assigned if task_id in state.stops]
     if to_stop:  # the question, or the interrupt that followed, may be lost
         stopping.ask_back(state, engine, to_stop)
@@ -154,14 +154,20 @@ def on_nanny_hello(state: State, peer: Peer, message: NannyHello) -> None:
     known = nanny is not None
     if nanny is None:
         nanny = Nanny(peer, message.host, message.pid, message.cores, head=message.head)
+        nanny.wanted = message.engines
         state.nannies[peer] = nanny
-        state.note(NannyIs(peer, nanny.host, nanny.pid, nanny.cores, nanny.head))
     nanny.away_since = None
     nanny.session = state.next_request() if known or message.welcomed else 0
     nanny.asked = {state.engines[i].key for i in nanny.engines}
     state.outbox.say(peer, NannyWelcome(nanny.session))
-    if not known:
-        fleet.add_engines(state, nanny, message.engines)
+    if not nanny.session:
+        _join(state, nanny)
+
+
+def _join(state: State, nanny: Nanny) -> None:
+    wanted, nanny.wanted = nanny.wanted or 0, None
+    state.note(NannyIs(nanny.peer, nanny.host, nanny.pid, nanny.cores, nanny.head))
+    fleet.add_engines(state, nanny, wanted)
 
 
 def on_running(state: State, nanny: Nanny, message: Running, now: float) -> None:
@@ -170,6 +176,11 @@ def on_running(state: State, nanny: Nanny, message: Running, now: float) -> None
         return
     ended = {(end.engine, end.incarnation): end for end in message.ended}
     running = set(message.running)
+    if nanny.wanted is not None:  # of a host that was given up, or by a controller that we know nothing of
+        for number, incarnation in (*running, *ended):
+            if number not in state.engines:
+                state.gone[number] = max(incarnation, state.gone.get(number, 0))
+        _join(state, nanny)
     to_start: list[tuple[int, int]] = []
     for engine_id in sorted(nanny.engines):
         engine = state.engines[engine_id]

@@ -116,7 +116,8 @@ class State:
         self._changed: dict[int, Engine] = {}
         self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._tick_numbers = itertools.count()
-        self._client_numbers = itertools.count(1)
+        self.last_client = 0
+        """The highest number that a client was given."""
         # No number of an earlier controller comes again: engines may still speak of those.
         self._piece_numbers = itertools.count((CONTROLLER_NO << COUNT_BITS) + (epoch << EPOCH_BITS) + 1)
         self._request_numbers = itertools.count((epoch << EPOCH_BITS) + 1)
@@ -135,19 +136,7 @@ class State:
         self.heard.clear()
         for engine in self._changed.values():
             if self.engines.get(engine.id) is engine:
-                self.note(
-                    EngineIs(
-                        engine.id,
-                        engine.incarnation,
-                        engine.nanny,
-                        engine.host,
-                        engine.pid,
-                        str(engine.state),
-                        engine.failures,
-                        engine.retiring,
-                        engine.reason,
-                    )
-                )
+                self.note(engine_is(engine))
             elif engine.id not in self.engines:
                 self.note(EngineGone(engine.id, engine.incarnation))
         self._changed.clear()
@@ -180,11 +169,8 @@ class State:
 
     def next_client_no(self) -> ClientNo:
         """Return a number no client has had."""
-        return ClientNo(next(self._client_numbers))
-
-    def skip_clients(self, last: int) -> None:
-        """Numbers up to this one have been given by earlier controllers."""
-        self._client_numbers = itertools.count(last + 1)
+        self.last_client += 1
+        return ClientNo(self.last_client)
 
     def next_piece_id(self) -> int:
         """Return an id for a piece of a divided task."""
@@ -420,6 +406,21 @@ class State:
     def owner_of(self, root: int) -> int:
         """Return the number of the client that submitted a task."""
         return client_of(TaskId(root))
+
+
+def engine_is(engine: Engine) -> EngineIs:
+    """Return what is to be written down of an engine."""
+    return EngineIs(
+        engine.id,
+        engine.incarnation,
+        engine.nanny,
+        engine.host,
+        engine.pid,
+        str(engine.state),
+        engine.failures,
+        engine.retiring,
+        engine.reason,
+    )
 
 
 def _has_items(engine: Engine) -> bool:

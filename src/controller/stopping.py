@@ -149,6 +149,7 @@ def ask_back(state: State, engine: Engine, ids: list[int]) -> None:
     """Ask an engine for tasks that are to be stopped."""
     number = state.next_request()
     engine.withdrawals[number] = ids
+    engine.asked_at = state.now if engine.asked_at is None else engine.asked_at
     state.outbox.say(engine.control, TakeBack(number, ids))
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import time
 from array import array
@@ -24,54 +23,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..ids import COUNT_BITS
-from ..wire.messages import Outputs, Result, Results, Status, Submit, Task
+from ..ids import COUNT_BITS, MAX_TASK
+from ..wire.messages import Outputs, Results, Submit
+from . import bounds, disk
 from . import ledger as l
+from .disk import IN_MEMORY, SchemaError, Transaction
 from .restore import ended_by
+from .spans import spans
+from .tables import OF_A_LIFE, SCHEMA, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 log = logging.getLogger("enginery.controller")
-
-SCHEMA = 2
-"""Raise it when a table or an entry changes: an older file is then set aside, not misread."""
-
-IN_MEMORY = ":memory:"
-"""As the path: a store without a file, for tests."""
-
-VALUE_MAX = 64 << 20
-"""Arguments and results of a task beyond this many bytes are not written down. If the controller dies while it has
-them, their task ends with a sentence that says so."""
-
-ROW_MAX = 512 << 20
-"""The same of those values of a message that do not fit into so many bytes together: SQLite takes no row of 1 GB."""
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS clients (no INTEGER PRIMARY KEY, peer BLOB, name TEXT, pid INT, host TEXT, cancel INT,
-    patience_s REAL, acked INT DEFAULT 0);
-CREATE TABLE IF NOT EXISTS heard (peer BLOB PRIMARY KEY, have INT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS functions (digest BLOB PRIMARY KEY, pickled BLOB);
-CREATE TABLE IF NOT EXISTS owners (digest BLOB, owner INT, PRIMARY KEY (digest, owner)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS nannies (peer BLOB PRIMARY KEY, host TEXT, pid INT, cores INT, head INT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, incarnation INT, nanny BLOB, host TEXT, pid INT,
-    state TEXT, failures INT, retiring INT, reason TEXT);
-CREATE TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY, incarnation INT);
-CREATE TABLE IF NOT EXISTS setups (no INTEGER PRIMARY KEY, name TEXT, payload BLOB);
-CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL,
-    nbytes INT, ended REAL DEFAULT 0, open BLOB, message BLOB, frames BLOB);
-CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first, last);
-CREATE TABLE IF NOT EXISTS labels (label TEXT, submission INT, PRIMARY KEY (label, submission)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY AUTOINCREMENT, moves BLOB);
-CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, seq INT, results INT, first INT,
-    last INT, at REAL, nbytes INT, message BLOB, frames BLOB);
-CREATE INDEX IF NOT EXISTS delivered_first ON delivered (first, last);
-"""
-
-_OF_A_LIFE = ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves", "setups")
-"""Tables of which a new life of the cluster has no use."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _moves = msgspec.msgpack.Decoder(list[l.Move])
@@ -85,22 +50,18 @@ _MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped, l.SetupCall, l.Ki
 class Store:
     """A journal's file, open. For one thread at a time. Errors of the disk come out as `sqlite3.Error`."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, unwritable: str = "", void: bool = False) -> None:
+        """Open the file. It is `unwritable` for a reason, and can only be read; `void`: not even its books."""
         self.path = path
-        if str(path) != IN_MEMORY:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # for our eyes only
-        self._db = db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
-        db.execute("PRAGMA page_size=4096")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("PRAGMA wal_autocheckpoint=4000")
-        db.execute("PRAGMA journal_size_limit=67108864")
-        db.executescript(_TABLES)
-        schema = self._get("schema")
-        if schema is not None and schema != SCHEMA:
-            db.close()
-            raise SchemaError(f"{path} was written by another version of enginery")
-        self._set("schema", SCHEMA)
+        self.unwritable = unwritable
+        self._life = ""
+        self._is_ours = not void
+        """What was submitted according to the file, was so in this life."""
+        if not unwritable:
+            self._db = _open(path)
+        else:
+            there = disk.suspended(path) if void else path
+            self._db = disk.connect_to_read(there) if disk.exists(there) else _open(IN_MEMORY)
         self.moved = 0
         """How many tasks the moves since the last summary speak of."""
 
@@ -113,11 +74,60 @@ class Store:
         """The connection, for those who look things up."""
         return self._db
 
-    def abandon(self) -> None:
-        """Close the file, and have nobody go on from it: it does not know everything any more."""
+    def suspend(self) -> None:
+        """Close the file and put it away: it misses something from now on, and nobody may go on from it as it is. That
+        needs no space.
+        """
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
-        set_aside(self.path)
+        if disk.exists(self.path):
+            disk.move(self.path, disk.suspended(self.path))
+
+    def probe(self, nbytes: int) -> None:
+        """See whether so much could be written, to the file that was put away; else raise the disk's error."""
+        with contextlib.closing(_open(disk.suspended(self.path))) as db:
+            with Transaction(db):
+                db.execute("INSERT OR REPLACE INTO meta VALUES ('room', zeroblob(?))", (nbytes,))
+            with Transaction(db):
+                db.execute("DELETE FROM meta WHERE name = 'room'")
+
+    def resume(self, books: l.Books) -> None:
+        """Have the file that was put away begin anew with these books, and be the journal again. Results that it had
+        are kept.
+        """
+        self._db = _open(disk.suspended(self.path))
+        try:
+            with self.transaction():
+                self._put_books(books)
+            if self.path == IN_MEMORY:
+                return
+            disk.finish(self._db)
+        except BaseException:
+            self._db.close()
+            raise
+        disk.move(disk.suspended(self.path), self.path)
+        self._db = _open(self.path)
+
+    def _put_books(self, books: l.Books) -> None:
+        known: set[int] = set()
+        if self._is_ours:  # up to when it was suspended
+            for (message,) in self._db.execute("SELECT message FROM submitted WHERE ended = 0"):
+                for task in _submit.decode(message).tasks:
+                    known.update(range(task.id, task.id + max(1, task.copies)))
+        self._begin_life(self._life, goes_on=self._is_ours)
+        self._set("epoch", books.epoch)
+        now = time.time()
+        for entry in books.entries:
+            missing = _without(entry, known) if isinstance(entry, l.Submitted) else entry
+            if missing is not None:
+                self._write(missing, now)
+        self._set("last_client", books.last_client)
+        self._db.execute(  # these are in the books, too
+            "DELETE FROM delivered WHERE EXISTS (SELECT 1 FROM clients WHERE no = delivered.client AND acked < seq)"
+        )
+        for delivered in books.unheard:
+            self._delivered(delivered, now)
+        self._put_summary(books.summary)
 
     def _get(self, name: str) -> Any:
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
@@ -134,17 +144,38 @@ class Store:
         In a new life all tasks of the earlier one that have not ended are over: nobody has them any more. Their results
         and submissions are kept for whoever asks.
         """
-        with self.transaction():
-            if self._get("life") != life:
-                now = time.time()
-                for table in _OF_A_LIFE:
-                    self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
-                self._db.execute("UPDATE submitted SET ended = ?, open = NULL WHERE ended = 0", (now,))
-                self._set("summed", self._last("delivered"))
-                self._set("life", life)
-            epoch = int(self._get("epoch") or 0) + 1
-            self._set("epoch", epoch)
+        self._life = life
+        if self.unwritable:
+            return self._begin_unwritten()
+        try:
+            with self.transaction():
+                if self._get("life") != life:
+                    self._begin_life(life)
+                epoch = int(self._get("epoch") or 0) + 1
+                self._set("epoch", epoch)
+        except sqlite3.Error as error:
+            if not disk.is_full(error, self.path):
+                raise
+            self.unwritable = disk.FULL
+            return self._begin_unwritten()
         return epoch
+
+    def _begin_unwritten(self) -> int:
+        epoch, last_client = int(self._get("epoch") or 0) + 1, self.last_client()
+        self._is_ours = self._is_ours and self._get("life") == self._life
+        if not self._is_ours:
+            self._db.close()
+            self._db = _open(IN_MEMORY)
+            self._set("last_client", last_client)
+        return epoch
+
+    def _begin_life(self, life: str, *, goes_on: bool = False) -> None:
+        for table in OF_A_LIFE:
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
+        if not goes_on:
+            self._db.execute("UPDATE submitted SET ended = ?, open = NULL WHERE ended = 0", (time.time(),))
+        self._set("summed", self._last("delivered"))
+        self._set("life", life)
 
     def last_client(self) -> int:
         """Return the highest number that a client was given."""
@@ -154,9 +185,9 @@ class Store:
         row = self._db.execute(f"SELECT max(id) FROM {table}").fetchone()  # noqa: S608 - names of our own
         return int(row[0] or 0)
 
-    def transaction(self) -> _Transaction:
+    def transaction(self) -> Transaction:
         """Do all of a block or nothing."""
-        return _Transaction(self._db)
+        return Transaction(self._db)
 
     # ------------------------------------------------------------------------------------------------ writing
 
@@ -196,9 +227,10 @@ class Store:
                 execute("DELETE FROM heard WHERE peer = (SELECT peer FROM clients WHERE no = ?)", (no,))
                 execute("DELETE FROM clients WHERE no = ?", (no,))
             case l.FunctionCame(digest, owner, pickled):
-                if 0 < len(pickled) <= ROW_MAX:
+                if 0 < len(pickled) <= bounds.ROW_MAX:
                     execute("INSERT OR REPLACE INTO functions VALUES (?, ?)", (digest, pickled))
-                execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", (digest, owner))
+                if owner:
+                    execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", (digest, owner))
             case l.FunctionLeft(digest, 0):
                 execute("DELETE FROM owners WHERE digest = ?", (digest,))
                 execute("DELETE FROM functions WHERE digest = ?", (digest,))
@@ -221,7 +253,7 @@ class Store:
                 raise TypeError(f"{type(entry).__name__} is not something to write down")
 
     def _submitted(self, entry: l.Submitted, now: float) -> None:
-        message, frames = _bounded_submit(entry.message, entry.frames)
+        message, frames = bounds.submit(entry.message, entry.frames)
         tasks = message.tasks
         first = min((task.id for task in tasks), default=0)
         last = max((task.id + max(1, task.copies) - 1 for task in tasks), default=-1)
@@ -239,7 +271,7 @@ class Store:
         message: Any = entry.message
         frames: Sequence[Any] = [bytes(frame) for frame in entry.frames]
         if isinstance(message, Results):
-            message, frames = _bounded_results(message, frames)
+            message, frames = bounds.results(message, frames)
             ids = [result.id for result in message.results]
         else:
             ids = [record.task for record in message.records]
@@ -278,27 +310,35 @@ class Store:
     # ------------------------------------------------------------------------------------------------ bounds
 
     def expire(self, keep_s: float, keep_bytes: int) -> int:
-        """Delete submissions that ended before that time, and the longest ended of the rest beyond so many bytes, with
-        their results; return how many rows. What a client has not confirmed, and what a restart needs, stays.
+        """Delete submissions that ended before that time, and the oldest of the rest beyond so many bytes, with their
+        results; return how many rows. What a client has not confirmed, and what a restart needs, stays.
         """
         db = self._db
         with self.transaction():
             before = db.total_changes
-            horizon = time.time() - keep_s
+            horizon, oldest = time.time() - keep_s, 0.0
             total = int(
                 db.execute(
                     "SELECT (SELECT total(nbytes) FROM delivered) + (SELECT total(nbytes) FROM submitted WHERE ended)"
                 ).fetchone()[0]
             )
             if total > keep_bytes:
-                horizon = max(horizon, self._horizon(total - keep_bytes))
-            if db.execute("DELETE FROM submitted WHERE ended AND ended < ?", (horizon,)).rowcount:
+                oldest = self._horizon(total - keep_bytes)
+            gone = "ended AND (ended < ? OR at < ?)"
+            ranges = db.execute(f"SELECT first, last FROM submitted WHERE {gone}", (horizon, oldest)).fetchall()  # noqa: S608 - words of our own
+            if ranges:
+                db.execute(f"DELETE FROM submitted WHERE {gone}", (horizon, oldest))  # noqa: S608 - the same
                 db.execute("DELETE FROM labels WHERE submission NOT IN (SELECT id FROM submitted)")
-            self.sweep("at < ?", horizon)
+            for first, last in spans(ranges):
+                self.sweep(first, last)
+            self._sweep("at < ?", max(horizon, oldest))  # what was in use when its submission went
             return db.total_changes - before
 
-    def sweep(self, where: str, *values: float) -> None:
-        """Delete those of these results whose submissions are gone, and that nobody needs any more."""
+    def sweep(self, first: int = 0, last: int = MAX_TASK) -> None:
+        """Delete results of these tasks whose submissions are gone, and that nobody needs any more."""
+        self._sweep("first BETWEEN ? AND ? AND last >= ?", first >> COUNT_BITS << COUNT_BITS, last, first)
+
+    def _sweep(self, where: str, *values: float) -> None:
         self._db.execute(
             f"DELETE FROM delivered WHERE {where} AND id <= ?"  # noqa: S608 - words of our own
             " AND NOT EXISTS (SELECT 1 FROM clients WHERE no = delivered.client AND acked < delivered.seq)"
@@ -310,7 +350,7 @@ class Store:
     def _horizon(self, excess: int) -> float:
         """Return the time such that what is older has so many bytes."""
         rows = self._db.execute(
-            "SELECT at, nbytes FROM delivered UNION ALL SELECT ended, nbytes FROM submitted WHERE ended ORDER BY 1"
+            "SELECT at, nbytes FROM delivered UNION ALL SELECT at, nbytes FROM submitted WHERE ended ORDER BY at"
         )
         horizon = 0.0
         for at, nbytes in rows:
@@ -382,50 +422,50 @@ class Store:
 
 
 def open_store(path: Path) -> Store:
-    """Return the store of that file; one that cannot be read, or is of another version, is set aside first."""
+    """Return the store of that file; one that cannot be read, or is of another version, is set aside first.
+
+    If there is only one that was suspended, that is it: with its results, and no use for its books.
+    """
+    suspended = disk.suspended(path)
+    was_suspended = not disk.exists(path) and disk.exists(suspended)
     try:
+        if was_suspended:
+            _disown(suspended)
+            disk.move(suspended, path)
         return Store(path)
-    except (sqlite3.DatabaseError, SchemaError) as error:
-        if isinstance(error, sqlite3.OperationalError):
+    except (sqlite3.DatabaseError, OSError, SchemaError) as error:
+        if disk.is_full(error, path):
+            return Store(path, unwritable=disk.FULL, void=was_suspended)
+        if isinstance(error, sqlite3.OperationalError | OSError):
             raise  # no disk, no permission: a new file would fare no better
-        set_aside(path)
+        disk.set_aside(path)
         log.warning("set the journal %s aside, which cannot be used: %s", path, error)
         return Store(path)
 
 
-def set_aside(path: Path | str) -> None:
-    """Rename a store's files, so that nobody goes on from them. It needs no space."""
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(OSError):
-            os.replace(f"{path}{suffix}", f"{path}.broken{suffix}")  # noqa: PTH105 - names, not places
+def _disown(path: Path | str) -> None:
+    """Have no life of a cluster go on from these books."""
+    db = _open(path)
+    try:
+        db.execute("DELETE FROM meta WHERE name = 'life'")
+    finally:
+        disk.finish(db)
 
 
-class SchemaError(Exception):
-    """The file is of another version."""
+def _open(path: Path | str) -> sqlite3.Connection:
+    return disk.connect(path, TABLES, SCHEMA)
 
 
-class _Transaction:
-    """All or nothing."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            try:
-                self._db.execute("COMMIT")
-            except sqlite3.Error:
-                self._rollback()
-                raise
-        else:
-            self._rollback()
-
-    def _rollback(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+def _without(submitted: l.Submitted, known: set[int]) -> l.Submitted | None:
+    """Return the message without tasks that are known; None if that leaves nothing."""
+    tasks, frames, at = [], list[Any](), 0
+    for task in submitted.message.tasks:
+        if task.id not in known:
+            tasks.append(task)
+            frames += submitted.frames[at : at + task.frames]
+        at += task.frames
+    message = Submit([], submitted.message.options, tasks)
+    return l.Submitted(submitted.client, message, frames) if tasks else None
 
 
 def _size(move: l.Move) -> int:
@@ -435,48 +475,3 @@ def _size(move: l.Move) -> int:
         case l.Whole(pieces=pieces):
             return len(pieces)
     return 1
-
-
-def _bounded_submit(message: Submit, frames: Sequence[Any]) -> tuple[Submit, list[Any]]:
-    """Return the message without arguments that are too large, and without the functions, which have a table."""
-    kept: list[Any] = []
-    if not frames and sum(len(task.payload) for task in message.tasks) <= VALUE_MAX:
-        return (Submit([], message.options, message.tasks, seq=message.seq) if message.functions else message), kept
-    tasks: list[Task] = []
-    at, room = 0, ROW_MAX
-    for task in message.tasks:
-        mine: list[bytes] = []
-        if task.frames:
-            mine = [bytes(frame) for frame in frames[at : at + task.frames]]
-            at += task.frames
-        nbytes = len(task.payload) + sum(map(len, mine))
-        if nbytes > min(VALUE_MAX, room):
-            task = msgspec.structs.replace(task, payload=l.LOST_PAYLOAD, frames=0)  # noqa: PLW2901 - what stands for it
-            mine, nbytes = [], 0
-        room -= nbytes
-        kept += mine
-        tasks.append(task)
-    return Submit([], message.options, tasks, seq=message.seq), kept
-
-
-def _bounded_results(message: Results, frames: Sequence[bytes]) -> tuple[Results, list[bytes]]:
-    """Return the message with a sentence in place of each result that is too large."""
-    if sum(map(len, frames)) + sum(len(result.payload) for result in message.results) <= VALUE_MAX:
-        return message, list(frames)
-    kept: list[bytes] = []
-    results: list[Result] = []
-    at, room = 0, ROW_MAX
-    for result in message.results:
-        mine = frames[at : at + result.frames]
-        at += result.frames
-        nbytes = len(result.payload) + sum(map(len, mine))
-        if nbytes > min(VALUE_MAX, room):
-            sentence = (
-                f"its result of {nbytes >> 20} MB was too large for the journal, and has died with the controller"
-            )
-            result = msgspec.structs.replace(result, status=Status.UNKNOWN, payload=sentence.encode(), frames=0)  # noqa: PLW2901
-            mine, nbytes = [], 0
-        room -= nbytes
-        kept += mine
-        results.append(result)
-    return Results(results, message.ack, seq=message.seq), kept

@@ -56,6 +56,7 @@ def take_back(state: State) -> None:
     for _, engine_id, named in victims[: len(idle)]:
         engine = state.engines[engine_id]
         engine.taking = state.next_request()
+        engine.asked_at = state.now if engine.asked_at is None else engine.asked_at
         state.outbox.say(engine.control, TakeBack(engine.taking, named))
 
 
@@ -100,6 +101,8 @@ def on_given_back(state: State, engine: Engine, message: GivenBack, now: float) 
             state.at(now + AGAIN_S, _ask_again, state)
     else:
         stopping.on_answer(state, engine, message.request, now)
+    if not engine.taking and not engine.withdrawals:
+        engine.asked_at = None
     state.touch(engine)
     state.rebalance = True if returned else state.rebalance
 

@@ -85,7 +85,7 @@ def main() -> NoReturn:
             keep_logs = code != 0
         finally:
             if keep_logs:  # it has served, and then failed: somebody will want to know why
-                leftovers.clear(directory, keep=(rendezvous.LOCK, rendezvous.LOGS))
+                leftovers.clear(directory, keep=(rendezvous.LOCK, rendezvous.LOGS, rendezvous.END))
             else:
                 leftovers.remove(directory)
     except ClusterExists as error:
@@ -138,7 +138,7 @@ def run(plan: Plan, directory: Path) -> int:
         directory,
         children,
         new_zygote=zygote,
-        new_controller=(lambda: restart_controller(directory)) if plan.journal is not None else None,
+        new_controller=(lambda: start_controller(directory)) if plan.journal is not None else None,
         lifeline=lifeline,
         owner=plan.owner,
         log=log,
@@ -151,6 +151,9 @@ def run(plan: Plan, directory: Path) -> int:
             server.turn()
     finally:
         server.close()
+    if server.failure:
+        with contextlib.suppress(OSError):
+            (directory / rendezvous.END).write_text(server.failure, "utf-8")
     return 1 if server.failure else 0
 
 
@@ -173,6 +176,19 @@ class Answer:
             return
         os.close(self.fd)
         self.fd = None
+        self._take_in()
+
+    def close(self) -> None:
+        """Take what there is, and wait for no more: who was to say it has ended, or said it long ago."""
+        if self.fd is not None:
+            os.set_blocking(self.fd, False)
+            with contextlib.suppress(BlockingIOError):
+                self._said += os.read(self.fd, 4096)
+            os.close(self.fd)
+            self.fd = None
+            self._take_in()
+
+    def _take_in(self) -> None:
         text = self._said.decode("utf-8", "replace").strip()
         if text.startswith("error:"):
             self.error = text.removeprefix("error:").strip()
@@ -271,14 +287,6 @@ def start_controller(directory: Path) -> tuple[subprocess.Popen[bytes], Answer]:
     finally:
         os.close(write)
     return process, Answer(read)
-
-
-def restart_controller(directory: Path) -> subprocess.Popen[bytes]:
-    """Start another controller at the same address, which goes on from the journal; it logs why if it cannot."""
-    process, answer = start_controller(directory)
-    if answer.fd is not None:
-        os.close(answer.fd)
-    return process
 
 
 def raise_file_limit() -> None:

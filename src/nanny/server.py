@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config import Connection
+    from .app import Answer
 
 MEASURE_EVERY_S = 2.0
 """How often the engines' memory and the kernel's kills are looked at, for death certificates."""
@@ -55,7 +56,7 @@ class Server:
         children: c.Children,
         *,
         new_zygote: Callable[[], c.Children],
-        new_controller: Callable[[], subprocess.Popen[bytes]] | None = None,
+        new_controller: Callable[[], tuple[subprocess.Popen[bytes], Answer]] | None = None,
         lifeline: int,
         owner: int | None,
         log: Callable[[str], None],
@@ -75,6 +76,8 @@ class Server:
         """Why the cluster could not be started, or had to end, if it is not that somebody wanted it to."""
         self._new_zygote = new_zygote
         self._new_controller = new_controller
+        self._answer: Answer | None = None
+        """What the controller says as it starts, if it has taken over from another."""
         self._lifeline = lifeline
         self._owner = owner
         self._log = log
@@ -101,9 +104,10 @@ class Server:
 
     # ------------------------------------------------------------------------------------------------------ starting
 
-    def watch_controller(self, process: subprocess.Popen[bytes]) -> None:
+    def watch_controller(self, process: subprocess.Popen[bytes], answer: Answer | None = None) -> None:
         """Take charge of the controller's process."""
         self.controller = process
+        self._answer = answer
         leftovers.note_process(self.directory, "controller", process.pid)
         self.core.on_controller_started(time.monotonic())
 
@@ -188,7 +192,7 @@ class Server:
                 self.core.stop(f"it was asked to ({signal.Signals(number).name})", now)
         if self.controller is not None and (status := self.controller.poll()) is not None:
             self.controller = None
-            words = self._last_words()
+            words = self._why_it_ended()
             self.core.on_controller_exited(status, now)
             if self.core.stopping.startswith(core_.CONTROLLER_ENDED):
                 self.failure = f"the controller has ended ({core_.reason_for(status)}){words}"
@@ -218,6 +222,15 @@ class Server:
         """Stop because of something that has not said why."""
         self.failure = failure + self._last_words()
         self.core.stop(self.failure, now)
+
+    def _why_it_ended(self) -> str:
+        """Return what the controller said of its end, if it did."""
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.close()
+            if answer.error:
+                return f": {answer.error}"
+        return self._last_words()
 
     def _last_words(self) -> str:
         """Return the last line of a traceback in the log, which names what went wrong, or nothing."""
@@ -324,7 +337,7 @@ class Server:
     def _start_controller(self) -> None:
         assert self._new_controller is not None, "without a journal no other controller is started"
         try:
-            self.watch_controller(self._new_controller())
+            self.watch_controller(*self._new_controller())
         except OSError as error:
             self.stop(f"no controller can be started: {error.strerror or error}")
 

@@ -7,7 +7,7 @@ meanwhile waits in its socket. Every message is encoded and decoded for real, so
 here. The books of the controller are checked after every turn.
 
 The controller dies too, between turns and in the midst of one: what it had committed is in its journal (the real one,
-in memory), and another takes over.
+in memory), and another takes over. Or the disk is full for some turns, and the journal begins anew.
 """
 
 from __future__ import annotations
@@ -73,6 +73,10 @@ class World:
         """Where in its next turn the controller dies."""
         self.summaries = self.random.choice([0.0, 0.02, 0.3])
         """How often the journal is put in short."""
+        self.full_disks = self.random.choice([0.0, 0.0, 0.002, 0.02])
+        """How often the disk under the journal is full for a while."""
+        self.full_turns = 0
+        """For so many turns it still is. No controller dies meanwhile: then its tasks are lost, as it has said."""
         self.alive = False
         self.core: Core
         self.begin_controller()
@@ -217,7 +221,7 @@ class World:
 
     def doom_controller(self, where: str) -> None:
         """The controller dies: now, or in its next turn, before it commits or before all it says has left."""
-        if not self.alive or self.store is None:
+        if not self.alive or self.store is None or self.full_turns:
             return
         if where == "now":
             self.kill_controller()
@@ -247,7 +251,9 @@ class World:
         if self.doom == "before commit":
             self.kill_controller()
             return
-        if self.store is not None:
+        if self.store is not None and self._disk_is_full(core):
+            pass  # of all the entries of these turns nothing is written down
+        elif self.store is not None:
             summary = core.summary() if self.random.random() < self.summaries else None
             if turn.entries or summary is not None:
                 self.store.commit(turn.entries, summary)
@@ -276,6 +282,22 @@ class World:
         if deadline is not None and (deadline < self.tick_at or self.tick_at <= self.now):
             self.tick_at = max(deadline, self.now)
             self.after(self.tick_at - self.now, self._tick, self.tick_at)
+
+    def _disk_is_full(self, core: Core) -> bool:
+        """Say whether nothing can be written in this turn; when that is over, the journal begins anew."""
+        assert self.store is not None
+        if self.full_turns:
+            self.full_turns -= 1
+            if not self.full_turns:
+                self.trace("the journal begins anew")
+                self.store.resume(core.books())
+            return True
+        if self.random.random() < self.full_disks and not self.doom:
+            self.trace("the disk is full")
+            self.store.suspend()
+            self.full_turns = self.random.choice([1, 3, 30])
+            return True
+        return False
 
     def _tick(self, when: float) -> None:
         if when == self.tick_at and self.alive:

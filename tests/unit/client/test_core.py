@@ -167,11 +167,25 @@ def test_silence_is_asked_about_and_then_is_loss(core):
     core.tick(QUIET_S + 1)
     assert core.take() == [(m.Ping(), ())]
     core.receive(m.Pong(), (), QUIET_S + 2)
+    core.tick(QUIET_S + 2 + QUIET_S)
+    assert core.take() == [(m.Ping(), ())]
     core.tick(QUIET_S + 2 + SILENT_S - 0.1)
     assert core.lost is None
     core.tick(QUIET_S + 2 + SILENT_S)
     assert isinstance(sink.error, ControllerLost)
     assert "has not answered for 60 s" in str(core.lost)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_client_that_was_stopped_itself_asks_before_it_gives_up(core, asked):
+    if asked:
+        core.tick(QUIET_S)
+        core.take()
+    core.tick(3600.0)
+    assert core.lost is None
+    assert core.take() == [(m.Ping(), ())]
+    core.tick(3600.0 + SILENT_S - QUIET_S)
+    assert core.lost is not None
 
 
 def test_the_first_connection_needs_no_second_hello(core):

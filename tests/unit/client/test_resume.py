@@ -323,6 +323,15 @@ def test_a_connection_that_stays_broken_is_loss(durable, patience):
     assert "the connection to the controller of cluster c broke" in str(sink.error)
 
 
+def test_a_client_that_was_stopped_while_its_connection_was_broken_has_its_time_again():
+    core = make(durable=True)
+    core.broken(10.0)
+    core.tick(3600.0)
+    assert core.lost is None
+    core.tick(3600.0 + GONE_S)
+    assert core.lost is not None
+
+
 def test_a_connection_without_a_welcome_is_broken_still(core):
     core.broken(10.0)
     core.connected(11.0)

@@ -570,6 +570,12 @@ class Bench:
         assert self.store is not None
         self.store.commit([], self.core.summary())
 
+    def begin_anew(self) -> None:
+        """Have the journal, which has missed something, begin anew with the whole of the books."""
+        assert self.store is not None
+        self.store.suspend()
+        self.store.resume(self.core.books())
+
     def die(self, *, away_s: float = 1.0) -> None:
         """Have another controller in place of this one, which has died. Everybody has lost its connection."""
         self.now += away_s

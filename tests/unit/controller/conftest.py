@@ -22,6 +22,8 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         bench.restored_books_are_the_same()
         bench.summarize()
         bench.restored_books_are_the_same()
+        bench.begin_anew()
+        bench.restored_books_are_the_same()
         bench.store.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sqlite3
@@ -31,7 +32,10 @@ class FakeStore:
     def __init__(self):
         self.commits = []
         self.expired = []
-        self.abandoned = self.closed = 0
+        self.suspended = self.closed = 0
+        self.unwritable = ""
+        self.probed = []
+        self.books = []
         self.moved = 0
         self.error = None
         self.gate = threading.Event()
@@ -48,8 +52,18 @@ class FakeStore:
     def expire(self, seconds, nbytes):
         self.expired.append((seconds, nbytes))
 
-    def abandon(self):
-        self.abandoned += 1
+    def suspend(self):
+        self.suspended += 1
+
+    def probe(self, nbytes):
+        self.probed.append(nbytes)
+        if self.error is not None:
+            raise self.error
+
+    def resume(self, books):
+        if self.error is not None:
+            raise self.error
+        self.books.append(books)
 
     def close(self):
         self.closed += 1
@@ -226,7 +240,7 @@ def test_closing_writes_what_waits(store):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_disk_that_fails_is_the_end_of_the_journal_and_of_nothing_else(journal, store, error, caplog):
+def test_a_disk_that_fails_suspends_the_journal_and_nothing_else(journal, store, error, caplog):
     # Given a journal that has written something
     journal.submit([heard(1)])
     wait_for(journal, 1)
@@ -242,9 +256,9 @@ def test_a_disk_that_fails_is_the_end_of_the_journal_and_of_nothing_else(journal
     assert journal.failure.startswith("the journal cannot be written (")
     assert [entries for entries, _ in store.commits] == [[heard(1)]]
     # And nobody goes on from what is in it
-    assert store.abandoned == 1
+    assert store.suspended == 1
     assert "if the controller dies now, its tasks are lost" in caplog.text
-    # And nothing is written when the disk is well again
+    # And nothing is written before all is
     store.error = None
     wait_for(journal, journal.submit([heard(4)]))
     assert len(store.commits) == 1
@@ -261,7 +275,68 @@ def test_a_clearing_that_fails_is_a_failure_too(store, monkeypatch):
     journal = Journal(store, KEEP)
     helpers.wait_until(lambda: journal.failure, "the failure is known")
     wait_for(journal, journal.submit([heard(1)]))
-    assert store.abandoned == 1
+    assert store.suspended == 1
+    journal.close()
+
+
+BOOKS = l.Books(3, 7, [heard(9)], [], l.Summary([], [1, 2]))
+
+
+def test_when_there_is_room_again_it_begins_anew_with_all_of_the_books(store, monkeypatch, caplog):
+    # Given a journal whose disk is full
+    monkeypatch.setattr(journal_module, "AGAIN_S", 0.01)
+    store.error = sqlite3.OperationalError("database or disk is full")
+    journal = Journal(store, KEEP)
+    wait_for(journal, journal.submit([heard(1)]))
+    helpers.wait_until(lambda: len(store.probed) > 2, "it has looked again and again")
+    assert not journal.wants_books
+    # When there is room
+    store.error = None
+    helpers.wait_until(lambda: journal.wants_books, "it wants the books")
+    # Then it has them written, and what comes after them
+    missed = journal.submit([heard(2)])
+    journal.begin_anew(BOOKS)
+    wait_for(journal, journal.submit([heard(3)]))
+    assert journal.done > missed
+    assert not journal.failure
+    assert not journal.wants_books
+    assert store.books == [BOOKS]
+    assert [entry for entries, _ in store.commits for entry in entries] == [heard(3)]
+    assert len([record for record in caplog.records if record.levelname in ("ERROR", "WARNING")]) == 2
+    journal.close()
+
+
+def test_when_a_little_room_is_soon_full_again_it_waits_for_more(store, monkeypatch):
+    monkeypatch.setattr(journal_module, "AGAIN_S", 0.01)
+    store.unwritable = "the disk is full"
+    journal = Journal(store, KEEP)
+    for times in (1, 4, 16):
+        helpers.wait_until(lambda: journal.wants_books, "there is a little room")
+        assert store.probed[-1] == times * journal_module.ROOM_BYTES
+        wait_for(journal, journal.begin_anew(BOOKS))
+        store.error = sqlite3.OperationalError("database or disk is full")
+        wait_for(journal, journal.submit([heard(1)]))
+        assert journal.failure
+        store.error = None
+    journal.close()
+
+
+def test_when_there_is_less_room_than_the_books_take_it_waits_for_so_much(store, monkeypatch):
+    monkeypatch.setattr(journal_module, "AGAIN_S", 0.01)
+    store.unwritable = "database or disk is full"
+    journal = Journal(store, KEEP)
+    assert "full" in journal.failure, "from the beginning"
+    helpers.wait_until(lambda: journal.wants_books, "there is a little room")
+    assert set(store.probed) == {journal_module.ROOM_BYTES}
+    store.error = sqlite3.OperationalError("database or disk is full")
+    large = l.Delivered(1, m.Results([m.Result(1, 0, b"")], seq=1), [bytes(1 << 20)])
+    wait_for(journal, journal.begin_anew(BOOKS._replace(unheard=[large])))
+    assert journal.failure
+    store.error = None
+    helpers.wait_until(lambda: journal.wants_books, "there is room")
+    assert store.probed[-1] > 1 << 20
+    wait_for(journal, journal.begin_anew(BOOKS))
+    assert not journal.failure
     journal.close()
 
 
@@ -294,12 +369,57 @@ def test_a_full_disk(small_disk):
     assert "full" in journal.failure
     wait_for(journal, journal.submit([heard(2)]))
     journal.close()
-    # The next controller begins with nothing, and can write as far as there is room
+    # The next controller does not go on from what misses something
     assert not path.exists()
-    for left in small_disk.iterdir():
-        left.unlink()
+    store = open_store(path)
+    assert store.begin("life") == 2
+    assert store.load().heard == {}
+    store.close()
+
+
+def fill(folder):
+    """Leave no room at all."""
+    path = folder / "filler"
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(fd, bytes(4096))
+    os.close(fd)
+    return path
+
+
+def test_a_journal_that_was_whole_is_read_although_the_disk_is_full(small_disk, monkeypatch):
+    monkeypatch.setattr(journal_module, "AGAIN_S", 0.01)
+    path = small_disk / "journal"
     store = open_store(path)
     assert store.begin("life") == 1
+    store.commit([heard(1)])
+    store.close()
+    filler = fill(small_disk)
+    # When another controller begins
+    store = open_store(path)
+    # Then it goes on from there
+    assert store.begin("life") == 2
+    saved = store.load()
+    assert saved.heard == {heard(1).peer: 1}
+    assert store.last_client() == 0
+    # But a third would not, unless the second can write
+    journal = Journal(store, KEEP)
+    assert "full" in journal.failure
+    again = open_store(path)
+    assert again.begin("life") == 2
+    assert again.load().heard == {}
+    again.close()
+    filler.unlink()
+    monkeypatch.setattr(journal, "_room", 1 << 16)
+    helpers.wait_until(lambda: journal.wants_books, "there is room")
+    wait_for(journal, journal.begin_anew(BOOKS))
+    assert not journal.failure
+    journal.close()
+    store = open_store(path)
+    assert store.begin("life") == 4
+    assert store.last_client() == 7
+    assert store.load().heard == {heard(9).peer: 9}
     store.close()
 
 

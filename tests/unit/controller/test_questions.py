@@ -81,6 +81,23 @@ def test_a_given_up_engine_is_shown_with_the_reason(bench: Bench):
     bench.clients[0].news()
 
 
+def test_an_engine_that_does_not_answer_is_shown(bench: Bench):
+    bench.start(1, clients=1)
+    client = bench.clients[0]
+    (first, second) = client.submit(2)
+    assert bench.engines[0].given() == [first, second]
+    request = client.cancel([second], 60.0)
+    bench.advance(4.0)
+    assert status(bench)["engines"][0]["reason"] == ""
+    bench.advance(8.0)
+    assert status(bench)["engines"][0]["reason"] == "has not answered for 12 s"
+    asked = bench.engines[0].asked_back()
+    bench.engines[0].give_back(asked, [second])
+    assert client.answer(request) == [second]
+    assert client.ended() == {second: m.Status.CANCELLED}
+    assert status(bench)["engines"][0]["reason"] == ""
+
+
 def test_an_engine_that_is_away_and_the_journal(bench: Bench):
     bench.start()
     bench.core.lost(bench.engines[0].name, bench.now)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
+from enginery.controller.ledger import NannyGone
 from enginery.controller.sessions import ACK_EVERY, ENGINE_AWAY_S, NANNY_AWAY_S
 from enginery.controller.stopping import TIMEOUT_GRACE_S
 from enginery.wire import messages as m
@@ -763,3 +765,25 @@ def test_a_host_that_was_given_up_begins_anew(bench: Bench):
     assert nanny.stops() == [(0, SIGKILL)]
     assert nanny.starts() == [(0, 2)], "no incarnation comes twice"
     client.news()
+
+
+@pytest.mark.parametrize("running", [[(0, 1), (1, 4)], [(1, 4)]], ids=["two", "one has ended"])
+def test_a_nanny_of_which_nothing_is_known_has_its_processes_ended_and_gets_others(bench: Bench, running):
+    # Given a controller that could not go on from a journal, so that it knows nothing
+    nanny = bench.add_nanny()
+    nanny.hello = msgspec.structs.replace(nanny.hello, engines=2)
+    bench.core.state.nannies.clear()
+    bench.core.state.note(NannyGone(nanny.name))
+    # When the nanny of before comes back, whose engines run on
+    ended = [m.DeathCertificate(0, 1, 100, -9, "killed")] if len(running) == 1 else []
+    nanny.come_back(running, ended)
+    # Then these are not taken for the engines to come
+    assert nanny.stops() == [(number, SIGKILL) for number, _ in running]
+    assert nanny.starts() == [(0, 2), (1, 5)]
+    # And what they still say is of no account
+    old = bench.add_engine(0, 1)
+    old.say(m.EngineHello(m.VERSION, 0, 1, 100, "host"))
+    assert "no engine 0.1 is expected" in old.take(m.Refused).reason
+    # And should it say its hello again, it has its engines
+    nanny.come_back([(0, 2), (1, 5)])
+    assert nanny.starts() == nanny.stops() == []

@@ -7,8 +7,10 @@ import stat
 from typing import TYPE_CHECKING
 
 import pytest
+from enginery.controller import bounds
 from enginery.controller import ledger as l
 from enginery.controller import store as store_module
+from enginery.controller.spans import GAP, spans
 from enginery.controller.store import IN_MEMORY, SchemaError, Store, open_store
 from enginery.ids import ClientNo, first_task_id
 from enginery.wire import messages as m
@@ -261,10 +263,10 @@ def test_the_copies_of_a_task_are_open_one_by_one(store):
 
 
 def test_results_and_ended_submissions_expire_by_age(store, clock):
-    """A submission counts from when it was seen to have ended, and its results stay with it."""
     store.commit([submitted(FIRST), delivered(FIRST)], l.Summary([], []))
     clock.now += 100.0
-    store.commit([submitted(FIRST + 1), delivered(FIRST + 1)], l.Summary([], []))
+    store.commit([submitted(FIRST + 1), delivered(FIRST + 1)])
+    store.commit([], l.Summary([], []))
     assert store.expire(200.0, 1 << 30) == 0
     assert store.expire(50.0, 1 << 30) == 2
     assert count(store, "delivered", "submitted") == [1, 1]
@@ -279,9 +281,9 @@ def count(store, *tables):
 
 def test_the_oldest_expire_by_size(store, clock):
     for i in range(10):
-        entries = [submitted(FIRST + i, frames=[bytes(1000)]), delivered(FIRST + i, frames=[bytes(1000)])]
-        store.commit(entries, l.Summary([], []))
+        store.commit([submitted(FIRST + i, frames=[bytes(1000)]), delivered(FIRST + i, frames=[bytes(1000)])])
         clock.now += 1.0
+    store.commit([], l.Summary([], []))
     store.expire(1e9, 7 * 1000)
     assert count(store, "delivered", "submitted") == [3, 3]
     rows = store._db.execute("SELECT first FROM delivered ORDER BY id").fetchall()
@@ -319,7 +321,7 @@ def test_what_a_client_has_not_confirmed_does_not_expire(store, clock):
     assert store.expire(0.0, 0) == 1
 
 
-def test_labels_name_the_submissions_that_have_them_and_expire(store, clock):
+def test_labels_name_the_tasks_that_have_them_and_expire(store, clock):
     options = [m.Options(), m.Options(label="mine"), m.Options((0, 1), label="both", ordered=True)]
     tasks = [
         m.Task(FIRST, b"f", b"", options=0),
@@ -328,12 +330,34 @@ def test_labels_name_the_submissions_that_have_them_and_expire(store, clock):
         m.Task(FIRST + 3, b"f", b"", options=2, copies=2),
     ]
     store.commit([l.Submitted(1, m.Submit([], options, tasks), ())])
-    rows = store._db.execute("SELECT label, submission FROM labels ORDER BY label").fetchall()
-    assert rows == [("both", 1), ("mine", 1)]
+    rows = store._db.execute("SELECT label FROM labels JOIN submitted ON id = submission ORDER BY label").fetchall()
+    assert rows == [("both",), ("mine",)]
+    clock.now += 100.0
+    store.expire(50.0, 1 << 30)
+    assert count(store, "labels") == [2], "its tasks have not ended"
     store.commit([], l.Summary([], []))
     clock.now += 100.0
     store.expire(50.0, 1 << 30)
     assert count(store, "labels") == [0]
+
+
+def test_a_task_that_ran_long_is_kept_as_long_as_others(store, clock):
+    store.commit([submitted(FIRST)])
+    clock.now += 1000.0
+    store.commit([delivered(FIRST)])
+    store.commit([], l.Summary([], []))
+    assert store.expire(50.0, 1 << 30) == 0
+    clock.now += 100.0
+    assert store.expire(50.0, 1 << 30) == 2
+
+
+def test_ranges_of_ids_near_to_one_another_are_put_together():
+    far, other_client = 4 + GAP, 2 << 40
+    assert spans([(3, 3), (1, 2), (far, far), (other_client, other_client + 1)]) == [
+        (1, 3),
+        (far, far),
+        (other_client, other_client + 1),
+    ]
 
 
 def test_options_that_no_task_has_label_nothing(store):
@@ -355,7 +379,7 @@ def test_the_size_is_what_is_in_it(store):
 
 @pytest.fixture
 def small(monkeypatch) -> None:
-    monkeypatch.setattr(store_module, "VALUE_MAX", 100)
+    monkeypatch.setattr(bounds, "VALUE_MAX", 100)
 
 
 @pytest.mark.usefixtures("small")
@@ -394,7 +418,7 @@ def test_results_that_are_too_large_are_told_of(store):
 
 @pytest.mark.usefixtures("small")
 def test_a_message_of_many_large_values_is_written_as_far_as_a_row_goes(store, monkeypatch):
-    monkeypatch.setattr(store_module, "ROW_MAX", 250)
+    monkeypatch.setattr(bounds, "ROW_MAX", 250)
     store.commit([CAME, submitted(FIRST, FIRST + 1, FIRST + 2, payload=b"", frames=[bytes(100)])])
     ((entry, _),) = store.load().submitted
     assert [task.payload for task in entry.message.tasks] == [b"", b"", l.LOST_PAYLOAD]
@@ -406,7 +430,7 @@ def test_a_message_of_many_large_values_is_written_as_far_as_a_row_goes(store, m
 
 
 def test_a_function_that_is_larger_than_a_row_is_not_written(store, monkeypatch):
-    monkeypatch.setattr(store_module, "ROW_MAX", 250)
+    monkeypatch.setattr(bounds, "ROW_MAX", 250)
     store.commit([l.FunctionCame(b"f", 1, bytes(251)), l.FunctionCame(b"g", 1, bytes(250))])
     assert list(store.load().functions) == [b"g"]
 
@@ -515,16 +539,61 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path):
         open_store(tmp_path / "nowhere" / "journal")
 
 
-def test_nobody_goes_on_from_an_abandoned_store(tmp_path):
+def test_nobody_goes_on_from_a_suspended_store(tmp_path):
     path = tmp_path / "journal"
     store = open_store(path)
     store.begin("life")
-    store.commit([CAME])
-    store.abandon()
-    assert not path.exists()
+    store.commit([CAME, submitted(FIRST), delivered(FIRST)])
+    store.suspend()
+    assert files(tmp_path) == ["journal.suspended"]
     store = open_store(path)
-    assert store.begin("life") == 1
+    assert "journal" in files(tmp_path)
+    assert store.begin("life") == 2
     assert store.load().clients == []
+    assert store.load().submitted == []
+    assert store.last_client() == 1, "no number is given again"
+    store.close()
+
+
+def test_a_suspended_store_begins_anew_with_the_books(tmp_path):
+    path = tmp_path / "journal"
+    store = open_store(path)
+    store.begin("life")
+    other = l.ClientCame(2, b"c2", "", 0, "", cancel_on_exit=False)
+    store.commit([CAME, other, submitted(FIRST, FIRST + 1), delivered(FIRST, seq=4), delivered(FIRST + 7, seq=5)])
+    store.suspend()
+    store.probe(1000)
+    new = submitted(FIRST + 2, FIRST + 3, frames=[b"buffer"])
+    entries = [CAME, l.Acked(1, 4), l.Heard(b"c1", 9), submitted(FIRST + 1), new]
+    store.resume(l.Books(5, 8, entries, [delivered(FIRST + 7, seq=5)], l.Summary([], [FIRST + 1, FIRST + 3])))
+    assert "journal" in files(tmp_path)
+    assert "journal.suspended" not in files(tmp_path)
+    store.close()
+    store = open_store(path)
+    assert store.begin("life") == 6
+    assert store.last_client() == 8
+    saved = store.load()
+    assert saved.clients == [CAME], "the other had left"
+    assert saved.acked == {1: 4}
+    assert saved.heard == {b"c1": 9}
+    assert [entry.message.seq for entry in saved.unheard] == [5], "once"
+    assert tasks_of(saved) == [FIRST + 1, FIRST + 3], "each once"
+    assert saved.ended == []
+    rows = store._db.execute("SELECT first FROM delivered ORDER BY first").fetchall()
+    assert rows == [(FIRST,), (FIRST + 7,)], "older results are kept"
+    store.close()
+
+
+def test_books_that_cannot_be_written_leave_the_store_suspended(tmp_path, monkeypatch):
+    path = tmp_path / "journal"
+    store = open_store(path)
+    store.begin("life")
+    store.suspend()
+    with pytest.raises(TypeError, match="not something to write down"):
+        store.resume(l.Books(1, 1, ["nonsense"], [], l.Summary([], [])))
+    assert "journal" not in files(tmp_path)
+    store.resume(l.Books(1, 1, [CAME], [], l.Summary([], [])))
+    assert store.load().clients == [CAME]
     store.close()
 
 
