@@ -8,7 +8,7 @@ import os
 import ipyparallel as ipp
 
 from .base import Peer
-from .questions import main
+from .questions import killed, main
 
 HELD = "benchmark_value"
 
@@ -31,6 +31,13 @@ class IPyParallel(Peer):
 
     def submit(self, f, *args):
         return self.balanced.apply_async(f, *args)
+
+    def submit_again(self, f, *args):
+        with self.balanced.temp_flags(retries=1):
+            return self.submit(f, *args)
+
+    def kill_head(self):
+        return killed(self.cluster.controller.pid)
 
     def gather(self, futures):
         return [future.get() for future in futures]
