@@ -19,7 +19,7 @@ import sys
 import threading
 from collections import ChainMap
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import SerializationError
 
@@ -264,7 +264,7 @@ def _picklers() -> tuple[type[pickle.Pickler], type[pickle.Pickler]]:
         return kind, tuple("".join(code.co_filename) if arg == _NO_FILE else arg for arg in args)
 
     class ByValue(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is untyped
-        dispatch_table = ChainMap({types.CodeType: reduce_code_with_file}, tables)
+        dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: reduce_code_with_file}, tables)
 
         def reducer_override(self, obj: Any) -> Any:
             if type(obj) is cached_function and (obj.__module__ == "__main__" or obj.__module__ in user_modules):

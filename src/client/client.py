@@ -16,6 +16,7 @@ from .balancedview import LoadBalancedView
 from .directview import DirectView
 from .functions import FunctionCache
 from .link import Link
+from .setup import register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .directview import Targets
-    from .futures import AsyncResult
+    from .futures import AsyncResult, GroupResult
     from .mapresult import AsyncMapResult
 
 
@@ -216,6 +217,26 @@ class Client:
         return self._balanced.map_async(
             f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions
         )
+
+    # ---------------------------------------------------------------- set-up
+
+    def register_setup(self, code: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> GroupResult:
+        """Have every engine of the cluster run this: those that are there now, and each that starts later (in place of
+        one that died or was restarted, or because there are to be more) before anything else.
+
+            client.register_setup("import numpy as np").get()
+            client.register_setup(os.chdir, "/data/run7")
+
+        `code` is run as by `DirectView.execute`, a function called with these arguments. Returns the results to come of
+        the engines that are there. Set-up is run in the order in which it was registered; what is registered twice runs
+        again now, and is kept once. Where it fails later, the controller's log and `cluster status` tell; an engine
+        that it kills each time is given up. Set-up belongs to the cluster: it stays when this client leaves.
+        """
+        return register(self, code, args, kwargs)
+
+    def clear_setup(self) -> None:
+        """Forget all set-up of the cluster, whoever registered it: engines that start from now on have none."""
+        self._link.request(m.ClearSetup).result()
 
     # ---------------------------------------------------------------- waiting and stopping
 

@@ -22,6 +22,7 @@ from ..streams import Verdict
 from ..wire.messages import (
     Ack,
     Cancel,
+    ClearSetup,
     ClientHello,
     ControlHello,
     Done,
@@ -40,6 +41,7 @@ from ..wire.messages import (
     Refused,
     Restart,
     Resume,
+    Running,
     Scale,
     Shutdown,
     Signal,
@@ -48,7 +50,7 @@ from ..wire.messages import (
     Submit,
     WaitEngines,
 )
-from . import fleet, intake, outcomes, placement, questions, requests, restore, sessions, stopping, taking
+from . import fleet, intake, outcomes, placement, questions, requests, restore, sessions, setups, stopping, taking
 from .ledger import FunctionLeft, Summary
 from .outbox import Turn
 from .state import State
@@ -138,6 +140,8 @@ class Core:
                     requests.on_signal(state, sender, message)
                 case WaitEngines():
                     requests.on_wait_engines(state, sender, message)
+                case ClearSetup():
+                    state.reply(sender, message.request, setups.clear(state))
                 case StatusQuery():
                     state.reply(sender, message.request, questions.status(state, now))
                 case Shutdown():
@@ -160,7 +164,9 @@ class Core:
                 case Ping():
                     state.outbox.say(sender, Pong())
                 case NannyHello():
-                    sessions.on_nanny_hello(state, sender, message, now)
+                    sessions.on_nanny_hello(state, sender, message)
+                case Running():
+                    sessions.on_running(state, nanny, message, now)
                 case _:
                     self._refuse(sender, f"a nanny does not send {type(message).__name__}")
             return
@@ -168,7 +174,7 @@ class Core:
             case ClientHello():
                 intake.on_client_hello(state, sender, message)
             case NannyHello():
-                sessions.on_nanny_hello(state, sender, message, now)
+                sessions.on_nanny_hello(state, sender, message)
             case Goodbye() | Ping() | Ack():
                 pass
             case EngineHello():
@@ -221,7 +227,10 @@ class Core:
         state = self.state
         for client in state.clients.values():
             if client.away_since is None:
+                intake.ack(state, client)
                 state.outbox.say(client.peer, Pong())
+        for engine in state.engines.values():
+            sessions.ack(state, engine)
         for peer in state.nannies:
             state.outbox.say(peer, Pong())
         state.at(now + PROBE_S, self._probe)

@@ -13,7 +13,7 @@ import msgspec
 
 from ..ids import EngineId, Incarnation, Peer
 from ..wire.messages import VERSION, DeathCertificate, EngineExited, Exit, StartEngines, StopEngine
-from . import outcomes
+from . import outcomes, setups
 from .ledger import Heard, NannyGone
 from .records import Engine, EngineState, TaskState
 
@@ -55,7 +55,7 @@ def add_engines(state: State, nanny: Nanny, count: int) -> list[EngineId]:
     while len(ids) < count:
         if candidate not in state.engines:
             engine_id = EngineId(candidate)
-            engine = Engine(engine_id, nanny.peer, nanny.host)
+            engine = Engine(engine_id, nanny.peer, nanny.host, state.gone.pop(engine_id, 0))
             state.engines[engine_id] = engine
             nanny.engines.add(engine_id)
             expect(state, engine)
@@ -70,7 +70,6 @@ def expect(state: State, engine: Engine) -> None:
     """An incarnation of an engine is to come: know it by its sockets, and tell the clients."""
     state.engine_peers[engine.peer] = engine
     state.engine_peers[engine.control] = engine
-    state.note(Heard(engine.peer, 0))  # an id that had gone may come again, counting from one
     state.announce(engine)
 
 
@@ -105,6 +104,10 @@ def _finish_end(state: State, engine: Engine, certificate: DeathCertificate, now
     state.note(Heard(engine.peer, 0))
     reason = engine.reason or certificate.reason
     named = msgspec.structs.replace(certificate, pid=engine.pid or certificate.pid, reason=reason)
+    setup = setups.ended_in(engine, certificate)
+    if setup:  # it has not started for good
+        engine.failures += 1
+        reason = f"{reason} in its set-up {setup}"
     outcomes.settle(state, engine, named)
     nanny = state.nannies.get(engine.nanny)
     if engine.retiring or nanny is None or state.stopping:
@@ -134,6 +137,7 @@ def _start(state: State, engine: Engine, incarnation: Incarnation, _now: float) 
 def _remove(state: State, engine: Engine, reason: str) -> None:
     """An engine id goes for good; nothing can be addressed to it any more."""
     del state.engines[engine.id]
+    state.gone[engine.id] = engine.incarnation
     state.keep(engine)
     state.retiring.discard(engine.id)
     state.idle.discard(engine.id)

@@ -21,7 +21,7 @@ from ..wire.messages import (
     Submit,
     Welcome,
 )
-from . import fleet, stopping
+from . import fleet, setups, stopping
 from .ledger import Acked, ClientCame, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
@@ -39,7 +39,8 @@ VANISHED_S = 30.0
 """How long a client that wants its tasks cancelled when it vanishes may be away before they are."""
 
 ACK_EVERY = 16
-"""A client is told what has come from it with its results, or else after so many messages."""
+"""A client is told what has come from it with its results, at once if that may be large, after so many messages, or
+when it is probed. Until then it keeps what it has sent."""
 
 
 def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
@@ -85,9 +86,16 @@ def on_ack(state: State, client: Client, have: int) -> None:
 def ack_clients(state: State) -> None:
     """Tell clients what has come from them, if it is much and they have not been told with results."""
     for side in state.heard.values():
-        if isinstance(side, Client) and side.incoming.have - side.acked >= ACK_EVERY and side.away_since is None:
-            side.acked = side.incoming.have
-            state.outbox.say(side.peer, Ack(side.acked))
+        if isinstance(side, Client) and (side.owes_ack or side.incoming.have - side.acked >= ACK_EVERY):
+            ack(state, side)
+
+
+def ack(state: State, client: Client) -> None:
+    """Tell a client what has come from it, if it has not been told."""
+    client.owes_ack = False
+    if client.acked < client.incoming.have and client.away_since is None:
+        client.acked = client.incoming.have
+        state.outbox.say(client.peer, Ack(client.acked))
 
 
 def away(state: State, client: Client, now: float) -> None:
@@ -146,6 +154,7 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
         client.digests.add(function.digest)
         state.note(FunctionCame(function.digest, client.no, b"" if known else function.pickled))
     state.note(Submitted(client.no, message, frames))
+    client.owes_ack |= bool(frames)
     tasks, functions = state.tasks, state.functions
     options_list, no = message.options, client.no
     first, beyond = first_task_id(no), first_task_id(ClientNo(no + 1))
@@ -198,8 +207,11 @@ def _refuse_unborn(state: State, client: Client, submitted: Wanted, sentence: st
 
 def _submit_targeted(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
     """Enter a task for certain engines: one for each in turn (a direct view), or one for any of them."""
-    targets = options.targets
-    if not targets:
+    targets = options.targets or ()
+    if options.setup is not None and (sentence := setups.keep(state, submitted, options)):
+        _refuse_unborn(state, client, submitted, sentence)
+        return
+    if not targets and options.setup is None:
         _refuse_unborn(state, client, submitted, "it is addressed to no engine")
         return
     if not options.ordered:

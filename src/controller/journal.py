@@ -22,6 +22,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..wire.messages import Outputs, Results
 from . import ledger
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Journal:
         self.failure = ""
         """Why nothing is written any more."""
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        """Readable when `done` has changed."""
+        """Readable when `done` has changed; -1 when closed."""
         self._store = store
         self._keep = keep
         self._ticket = 0
@@ -101,16 +102,18 @@ class Journal:
 
     def acknowledge(self) -> None:
         """Take note that `done` was looked at."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.fd, 8)
+        if self.fd >= 0:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.fd, 8)
 
     def close(self) -> None:
-        """Write what waits, and close the file."""
+        """Write what waits, and close the file; `done` is true to the end."""
         self._queue.put(None)
         self._thread.join()
         with contextlib.suppress(sqlite3.Error):
             self._store.close()
         os.close(self.fd)
+        self.fd = -1
 
     # ------------------------------------------------------------------------------------------------ the thread
 
@@ -157,7 +160,7 @@ class Journal:
             return
         try:
             write()
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # also a bug of ours: whoever waits for a ticket must not wait for ever
             self.failure = f"the journal cannot be written ({error}); the cluster goes on without one"
             log.error("%s: if the controller dies now, its tasks are lost", self.failure)
             self._store.abandon()
@@ -167,9 +170,17 @@ _ONE = (1).to_bytes(8, "little")
 
 
 def _nbytes(entry: ledger.Entry) -> int:
-    if isinstance(entry, ledger.Submitted):
-        payloads = sum(len(task.payload) for task in entry.message.tasks)
-        return payloads + sum(map(len, entry.frames)) + ENTRY_BYTES * len(entry.message.tasks)
-    if isinstance(entry, ledger.Delivered):
-        return sum(map(len, entry.frames)) + ENTRY_BYTES
+    match entry:
+        case ledger.Submitted(_, message, frames):
+            payloads = sum(len(task.payload) for task in message.tasks)
+            return payloads + sum(map(len, frames)) + ENTRY_BYTES * len(message.tasks)
+        case ledger.Delivered(_, Results(results=results), frames):
+            payloads = sum(len(result.payload) for result in results)
+            return payloads + sum(map(len, frames)) + ENTRY_BYTES * len(results)
+        case ledger.Delivered(_, Outputs(records=records), _):
+            return sum(ENTRY_BYTES + (len(record.data) if isinstance(record.data, str) else 0) for record in records)
+        case ledger.FunctionCame():
+            return len(entry.pickled) + ENTRY_BYTES
+        case ledger.SetupCame():
+            return len(entry.payload) + ENTRY_BYTES
     return ENTRY_BYTES

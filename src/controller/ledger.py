@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from ..wire.messages import Numbered, Submit
 
 
+LOST_PAYLOAD = b"\xc1 too large for the journal"
+"""Stands in the records for arguments that were too large: no pickle begins so."""
+
+TOO_LARGE = "its arguments were too large for the journal, and the controller that had them has died"
+"""What there is to say of a task with such arguments, when it would have to be given to an engine."""
+
+
 class Submitted(NamedTuple):
     """A client's message with tasks."""
 
@@ -90,7 +97,22 @@ class Stopped(msgspec.Struct, array_like=True, tag=5, frozen=True):
     interrupt: bool
 
 
-Move = Assigned | Returned | Piece | Whole | Stopped
+class SetupCall(msgspec.Struct, array_like=True, tag=6, frozen=True):
+    """A task of the controller's own, with this id, waits for an engine, whose set-up of that number it is."""
+
+    id: int
+    setup: int
+    engine: int
+
+
+class Killed(msgspec.Struct, array_like=True, tag=7, frozen=True):
+    """A task was running in these engines when they ended."""
+
+    task: int
+    engines: list[str]
+
+
+Move = Assigned | Returned | Piece | Whole | Stopped | SetupCall | Killed
 """What happens to tasks between submission and end. Their order matters, among themselves only."""
 
 
@@ -126,9 +148,10 @@ class EngineIs(NamedTuple):
 
 
 class EngineGone(NamedTuple):
-    """There is no engine of that id any more."""
+    """There is no engine of that id any more. Should there be one again, it goes on counting incarnations."""
 
     id: int
+    incarnation: int
 
 
 class NannyIs(NamedTuple):
@@ -162,6 +185,18 @@ class FunctionLeft(NamedTuple):
     owner: int
 
 
+class SetupCame(NamedTuple):
+    """Every engine is to have this set-up, after that of lower numbers."""
+
+    no: int
+    name: str
+    payload: bytes
+
+
+class SetupsCleared(NamedTuple):
+    """No set-up is to be had any more."""
+
+
 Entry = (
     Submitted
     | Delivered
@@ -172,6 +207,8 @@ Entry = (
     | Piece
     | Whole
     | Stopped
+    | SetupCall
+    | Killed
     | ClientCame
     | ClientLeft
     | EngineIs
@@ -180,6 +217,8 @@ Entry = (
     | NannyGone
     | FunctionCame
     | FunctionLeft
+    | SetupCame
+    | SetupsCleared
 )
 
 
@@ -201,6 +240,7 @@ class Saved(NamedTuple):
     owners: list[tuple[bytes, int]]
     nannies: list[NannyIs]
     engines: list[EngineIs]
+    gone: list[EngineGone]
     submitted: list[tuple[Submitted, frozenset[int] | None]]
     """Those with tasks that may not have ended, in order; with them the roots that had not when it was last looked
     (None: all).
@@ -210,3 +250,4 @@ class Saved(NamedTuple):
     moves: list[Move]
     unheard: list[Delivered]
     """What clients have not confirmed, in order."""
+    setups: Sequence[SetupCame] = ()

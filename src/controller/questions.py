@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import setups
 from .records import EngineState, TaskState
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def status(state: State, now: float) -> dict[str, Any]:
                 "host": engine.host,
                 "tasks": len(engine.assigned),
                 "reason": engine.reason if engine.state is EngineState.FAILED else "",
+                "setup": setups.show(engine),
             }
             for _, engine in sorted(state.engines.items())
         ],
@@ -50,4 +52,7 @@ def status(state: State, now: float) -> dict[str, Any]:
             "finished": state.finished,
         },
         "functions": len(state.functions.entries),
+        "setup": [setup.name for setup in state.setups],
+        "journal": state.durable and not state.journal_failure,
+        "journal_failure": state.journal_failure,
     }

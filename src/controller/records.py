@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -51,12 +51,12 @@ class Task(msgspec.Struct, gc=False):
     """How many attempts have failed."""
     cost_s: float = 0.0
     """What it is charged for in its engine's load."""
-    outputs: int = 0
-    """Output records passed on so far."""
     order: int = 0
     """Its place among all that its engine was given, which is the order in which the engine runs them."""
     early: list[tuple[int, int]] | None = None
-    """Runs of items reported ahead of `lo`, when the two sockets of an engine overtake one another."""
+    """Runs of items reported ahead of `lo`."""
+    deaths: list[str] | None = None
+    """The engines that ended while they ran it: `engine 2 (killed by signal 11 (SIGSEGV))`. Replaced, never changed."""
 
 
 class Client:
@@ -74,6 +74,7 @@ class Client:
         "no",
         "outgoing",
         "outputs",
+        "owes_ack",
         "peer",
         "pid",
         "results",
@@ -92,6 +93,8 @@ class Client:
         self.incoming = Incoming()
         self.acked = 0
         """What it was told that we have."""
+        self.owes_ack = False
+        """It keeps much until it is told that we have it."""
         self.outgoing = Outgoing()
         self.used_s = 0.0
         """Engine time given to it, as the fair queue counts it."""
@@ -102,6 +105,16 @@ class Client:
         self.results: list[Result] = []
         self.frames: list[Any] = []
         """What the next message to it will carry."""
+
+
+class Setup(NamedTuple):
+    """A call that every engine has run before anything else."""
+
+    no: int
+    """Its number in the journal; the order is that of the list."""
+    name: str
+    payload: bytes
+    """The arguments of `!setup`: what tells it from others."""
 
 
 class EngineState(StrEnum):
@@ -128,9 +141,9 @@ class Engine:
         "dismissed",
         "failures",
         "given",
-        "held",
         "host",
         "id",
+        "in_setup",
         "incarnation",
         "incoming",
         "killed",
@@ -143,13 +156,15 @@ class Engine:
         "reason",
         "retiring",
         "session",
+        "setup_failures",
         "state",
         "taking",
         "version",
         "withdrawals",
     )
 
-    def __init__(self, engine: EngineId, nanny: Peer, host: str) -> None:
+    def __init__(self, engine: EngineId, nanny: Peer, host: str, last: int = 0) -> None:
+        """Begin after the `last` incarnation that this id has had."""
         self.id = engine
         self.nanny = nanny
         self.host = host
@@ -159,7 +174,7 @@ class Engine:
         """Processes in a row that ended before they were ready."""
         self.retiring = False
         """To be stopped as soon as it has nothing to do, and not to be replaced."""
-        self.incarnation = Incarnation(0)
+        self.incarnation = Incarnation(last)
         self.version = 0
         self.renew()
 
@@ -191,13 +206,20 @@ class Engine:
         """Number of the unanswered request to give back unstarted work; 0 for none."""
         self.withdrawals: dict[int, list[int]] = {}
         """Unanswered requests to give back tasks by name, in order to stop them."""
-        self.held: dict[int, tuple[Task, list[tuple[Result, Sequence[Any]]]]] = {}
-        """Results that came before the output they count."""
+        self.in_setup = False
+        """It may have set-up to run."""
+        self.setup_failures: dict[bytes, str] = {}
+        """Set-up that has failed there, by its payload: its name and the error."""
         self.reason = ""
         """Why we ended it, if we did."""
         self.dismissed = False
         """It was told to exit."""
         self.version += 1
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Which process it is: engine and incarnation."""
+        return int(self.id), int(self.incarnation)
 
     @property
     def is_running(self) -> bool:
@@ -216,7 +238,7 @@ class Engine:
 class Nanny:
     """A host agent and the engine ids that live on its host."""
 
-    __slots__ = ("away_since", "cores", "engines", "head", "host", "peer", "pid")
+    __slots__ = ("asked", "away_since", "cores", "engines", "head", "host", "peer", "pid", "session")
 
     def __init__(self, peer: Peer, host: str, pid: int, cores: int, *, head: bool) -> None:
         self.peer = peer
@@ -224,5 +246,9 @@ class Nanny:
         self.pid = pid
         self.cores = cores
         self.head = head
+        self.session = 0
+        """Of the last welcome that asked what it runs."""
+        self.asked: set[tuple[int, int]] = set()
+        """The engine processes that were its own by then."""
         self.away_since: float | None = None
         self.engines: set[EngineId] = set()

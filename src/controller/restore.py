@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..ids import ClientNo, EngineId, Incarnation, Peer
+from ..ids import CONTROLLER_NO, ClientNo, EngineId, Incarnation, Peer
 from ..wire.messages import DeathCertificate, Options, Result, Status
-from . import fleet, intake, sessions, stopping
-from .ledger import Assigned, Piece, Returned, Stopped, Summary, Whole
-from .records import Client, Engine, EngineState, Nanny, Task, TaskState
+from . import fleet, intake, sessions, setups, stopping
+from .ledger import (
+    LOST_PAYLOAD,
+    TOO_LARGE,
+    Assigned,
+    Killed,
+    Piece,
+    Returned,
+    SetupCall,
+    Stopped,
+    Summary,
+    Whole,
+)
+from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
 from .state import State
 
 if TYPE_CHECKING:
@@ -23,24 +34,25 @@ if TYPE_CHECKING:
     from ..wire.messages import Results, Submit
     from .ledger import EngineIs, Move, Saved
 
-HEARD = 1 << 40
-"""More output than any task has: a result never waits for output that an earlier controller has passed on."""
-
 Runs = list[tuple[int, int]]
 """Runs of items, `lo <= i < hi` each."""
 
-TOO_LARGE = "its arguments were too large for the journal, and the controller that had them has died"
-
 
 def summary(state: State) -> Summary:
-    """Return what there is to know of all tasks that have not ended."""
+    """Return what there is to know of all tasks that have not ended. It shares nothing with the books: another thread
+    writes it down while they change.
+    """
     moves: list[Move] = []
     touched: dict[int, list[Task]] = {}
+    numbers = {setup.payload: setup.no for setup in state.setups}
     for task in state.tasks.values():
-        if task.root in state.pieces or task.id != task.root or task.attempt or task.lo or task.early:
+        if task.client == CONTROLLER_NO and task.payload in numbers:
+            moves.append(SetupCall(task.id, numbers[task.payload], (task.options.targets or (-1,))[0]))
+        elif task.root in state.pieces or task.id != task.root or task.attempt or task.lo or task.early:
             touched.setdefault(task.root, []).append(task)
     for root, tasks in touched.items():
-        moves.append(Whole(root, [(t.id, t.lo, t.hi, t.attempt, t.early or []) for t in tasks]))
+        moves.append(Whole(root, [(t.id, t.lo, t.hi, t.attempt, list(t.early or ())) for t in tasks]))
+    moves.extend(Killed(task.id, list(task.deaths)) for task in state.tasks.values() if task.deaths)
     moves.extend(Assigned(engine.id, list(engine.assigned)) for engine in state.engines.values() if engine.assigned)
     for task_id, stop in state.stops.items():
         moves.append(stop.move([task_id]))
@@ -54,6 +66,7 @@ def restore(saved: Saved, cluster: str, epoch: int, last_client: int, now: float
     state.skip_clients(last_client)
     _restore_clients(state, saved)
     _restore_fleet(state, saved, now)
+    state.setups = [Setup(*came) for came in saved.setups]
     tasks = _Tasks(state)
     for submitted, open_ in saved.submitted:
         tasks.enter(submitted.client, submitted.message, submitted.frames, open_)
@@ -99,6 +112,7 @@ def _restore_fleet(state: State, saved: Saved, now: float) -> None:
         nanny = Nanny(Peer(there.peer), there.host, there.pid, there.cores, head=there.head)
         state.nannies[nanny.peer] = nanny
         sessions.nanny_away(state, nanny, now)
+    state.gone.update(saved.gone)
     for record in saved.engines:
         engine = _engine(record)
         engine.incoming.have = saved.heard.get(engine.peer, 0)
@@ -165,6 +179,13 @@ class _Tasks:
                     self._unassign(task_id)
             case Piece(id_, root, lo, hi, attempt):
                 self._piece(id_, root, lo, hi, attempt)
+            case SetupCall(id_, no, engine):
+                for setup in self.state.setups:
+                    if setup.no == no:
+                        self.tasks[id_] = setups.make(id_, setup, engine)
+            case Killed(id_, engines):
+                if id_ in self.tasks:
+                    self.tasks[id_].deaths = engines
             case Stopped():
                 self.stops.update(dict.fromkeys(move.tasks, move))
             case Whole(root, pieces):
@@ -206,7 +227,9 @@ class _Tasks:
         return None
 
     def _new(self, original: Task, id_: int, lo: int, hi: int, attempt: int) -> Task:
-        task = msgspec.structs.replace(original, id=id_, lo=lo, hi=hi, attempt=attempt, engine=-1, early=None)
+        task = msgspec.structs.replace(
+            original, id=id_, lo=lo, hi=hi, attempt=attempt, engine=-1, early=None, deaths=None
+        )
         self.tasks[id_] = task
         ids = self.of_root.setdefault(task.root, [task.root] if task.root in self.tasks and id_ != task.root else [])
         if id_ not in ids:
@@ -279,11 +302,11 @@ class _Tasks:
         state = self.state
         engine.assigned = {id_: task for id_, task in engine.assigned.items() if id_ in state.tasks}
         for task in engine.assigned.values():
-            task.outputs = HEARD  # what it has printed is on record, but not how much of it was of this task
             engine.given = task.order = engine.given + 1
             task.state = TaskState.ASSIGNED
             task.cost_s = state.estimate_s(task)
             engine.load_s += task.cost_s
+        engine.in_setup = setups.is_under_way(engine)
         state.touch(engine)
 
     def _waiting(self) -> Iterator[Task]:
@@ -303,10 +326,6 @@ class _Tasks:
         else:
             client = state.clients.get(task.client) or state.ghost(task.client)
             state.queue_for(task).push(client, task)
-
-
-LOST_PAYLOAD = b"\xc1 too large for the journal"
-"""Stands in the records for arguments that were too large: no pickle begins so."""
 
 
 def expand(client: int, message: Submit, frames: Sequence[Any]) -> Iterator[Task]:

@@ -106,7 +106,7 @@ class Server:
                 self._release()
             self.turn(listening=listening)
         if self.journal is not None:
-            self.journal.close()  # writes what waits
+            self.journal.close()
             self._release()
 
     def turn(self, *, listening: bool = True) -> None:

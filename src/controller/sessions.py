@@ -20,11 +20,12 @@ from ..wire.messages import (
     NannyHello,
     NannyWelcome,
     Refused,
+    Running,
     StartEngines,
     StopEngine,
     TakeBack,
 )
-from . import fleet, stopping, taking
+from . import fleet, setups, stopping, taking
 from .ledger import NannyIs
 from .records import Engine, EngineState, Nanny
 
@@ -40,7 +41,8 @@ NANNY_AWAY_S = 60.0
 """A nanny that does not come back within this time is lost, and its host with it."""
 
 ACK_EVERY = 16
-"""An engine is told what has come from it with its next calls, or else after so many messages."""
+"""An engine is told what has come from it with its next calls, at once if that may be large, after so many messages, or
+when clients are probed. Until then it keeps what it has sent."""
 
 
 # ------------------------------------------------------------------------------------------------------ engines
@@ -58,18 +60,20 @@ def on_engine_hello(state: State, peer: Peer, message: EngineHello, now: float) 
     fresh = engine.state is EngineState.STARTING
     engine.pid = message.pid
     engine.host = message.host or engine.host
-    engine.failures = 0
     engine.acked = engine.incoming.have
     engine.session = 0 if fresh else state.next_request()
     state.outbox.say(peer, EngineWelcome(engine.acked, engine.session))
     if fresh:
-        _ready(state, engine)
+        _ready(state, engine, fresh=True)
     else:
         engine_away(state, engine, now)
 
 
-def _ready(state: State, engine: Engine) -> None:
+def _ready(state: State, engine: Engine, *, fresh: bool = False) -> None:
     engine.state = EngineState.READY
+    setups.give(state, engine, fresh=fresh)
+    if not setups.is_under_way(engine):
+        engine.failures = 0
     state.announce(engine)
     state.touch(engine)
     state.fleet_changed = True
@@ -114,11 +118,10 @@ def on_holding(state: State, engine: Engine, message: Holding, now: float) -> No
         missing.append(taking.split(state, engine, running, message.hi))
     taking.back_to_queue(state, missing)
     engine.known = set(message.functions)
-    engine.dismissed = False
-    engine.taking = 0
-    unanswered, engine.withdrawals = list(engine.withdrawals.values()), {}
-    for ids in unanswered:
-        stopping.ask_back(state, engine, ids)
+    engine.taking, engine.withdrawals, engine.dismissed = 0, {}, False
+    to_stop = [task_id for task_id in engine.assigned if task_id in state.stops]
+    if to_stop:  # the question, or the interrupt that followed, may be lost
+        stopping.ask_back(state, engine, to_stop)
     _ready(state, engine)
     if running is not None and running.id in engine.assigned:
         stopping.on_started(state, engine, running.id, now, message.elapsed_s)
@@ -127,43 +130,51 @@ def on_holding(state: State, engine: Engine, message: Holding, now: float) -> No
 def ack_engines(state: State) -> None:
     """Tell engines what has come from them, if it is much and they have not been told with new calls."""
     for side in state.heard.values():
-        if isinstance(side, Engine) and (side.incoming.have - side.acked >= ACK_EVERY or side.owes_ack):
-            side.owes_ack = False
-            side.acked = side.incoming.have
-            state.outbox.say(side.peer, Ack(side.acked))
+        if isinstance(side, Engine) and (side.owes_ack or side.incoming.have - side.acked >= ACK_EVERY):
+            ack(state, side)
+
+
+def ack(state: State, engine: Engine) -> None:
+    """Tell an engine what has come from it, if it has not been told."""
+    engine.owes_ack = False
+    if engine.acked < engine.incoming.have and engine.state is EngineState.READY:
+        engine.acked = engine.incoming.have
+        state.outbox.say(engine.peer, Ack(engine.acked))
 
 
 # ------------------------------------------------------------------------------------------------------ nannies
 
 
-def on_nanny_hello(state: State, peer: Peer, message: NannyHello, now: float) -> None:
+def on_nanny_hello(state: State, peer: Peer, message: NannyHello) -> None:
     """A host joins with room for some engines, or is back."""
     if message.version != VERSION:
         state.outbox.say(peer, Refused(fleet.version_sentence("nanny", message.version)))
         return
     nanny = state.nannies.get(peer)
-    if nanny is not None:
-        nanny.away_since = None
-        state.outbox.say(peer, NannyWelcome())
-        _reconcile(state, nanny, message, now)
+    known = nanny is not None
+    if nanny is None:
+        nanny = Nanny(peer, message.host, message.pid, message.cores, head=message.head)
+        state.nannies[peer] = nanny
+        state.note(NannyIs(peer, nanny.host, nanny.pid, nanny.cores, nanny.head))
+    nanny.away_since = None
+    nanny.session = state.next_request() if known or message.welcomed else 0
+    nanny.asked = {state.engines[i].key for i in nanny.engines}
+    state.outbox.say(peer, NannyWelcome(nanny.session))
+    if not known:
+        fleet.add_engines(state, nanny, message.engines)
+
+
+def on_running(state: State, nanny: Nanny, message: Running, now: float) -> None:
+    """A nanny says what it runs, and how what it ran has ended. What it was asked to start since is not in it."""
+    if message.session != nanny.session:
         return
-    nanny = Nanny(peer, message.host, message.pid, message.cores, head=message.head)
-    state.nannies[peer] = nanny
-    state.note(NannyIs(peer, nanny.host, nanny.pid, nanny.cores, nanny.head))
-    state.outbox.say(peer, NannyWelcome())
-    for engine, incarnation in message.running:  # of a host that was given up
-        state.outbox.say(peer, StopEngine(engine, incarnation, signal.SIGKILL))
-    fleet.add_engines(state, nanny, message.engines)
-
-
-def _reconcile(state: State, nanny: Nanny, message: NannyHello, now: float) -> None:
     ended = {(end.engine, end.incarnation): end for end in message.ended}
     running = set(message.running)
     to_start: list[tuple[int, int]] = []
     for engine_id in sorted(nanny.engines):
         engine = state.engines[engine_id]
-        key = (int(engine.id), int(engine.incarnation))
-        if engine.state in (EngineState.DYING, EngineState.FAILED):
+        key = engine.key
+        if engine.state in (EngineState.DYING, EngineState.FAILED) or key not in nanny.asked:
             continue
         if key in ended:
             fleet.begin_end(state, engine, ended[key], now)
@@ -177,10 +188,10 @@ def _reconcile(state: State, nanny: Nanny, message: NannyHello, now: float) -> N
             fleet.begin_end(state, engine, gone, now)
     if to_start:
         state.outbox.say(nanny.peer, StartEngines(to_start))
-    for stray, incarnation in sorted(running):
-        present = state.engines.get(stray)
-        if present is None or present.nanny != nanny.peer or present.incarnation != incarnation:
-            state.outbox.say(nanny.peer, StopEngine(stray, incarnation, signal.SIGKILL))
+    for number, incarnation in sorted(running):
+        present = state.engines.get(number)
+        if present is None or present.nanny != nanny.peer or present.incarnation > incarnation:
+            state.outbox.say(nanny.peer, StopEngine(number, incarnation, signal.SIGKILL))
 
 
 def nanny_away(state: State, nanny: Nanny, now: float) -> None:

@@ -15,10 +15,10 @@ import msgspec
 from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
 from ..wire.messages import Engines, Reply, Result, Status
 from .functions import FunctionStore
-from .ledger import EngineGone, EngineIs, Heard, Piece, Returned
+from .ledger import LOST_PAYLOAD, TOO_LARGE, EngineGone, EngineIs, Heard, Killed, Piece, Returned, Whole
 from .outbox import Outbox
 from .queues import FairQueue
-from .records import Client, Engine, EngineState, Nanny, Task, TaskState
+from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,6 +61,8 @@ class State:
         self.clients: dict[int, Client] = {}
         self.client_peers: dict[Peer, Client] = {}
         self.engines: dict[int, Engine] = {}
+        self.gone: dict[int, int] = {}
+        """Last incarnations of ids that are not there any more: should they come again, they go on counting."""
         self.engine_peers: dict[Peer, Engine] = {}
         """Both sockets of each engine's present incarnation."""
         self.nannies: dict[Peer, Nanny] = {}
@@ -84,6 +86,8 @@ class State:
         """A closer look at engines with little work is due."""
         self.stops: dict[int, Stop] = {}
         """Assigned tasks that are to be stopped, by id."""
+        self.setups: list[Setup] = []
+        """What every engine has run before anything else, in order."""
         self.stopping = False
         self.pid = 0
         self.started = 0.0
@@ -138,7 +142,7 @@ class State:
                     )
                 )
             elif engine.id not in self.engines:
-                self.note(EngineGone(engine.id))
+                self.note(EngineGone(engine.id, engine.incarnation))
         self._changed.clear()
         entries, self.entries = self.entries, []
         return entries
@@ -226,6 +230,9 @@ class State:
 
     def enqueue_again(self, task: Task) -> None:
         """A task was given back, or gets another attempt: it waits again, before those that came after it."""
+        if task.payload is LOST_PAYLOAD:
+            self.end(task, Result(task.id, Status.UNKNOWN, TOO_LARGE.encode(), lo=task.lo, hi=task.hi))
+            return
         task.state = TaskState.WAITING
         task.engine = -1
         task.cost_s = 0.0
@@ -254,9 +261,12 @@ class State:
         return client
 
     def receiver_of(self, task: Task) -> Client | None:
-        """Return whom to deliver a task's results and output to: if its client is gone, only the journal wants them."""
+        """Return whom to deliver a task's results and output to: if its client is gone, only the journal wants them; of
+        a task of our own, nobody does.
+        """
         client = self.clients.get(task.client)
-        return client if client is not None or not self.durable else self.ghost(task.client)
+        unheard = client is not None or not self.durable or task.client == CONTROLLER_NO
+        return client if unheard else self.ghost(task.client)
 
     def end(self, task: Task, result: Result, frames: Sequence[Any] = ()) -> None:
         """A task has ended, with this (last) result."""
@@ -275,7 +285,9 @@ class State:
             over = not pieces
             if over:
                 del self.pieces[task.root]
-        if over:
+        if over and task.client == CONTROLLER_NO:
+            self.note(Whole(task.root, []))  # no result of it is delivered that would tell
+        elif over:
             self.finished += 1
             client = self.clients.get(task.client)
             if client is not None:
@@ -290,9 +302,11 @@ class State:
         if attempt is None:
             attempt = task.attempt
         piece = msgspec.structs.replace(
-            task, id=self.next_piece_id(), lo=lo, hi=hi, attempt=attempt, cost_s=0.0, outputs=0, early=None
+            task, id=self.next_piece_id(), lo=lo, hi=hi, attempt=attempt, cost_s=0.0, early=None
         )
         self.note(Piece(piece.id, piece.root, lo, hi, attempt))
+        if piece.deaths:
+            self.note(Killed(piece.id, piece.deaths))
         self.tasks[piece.id] = piece
         self.functions.entries[piece.function].unfinished += 1
         self.pieces.setdefault(task.root, {task.id}).add(piece.id)

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..wire.messages import Outputs, Result, Results, Status, Submit
+from ..wire.messages import Outputs, Result, Results, Status, Submit, Task
 from . import ledger as l
-from .restore import LOST_PAYLOAD, ended_by
+from .restore import ended_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("enginery.controller")
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it when a table or an entry changes: an older file is then set aside, not misread."""
 
 IN_MEMORY = ":memory:"
@@ -43,6 +43,9 @@ IN_MEMORY = ":memory:"
 VALUE_MAX = 64 << 20
 """Arguments and results of a task beyond this many bytes are not written down. If the controller dies while it has
 them, their task ends with a sentence that says so."""
+
+ROW_MAX = 512 << 20
+"""The same of those values of a message that do not fit into so many bytes together: SQLite takes no row of 1 GB."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -54,14 +57,16 @@ CREATE TABLE IF NOT EXISTS owners (digest BLOB, owner INT, PRIMARY KEY (digest, 
 CREATE TABLE IF NOT EXISTS nannies (peer BLOB PRIMARY KEY, host TEXT, pid INT, cores INT, head INT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, incarnation INT, nanny BLOB, host TEXT, pid INT,
     state TEXT, failures INT, retiring INT, reason TEXT);
-CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL, nbytes INT,
-    ended INT DEFAULT 0, open BLOB, message BLOB, frames BLOB);
+CREATE TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY, incarnation INT);
+CREATE TABLE IF NOT EXISTS setups (no INTEGER PRIMARY KEY, name TEXT, payload BLOB);
+CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL,
+    nbytes INT, ended INT DEFAULT 0, open BLOB, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first);
 CREATE TABLE IF NOT EXISTS labels (label TEXT, first INT, last INT, at REAL);
 CREATE INDEX IF NOT EXISTS labels_label ON labels (label);
 CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY AUTOINCREMENT, moves BLOB);
-CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, seq INT, results INT, first INT, last INT,
-    at REAL, nbytes INT, message BLOB, frames BLOB);
+CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, seq INT, results INT, first INT,
+    last INT, at REAL, nbytes INT, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS delivered_first ON delivered (first, last);
 """
 
@@ -71,7 +76,7 @@ _submit = msgspec.msgpack.Decoder(Submit)
 _results = msgspec.msgpack.Decoder(Results | Outputs)
 _frames = msgspec.msgpack.Decoder(list[bytes])
 
-_MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped)
+_MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped, l.SetupCall, l.Killed)
 
 
 class Store:
@@ -123,7 +128,17 @@ class Store:
         """
         with self._transaction():
             if self._get("life") != life:
-                for table in ("clients", "heard", "functions", "owners", "nannies", "engines", "moves"):
+                for table in (
+                    "clients",
+                    "heard",
+                    "functions",
+                    "owners",
+                    "nannies",
+                    "engines",
+                    "gone",
+                    "moves",
+                    "setups",
+                ):
                     self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
                 self._db.execute("UPDATE submitted SET ended = 1, open = NULL WHERE ended = 0")
                 self._set("summed", self._last("delivered"))
@@ -183,7 +198,7 @@ class Store:
                 execute("DELETE FROM heard WHERE peer = (SELECT peer FROM clients WHERE no = ?)", (no,))
                 execute("DELETE FROM clients WHERE no = ?", (no,))
             case l.FunctionCame(digest, owner, pickled):
-                if pickled:
+                if 0 < len(pickled) <= ROW_MAX:
                     execute("INSERT OR REPLACE INTO functions VALUES (?, ?)", (digest, pickled))
                 execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", (digest, owner))
             case l.FunctionLeft(digest, 0):
@@ -193,12 +208,17 @@ class Store:
                 execute("DELETE FROM owners WHERE digest = ? AND owner = ?", (digest, owner))
             case l.EngineIs():
                 execute("INSERT OR REPLACE INTO engines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", entry)
-            case l.EngineGone(id_):
+            case l.EngineGone(id_, incarnation):
                 execute("DELETE FROM engines WHERE id = ?", (id_,))
+                execute("INSERT OR REPLACE INTO gone VALUES (?, ?)", (id_, incarnation))
             case l.NannyIs():
                 execute("INSERT OR REPLACE INTO nannies VALUES (?, ?, ?, ?, ?)", entry)
             case l.NannyGone(peer):
                 execute("DELETE FROM nannies WHERE peer = ?", (peer,))
+            case l.SetupCame():
+                execute("INSERT OR REPLACE INTO setups VALUES (?, ?, ?)", entry)
+            case l.SetupsCleared():
+                execute("DELETE FROM setups")
             case _:
                 raise TypeError(f"{type(entry).__name__} is not something to write down")
 
@@ -334,10 +354,12 @@ class Store:
                 l.EngineIs._make((*row, bool(retiring), reason))
                 for *row, retiring, reason in execute("SELECT * FROM engines ORDER BY id")
             ],
+            [l.EngineGone._make(row) for row in execute("SELECT * FROM gone")],
             list(self._open_submissions()),
             ended,
             moves,
             unheard,
+            [l.SetupCame._make(row) for row in execute("SELECT * FROM setups ORDER BY no")],
         )
 
     def _open_submissions(self) -> Iterator[tuple[l.Submitted, frozenset[int] | None]]:
@@ -419,39 +441,43 @@ def _size(move: l.Move) -> int:
 def _bounded_submit(message: Submit, frames: Sequence[Any]) -> tuple[Submit, list[Any]]:
     """Return the message without arguments that are too large, and without the functions, which have a table."""
     kept: list[Any] = []
-    tasks, at, changed = message.tasks, 0, False
-    if frames:
-        tasks = []
-        for task in message.tasks:
+    if not frames and sum(len(task.payload) for task in message.tasks) <= VALUE_MAX:
+        return (Submit([], message.options, message.tasks, seq=message.seq) if message.functions else message), kept
+    tasks: list[Task] = []
+    at, room = 0, ROW_MAX
+    for task in message.tasks:
+        mine: list[bytes] = []
+        if task.frames:
             mine = [bytes(frame) for frame in frames[at : at + task.frames]]
             at += task.frames
-            if sum(map(len, mine)) > VALUE_MAX:
-                task = msgspec.structs.replace(task, payload=LOST_PAYLOAD, frames=0)  # noqa: PLW2901 - what stands for it
-                mine, changed = [], True
-            kept += mine
-            tasks.append(task)
-    if message.functions or changed:
-        message = Submit([], message.options, tasks, seq=message.seq)
-    return message, kept
+        nbytes = len(task.payload) + sum(map(len, mine))
+        if nbytes > min(VALUE_MAX, room):
+            task = msgspec.structs.replace(task, payload=l.LOST_PAYLOAD, frames=0)  # noqa: PLW2901 - what stands for it
+            mine, nbytes = [], 0
+        room -= nbytes
+        kept += mine
+        tasks.append(task)
+    return Submit([], message.options, tasks, seq=message.seq), kept
 
 
 def _bounded_results(message: Results, frames: Sequence[bytes]) -> tuple[Results, list[bytes]]:
     """Return the message with a sentence in place of each result that is too large."""
-    if sum(map(len, frames)) <= VALUE_MAX and sum(len(r.payload) for r in message.results) <= VALUE_MAX:
+    if sum(map(len, frames)) + sum(len(result.payload) for result in message.results) <= VALUE_MAX:
         return message, list(frames)
     kept: list[bytes] = []
     results: list[Result] = []
-    at = 0
+    at, room = 0, ROW_MAX
     for result in message.results:
         mine = frames[at : at + result.frames]
         at += result.frames
         nbytes = len(result.payload) + sum(map(len, mine))
-        if nbytes > VALUE_MAX:
+        if nbytes > min(VALUE_MAX, room):
             sentence = (
                 f"its result of {nbytes >> 20} MB was too large for the journal, and has died with the controller"
             )
             result = msgspec.structs.replace(result, status=Status.UNKNOWN, payload=sentence.encode(), frames=0)  # noqa: PLW2901
-            mine = []
+            mine, nbytes = [], 0
+        room -= nbytes
         kept += mine
         results.append(result)
     return Results(results, message.ack, seq=message.seq), kept

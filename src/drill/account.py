@@ -143,6 +143,7 @@ def _hung(tally: Tally) -> int:
 def _bad_ends(tally: Tally, what: str) -> list[str]:
     ends = [
         (tally.outcomes.get(Outcome.UNEXPLAINED, 0), "lost without a reason"),
+        (tally.outcomes.get(Outcome.LOST, 0), "lost though the engine lived"),
         (_hung(tally), "hung"),
         (tally.outcomes.get(Outcome.WRONG, 0), "ended wrongly"),
     ]

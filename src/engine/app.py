@@ -245,7 +245,7 @@ class _Engine:
             control_waker=waker,
         )
         kernel = template.kernel
-        build_in(functions, kernel.namespace, kernel.execute, kernel.clear, kernel.hide)
+        build_in(functions, kernel.namespace, kernel.execute, kernel.clear, kernel.hide, report=output.publish)
         self._runner = Runner(parts)
         self._control = Control(
             parts,

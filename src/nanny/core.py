@@ -82,7 +82,7 @@ class SignalProcess(NamedTuple):
 class Send(NamedTuple):
     """Send a message to the controller."""
 
-    message: m.EngineExited | m.Shutdown
+    message: m.EngineExited | m.Running | m.Shutdown
 
 
 class RenewZygote(NamedTuple):
@@ -161,16 +161,16 @@ class NannyCore:
 
     # -------------------------------------------------------------------------------------------- from the controller
 
-    def on_nanny_welcome(self) -> None:
-        """Take note that the controller knows us."""
+    def on_nanny_welcome(self, message: m.NannyWelcome) -> None:
+        """Take note that the controller knows us; say what we run if it wants to know."""
         self.is_connected = self.was_welcomed = True
+        if message.session:
+            running = [(key.engine, key.incarnation) for key in self.processes]
+            self._actions.append(Send(m.Running(message.session, running, list(self.ended.values()))))
 
     def hello(self, hello: m.NannyHello) -> m.NannyHello:
-        """Return the hello with which to introduce ourselves, again if we have done so: with what we have."""
-        running = [(key.engine, key.incarnation) for key in self.processes]
-        return msgspec.structs.replace(
-            hello, welcomed=self.was_welcomed, running=running, ended=list(self.ended.values())
-        )
+        """Return the hello with which to introduce ourselves, again if we have done so."""
+        return msgspec.structs.replace(hello, welcomed=self.was_welcomed)
 
     def on_start_engines(self, message: m.StartEngines) -> None:
         """Start what is asked for. An older process of the same engine has had its time."""
@@ -180,7 +180,6 @@ class NannyCore:
             key = Key(engine, incarnation)
             if key in self.processes:
                 continue
-            self.ended.pop(engine, None)  # an id that had gone and is there again counts from one
             for other in self.processes:
                 if other.engine == engine and other.incarnation < incarnation:
                     self._signal(other, signal.SIGKILL)

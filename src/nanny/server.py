@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 MEASURE_EVERY_S = 2.0
 """How often the engines' memory and the kernel's kills are looked at, for death certificates."""
 
+ZYGOTE_TRIES = 5
+"""How many zygotes in a row may end before they are ready, once there has been one that was; the cluster then ends."""
+
 BURST = 100
 """Messages of the controller taken in one turn."""
 
@@ -64,6 +67,10 @@ class Server:
         self.controller: subprocess.Popen[bytes] | None = None
         self.children = children
         self.zygote_ready = False
+        self._zygote_served = False
+        """There has been one that was ready: the template can be made."""
+        self._zygotes_lost = 0
+        """How many have ended in a row before they were ready."""
         self.failure = ""
         """Why the cluster could not be started, or had to end, if it is not that somebody wanted it to."""
         self._new_zygote = new_zygote
@@ -190,7 +197,7 @@ class Server:
         for event in self.children.events():
             match event:
                 case c.Ready():
-                    self.zygote_ready = True
+                    self.zygote_ready = self._zygote_served = True
                 case c.Started(key, pid):
                     leftovers.note_process(self.directory, f"engine-{key.engine}", pid)
                     self.core.on_started(key, pid)
@@ -224,7 +231,9 @@ class Server:
         return f": {said[0]}" if found and said else ""
 
     def _on_zygote_lost(self, status: int, now: float) -> None:
-        if not self.zygote_ready and not self.core.stopping:
+        self._zygotes_lost = 0 if self.zygote_ready else self._zygotes_lost + 1
+        tries = ZYGOTE_TRIES if self._zygote_served else 1
+        if self._zygotes_lost >= tries and not self.core.stopping:
             self._fail(f"the engines' template could not be made ({core_.reason_for(status)})", now)
         self.zygote_ready = False
         end = core_.End(now, time.time())
@@ -264,7 +273,7 @@ class Server:
                     self.failure = message.reason
                     self.core.on_refused(message, now)
                 case m.NannyWelcome():
-                    self.core.on_nanny_welcome()
+                    self.core.on_nanny_welcome(message)
                 case m.Resume():
                     self._greet()
                 case m.Pong():

@@ -148,6 +148,12 @@ class WaitEngines(msgspec.Struct, array_like=True, tag=True):
     n: int | None = None
 
 
+class ClearSetup(msgspec.Struct, array_like=True, tag=True):
+    """Forget all set-up: engines that come from now on have none. Answered with how many calls that were."""
+
+    request: int
+
+
 class Goodbye(msgspec.Struct, array_like=True, tag=True):
     """The sender leaves; nothing need be sent to it any more. A client's unfinished tasks go on unless `cancel`."""
 
@@ -357,14 +363,24 @@ class NannyHello(msgspec.Struct, array_like=True, tag=True):
     """It started this controller."""
     welcomed: bool = False
     """It was welcomed before."""
-    running: list[tuple[int, int]] = []
-    """Its engine processes, asked for or running: `(engine, incarnation)` each."""
-    ended: list[DeathCertificate] = []
-    """The last end of each of its engines, heard of or not."""
 
 
 class NannyWelcome(msgspec.Struct, array_like=True, tag=True):
     """The nanny is one of the cluster's."""
+
+    session: int = 0
+    """It may have been told something before: it is to say what it runs in a `Running` of this number; 0: it is new."""
+
+
+class Running(msgspec.Struct, array_like=True, tag=True):
+    """What a nanny runs: the truth, by which the controller corrects its books."""
+
+    session: int
+    """That of the welcome it answers: what was said before another one is void."""
+    running: list[tuple[int, int]]
+    """Its engine processes, asked for or running: `(engine, incarnation)` each."""
+    ended: list[DeathCertificate]
+    """The last end of each of its engines, heard of or not."""
 
 
 class StartEngines(msgspec.Struct, array_like=True, tag=True):
@@ -398,12 +414,13 @@ FromClient = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | ClearSetup
     | Goodbye
     | Ping
     | Ack
 )
 FromEngine = EngineHello | ControlHello | Holding | Done | Started | Outputs | GivenBack | Goodbye | Ping
-FromNanny = NannyHello | EngineExited | Shutdown | Goodbye | Ping
+FromNanny = NannyHello | Running | EngineExited | Shutdown | Goodbye | Ping
 ToController = (
     ClientHello
     | Submit
@@ -415,6 +432,7 @@ ToController = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | ClearSetup
     | Goodbye
     | Ping
     | Ack
@@ -426,6 +444,7 @@ ToController = (
     | Outputs
     | GivenBack
     | NannyHello
+    | Running
     | EngineExited
 )
 ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Resume | Refused | Pong | Farewell

@@ -57,6 +57,9 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
     label: str | None = None
     ordered: bool = False
     """Addressed to one engine (a direct view): run there in order of submission, never taken back and moved."""
+    setup: str | None = None
+    """The task (`ordered`, of the operation `!setup`) is set-up, by this name: it is kept, and run before anything else
+    on every engine that comes later. Only here `targets` may be of no engine, and `copies` 0."""
 
 
 class Task(msgspec.Struct, array_like=True, gc=False):

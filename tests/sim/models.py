@@ -292,11 +292,14 @@ class Nanny:
         self.reconnected()
 
     def reconnected(self) -> None:
-        running = [(e.id, e.incarnation) for e in self.engines.values() if e.alive]
         hello = m.NannyHello(m.VERSION, self.name.decode(), 1, 2, self.room, head=self.head, welcomed=self.welcomed)
-        hello.running = sorted([*running, *self.starting])
-        hello.ended = list(self.ended.values())
         self.world.send(self.name, CONTROLLER, hello)
+
+    def tell(self, session: int) -> None:
+        """Say what we run, and how what we ran has ended."""
+        running = [(e.id, e.incarnation) for e in self.engines.values() if e.alive]
+        ended = list(self.ended.values())
+        self.world.send(self.name, CONTROLLER, m.Running(session, sorted([*running, *self.starting]), ended))
 
     def receive(self, address: bytes, header: bytes, frames: list) -> None:
         message = codec.decode_to_nanny(header)
@@ -308,7 +311,6 @@ class Nanny:
                         there and there.alive and there.incarnation == incarnation
                     ):
                         continue  # said again
-                    self.ended.pop(number, None)  # (that id may begin to count anew)
                     if there and there.alive:
                         there.die(-signal.SIGKILL)
                     self.starting.add((number, incarnation))
@@ -317,6 +319,8 @@ class Nanny:
                 self.stop(message.engine, message.incarnation, message.signal)
             case m.NannyWelcome():
                 self.welcomed = True
+                if message.session:
+                    self.tell(message.session)
             case m.Resume():
                 self.reconnected()
             case m.Pong() | m.Farewell():

@@ -14,7 +14,7 @@ TROUBLE_S = 8.0
 """Disasters happen until then; afterwards the cluster is to come to rest."""
 
 NOTICED_S = 70.0
-"""In how long the controller knows at the latest that a host is lost: by its probe, and when the host does not return."""
+"""In how long the controller knows at the latest that a host is lost: its probe, and then it waits for its return."""
 
 REST_S = 30.0
 """In how long, beyond the time that all the work takes one after the other."""

@@ -305,7 +305,7 @@ class World:
         assert not state.pieces
         assert not state.pools
         assert not state.waiters
-        assert not any(engine.withdrawals or engine.held for engine in state.engines.values())
+        assert not any(engine.withdrawals for engine in state.engines.values())
         assert all(client.unfinished == 0 for client in state.clients.values())
         for entry in state.functions.entries.values():
             assert entry.owners <= set(state.clients), f"{entry.digest!r} is kept for a client that is gone"

@@ -338,7 +338,7 @@ def test_requests(fake, client):
     assert client.ids == [0, 1]
     client.restart()
     client.restart([1])
-    assert [message.engines for message in fake.of(m.Restart)] == [None, [1]]
+    assert [(message.engines, message.incarnations) for message in fake.of(m.Restart)] == [([0, 1], [0, 0]), ([1], [0])]
     client.send_signal("int", 0)
     client.send_signal(15)
     assert [(message.signal, message.engines) for message in fake.of(m.Signal)] == [(2, [0]), (15, None)]
@@ -505,3 +505,49 @@ def test_ctrl_c_while_waiting_leaves_everything_in_order(fake, client):
     fake.run_held()
     assert future.result(10) == 1
     assert client.submit(abs, -2).result(10) == 2
+
+
+def test_set_up_is_registered_for_all_engines(fake, client):
+    results = client.register_setup("x = 1\ny = 2")
+    assert [reply.engine_id for reply in results.get(timeout=5)] == [0, 1, 2, 3]
+    assert client.register_setup(divmod, 7, 3).get(timeout=5) == [(2, 1)] * 4
+    options = [message.options[0] for message in fake.of(m.Submit)]
+    assert [(option.setup, option.targets, option.ordered) for option in options] == [
+        ("x = 1", (0, 1, 2, 3), True),
+        ("divmod", (0, 1, 2, 3), True),
+    ]
+    client.clear_setup()
+    assert fake.of(m.ClearSetup)
+
+
+def test_the_same_set_up_has_the_same_payload(fake, client):
+    def function(x):
+        return x
+
+    for _ in range(2):
+        client.register_setup("import sys").get(timeout=5)
+        client.register_setup(function, [1]).get(timeout=5)
+    payloads = [message.tasks[0].payload for message in fake.of(m.Submit)]
+    assert payloads[:2] == payloads[2:]
+    assert payloads[0] != payloads[1]
+
+
+def test_set_up_for_no_engines_yet(fake, client):
+    client.scale(0)
+    assert client.register_setup("x = 1").get(timeout=5) == []
+    helpers.wait_until(lambda: fake.of(m.Submit), "it was sent all the same")
+    (task,) = fake.of(m.Submit)[0].tasks
+    assert task.copies == 0
+    client.scale(2)
+    future = client.submit(abs, -1)
+    assert future.result(5) == 1
+    assert fake.of(m.Submit)[1].tasks[0].id != task.id
+
+
+def test_what_cannot_be_set_up(client):
+    with pytest.raises(TypeError, match="code takes no arguments"):
+        client.register_setup("x = 1", 5)
+    with pytest.raises(TypeError, match="set-up is code as a string, or a function, not int"):
+        client.register_setup(5)
+    with pytest.raises(SerializationError, match="argument"):
+        client.register_setup(abs, threading.Lock())

@@ -72,7 +72,6 @@ def test_all_that_the_nanny_knows_reaches_whoever_lost_the_task(bench: Bench):
         ended=9.0,
         peak_bytes=2000,
         memory_curve=[(2.5, 900), (0.5, 1000)],
-        history=["engine 2 (exited with code 3)"],
     )
     # When the nanny reports it
     bench.nanny_of(0).say(m.EngineExited(known))

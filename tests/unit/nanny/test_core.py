@@ -2,6 +2,7 @@
 
 import signal
 
+import msgspec
 import pytest
 from enginery.nanny import core as c
 from enginery.nanny.children import Key
@@ -17,7 +18,7 @@ def core():
     """A nanny whose controller runs and knows it."""
     core = c.NannyCore()
     core.on_controller_started()
-    core.on_nanny_welcome()
+    core.on_nanny_welcome(m.NannyWelcome())
     return core
 
 
@@ -231,6 +232,204 @@ def test_a_zygote_lost_during_a_stop_is_not(core):
     assert core.take() == []
 
 
+# ------------------------------------------------------------------------------------------------------ a second one
+
+
+@pytest.fixture
+def durable():
+    """The same, and the controller has a journal."""
+    core = c.NannyCore(durable=True)
+    core.on_controller_started(0.0)
+    core.on_nanny_welcome(m.NannyWelcome())
+    return core
+
+
+def restarts(core):
+    """Return whether a controller is to be started now."""
+    return without_log(core.take()) == [c.StartController()]
+
+
+def test_another_controller_is_started_at_once(durable):
+    start(durable, A)
+    durable.on_controller_exited(-9, now=100.0)
+    log, action = durable.take()
+    assert log.text == "the controller has ended (killed by signal 9 (SIGKILL)); another takes over"
+    assert action == c.StartController()
+    assert durable.running() == [(A, 100)]
+    assert not durable.stopping
+    assert not durable.finished
+    assert durable.deadline() is None
+
+
+def test_a_controller_that_has_never_welcomed_us_is_not_replaced():
+    core = c.NannyCore(durable=True)
+    core.on_controller_started(0.0)
+    core.on_controller_exited(1, now=1.0)
+    assert without_log(core.take()) == [c.Finish()]
+    assert core.stopping == "the controller has ended (exited with code 1)"
+
+
+def test_no_other_controller_is_started_during_a_stop(durable):
+    durable.stop("asked", now=10.0)
+    durable.take()
+    durable.on_controller_exited(0, now=10.1)
+    assert durable.take() == [c.Finish()]
+    assert durable.finished
+
+
+def test_controllers_that_end_soon_are_replaced_with_growing_pauses_and_given_up(durable):
+    start(durable, A)
+    now = 1.0
+    pauses = []
+    for _ in range(c.TRIES):
+        durable.on_controller_exited(1, now)
+        if not restarts(durable):
+            at = durable.deadline()
+            pauses.append(at - now)
+            durable.tick(at - 0.01)
+            assert durable.take() == []
+            durable.tick(at)
+            assert restarts(durable)
+            durable.tick(at + 0.01)
+            assert durable.take() == [], "one"
+            now = at
+        assert durable.deadline() is None
+        durable.on_controller_started(now)
+        durable.on_nanny_welcome(m.NannyWelcome())
+        now += 1.0
+    assert pauses == pytest.approx([c.PAUSE_S * 2**n for n in range(c.TRIES - 2)])
+    durable.on_controller_exited(1, now)
+    assert without_log(durable.take()) == [c.KillAll(), c.Finish()]
+    assert durable.stopping == "the controller has ended (exited with code 1)"
+    assert durable.deadline() is None
+
+
+def test_a_controller_that_has_run_for_long_is_no_failed_try(durable):
+    now = 0.0
+    for _ in range(3 * c.TRIES):
+        durable.on_controller_started(now)
+        now += c.STEADY_S
+        durable.on_controller_exited(1, now)
+        assert restarts(durable)
+
+
+def test_tries_count_from_the_last_steady_controller(durable):
+    now = 0.0
+    for _ in range(c.TRIES):
+        for runs_s in (0.125, c.STEADY_S):
+            durable.on_controller_started(now)
+            now += runs_s
+            durable.on_controller_exited(1, now)
+            assert restarts(durable)
+            now += 0.125
+
+
+def test_a_stop_while_the_next_controller_is_waited_for(durable):
+    start(durable, A)
+    for now in (1.0, 2.0, 3.0):
+        durable.on_controller_started(now)
+        durable.on_controller_exited(1, now + 0.1)
+    durable.take()
+    durable.stop("asked", now=3.15)
+    assert without_log(durable.take()) == [c.KillAll(), c.Finish()]
+    durable.tick(100.0)
+    assert durable.take() == []
+    assert durable.deadline() is None
+
+
+def test_while_there_is_no_controller_engines_that_end_are_certified(durable):
+    start(durable, A, B)
+    durable.on_controller_exited(-9, now=10.0)
+    durable.take()
+    durable.on_exited(A, -11, Entry(5, 0, 1.0), "")
+    durable.take()  # said to nobody
+    durable.on_controller_started(11.0)
+    assert durable.hello(HELLO).welcomed
+    hello = told(durable)
+    assert hello.running == [tuple(B)]
+    assert [(end.engine, end.incarnation, end.exit_code, end.task) for end in hello.ended] == [(0, 1, -11, 5)]
+
+
+# ------------------------------------------------------------------------------------------------------ the hello
+
+HELLO = m.NannyHello(m.VERSION, "host", 50, 4, 2, head=True)
+
+
+def test_the_first_hello_is_as_it_is_given():
+    assert c.NannyCore().hello(HELLO) == HELLO
+
+
+def told(core):
+    """Return what it says that it runs, when it is asked."""
+    core.take()
+    core.on_nanny_welcome(m.NannyWelcome(7))
+    (action,) = core.take()
+    assert isinstance(action.message, m.Running)
+    assert action.message.session == 7
+    return action.message
+
+
+def test_a_later_hello_says_that_it_is_one(core):
+    assert core.hello(HELLO) == msgspec.structs.replace(HELLO, welcomed=True)
+
+
+def test_a_fresh_nanny_is_not_asked_what_it_runs(core):
+    core.take()
+    core.on_nanny_welcome(m.NannyWelcome())
+    assert core.take() == []
+
+
+def test_it_tells_what_runs_or_was_asked_for(core):
+    start(core, A)
+    core.on_start_engines(m.StartEngines([tuple(B)]))
+    assert told(core).running == [tuple(A), tuple(B)]
+
+
+def test_it_tells_the_last_end_of_each_engine(core):
+    start(core, A, B)
+    core.on_exited(A, -9, NOTHING, "first")
+    core.on_exited(B, 3, NOTHING, "")
+    start(core, Key(0, 2))
+    core.on_exited(Key(0, 2), -15, NOTHING, "second")
+    hello = told(core)
+    assert [(end.engine, end.incarnation, end.last_output) for end in hello.ended] == [(0, 2, "second"), (1, 1, "")]
+    assert hello.running == []
+
+
+def test_the_end_of_an_earlier_process_does_not_take_the_place_of_a_later_ones(core):
+    start(core, A)
+    start(core, Key(0, 2))
+    core.on_exited(Key(0, 2), -15, NOTHING, "")
+    core.on_exited(A, -9, NOTHING, "")
+    assert [end.incarnation for end in told(core).ended] == [2]
+
+
+def test_a_process_that_could_not_be_made_has_ended_too(core):
+    core.on_start_engines(m.StartEngines([(0, 1)]))
+    core.on_unstarted(A, "no memory")
+    hello = told(core)
+    assert hello.running == []
+    assert [end.reason for end in hello.ended] == ["could not be started: no memory"]
+
+
+def test_who_is_to_be_killed_and_has_ended_is_certified_again(core):
+    start(core, A)
+    core.on_exited(A, -9, Entry(77, 3, 1.0), "last words")
+    (first,) = without_log(core.take())
+    core.on_stop_engine(m.StopEngine(0, 1, signal.SIGKILL))
+    (again,) = core.take()
+    assert certificate(again) == certificate(first)
+
+
+def test_a_later_process_that_never_was_is_not_certified_by_an_earlier_end(core):
+    start(core, A)
+    core.on_exited(A, -9, NOTHING, "")
+    core.take()
+    core.on_stop_engine(m.StopEngine(0, 2, signal.SIGKILL))
+    (action,) = core.take()
+    assert (certificate(action).incarnation, certificate(action).reason) == (2, "was not running")
+
+
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
@@ -255,7 +454,7 @@ def counted():
     """A nanny that can read how many the kernel has killed (none so far), with engine A."""
     core = c.NannyCore("counter")
     core.on_controller_started()
-    core.on_nanny_welcome()
+    core.on_nanny_welcome(m.NannyWelcome())
     core.on_kills("counter", 4, now=0.0)
     start(core, A, B)
     return core

@@ -1,0 +1,329 @@
+"""The journal's thread: it writes everything in order, says what is durable, and survives a disk that fails."""
+
+from __future__ import annotations
+
+import os
+import select
+import sqlite3
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from enginery.controller import journal as journal_module
+from enginery.controller import ledger as l
+from enginery.controller.journal import Journal, Keep
+from enginery.controller.store import IN_MEMORY, Store, open_store
+from enginery.wire import messages as m
+
+import helpers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEEP = Keep(3600.0, 1 << 30)
+
+
+class FakeStore:
+    """Notes what it is told to write, and waits before each commit while `gate` is shut."""
+
+    def __init__(self):
+        self.commits = []
+        self.expired = []
+        self.abandoned = self.closed = 0
+        self.moved = 0
+        self.error = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.waiting = threading.Event()
+
+    def commit(self, entries, summary=None):
+        self.waiting.set()
+        assert self.gate.wait(20)
+        if self.error is not None:
+            raise self.error
+        self.commits.append((list(entries), summary))
+
+    def expire(self, seconds, nbytes):
+        self.expired.append((seconds, nbytes))
+
+    def abandon(self):
+        self.abandoned += 1
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture
+def journal(store) -> Iterator[Journal]:
+    journal = Journal(store, KEEP)
+    yield journal
+    store.gate.set()
+    journal.close()
+
+
+def heard(n):
+    return l.Heard(b"c1", n)
+
+
+def wait_for(journal, ticket):
+    helpers.wait_until(lambda: journal.done >= ticket, f"ticket {ticket} is durable")
+
+
+def is_readable(journal):
+    return bool(select.select([journal.fd], [], [], 0)[0])
+
+
+def shut(journal, store):
+    """Have the thread wait in a commit; return its ticket."""
+    store.gate.clear()
+    store.waiting.clear()
+    ticket = journal.submit([heard(0)])
+    assert store.waiting.wait(20)
+    return ticket
+
+
+def test_tickets_are_counted_and_reached_in_order(journal, store):
+    assert [journal.submit([heard(n)]) for n in (1, 2, 3)] == [1, 2, 3]
+    wait_for(journal, 3)
+    assert [entry for entries, _ in store.commits for entry in entries] == [heard(1), heard(2), heard(3)]
+    assert journal.failure == ""
+
+
+def test_what_is_durable_can_be_waited_for(journal):
+    journal.submit([heard(1)])
+    assert select.select([journal.fd], [], [], 20)[0]
+    assert journal.done == 1
+    journal.acknowledge()
+    assert not is_readable(journal)
+    journal.acknowledge()
+
+
+def test_nothing_is_durable_before_it_is_written(journal, store):
+    ticket = shut(journal, store)
+    assert journal.done == ticket - 1
+    assert not is_readable(journal)
+    store.gate.set()
+    wait_for(journal, ticket)
+
+
+def test_what_gathers_while_one_is_written_is_written_together(journal, store):
+    shut(journal, store)
+    last = [journal.submit([heard(n)]) for n in (1, 2, 3)][-1]
+    store.gate.set()
+    wait_for(journal, last)
+    assert [entries for entries, _ in store.commits] == [[heard(0)], [heard(1), heard(2), heard(3)]]
+
+
+def test_a_summary_is_of_the_books_after_its_own_entries_and_before_later_ones(journal, store):
+    shut(journal, store)
+    first, second = l.Summary([], [1]), l.Summary([], [2])
+    journal.submit([heard(1)])
+    journal.submit([heard(2)], first)
+    journal.submit([heard(3)])
+    journal.submit([], second)
+    last = journal.submit([heard(4)])
+    store.gate.set()
+    wait_for(journal, last)
+    assert store.commits[1:] == [
+        ([heard(1), heard(2)], first),
+        ([heard(3)], second),
+        ([heard(4)], None),
+    ]
+
+
+def test_a_summary_is_wanted_when_there_were_many_moves_and_none_is_under_way(journal, store, monkeypatch):
+    monkeypatch.setattr(journal_module, "SUMMARY_AFTER", 10)
+    store.moved = 10
+    assert not journal.wants_summary()
+    store.moved = 11
+    assert journal.wants_summary()
+    # The next when there were as many as were in the last, and some
+    shut(journal, store)
+    last = journal.submit([], l.Summary([l.Returned([1])] * 20, [1, 2, 3]))
+    store.moved = 1000
+    assert not journal.wants_summary(), "one is under way"
+    store.gate.set()
+    wait_for(journal, last)
+    store.moved = 33
+    assert not journal.wants_summary()
+    store.moved = 34
+    assert journal.wants_summary()
+
+
+def test_it_is_full_while_too_much_waits(journal, store, monkeypatch):
+    monkeypatch.setattr(journal_module, "BACKLOG_MAX", 10_000)
+    shut(journal, store)
+    assert not journal.is_full()
+    task = m.Task(1, b"f", bytes(3000), 1)
+    journal.submit([l.Submitted(1, m.Submit([], [], [task]), [bytes(3000)])])
+    assert not journal.is_full()
+    last = journal.submit([l.Delivered(1, m.Results([m.Result(1, 0, b"", 1)]), [memoryview(bytes(4000))])])
+    assert journal.is_full()
+    store.gate.set()
+    wait_for(journal, last)
+    helpers.wait_until(lambda: not journal.is_full(), "there is room again")
+
+
+def test_results_count_by_their_payloads_too(journal, store, monkeypatch):
+    monkeypatch.setattr(journal_module, "BACKLOG_MAX", 10_000)
+    shut(journal, store)
+    journal.submit([l.Delivered(1, m.Results([m.Result(1, 0, bytes(20_000))]))])
+    assert journal.is_full()
+
+
+def test_functions_count_too(journal, store, monkeypatch):
+    monkeypatch.setattr(journal_module, "BACKLOG_MAX", 10_000)
+    shut(journal, store)
+    journal.submit([l.FunctionCame(b"f", 1, bytes(20_000))])
+    assert journal.is_full()
+
+
+def test_old_results_expire_from_time_to_time(store, monkeypatch):
+    monkeypatch.setattr(journal_module, "EXPIRE_EVERY_S", 0.01)
+    journal = Journal(store, KEEP)
+    helpers.wait_until(lambda: len(store.expired) > 1, "it looks for what is too old, with nothing to write")
+    journal.submit([heard(1)])
+    wait_for(journal, 1)
+    count = len(store.expired)
+    helpers.wait_until(lambda: len(store.expired) > count, "and goes on")
+    assert set(store.expired) == {KEEP}
+    journal.close()
+
+
+def test_closing_writes_what_waits(store):
+    journal = Journal(store, KEEP)
+    shut(journal, store)
+    last = journal.submit([heard(1)])
+    closing = threading.Thread(target=journal.close)
+    closing.start()
+    store.gate.set()
+    closing.join(20)
+    assert not closing.is_alive()
+    assert journal.done == last
+    assert [entry for entries, _ in store.commits for entry in entries] == [heard(0), heard(1)]
+    assert store.closed == 1
+    assert not journal._thread.is_alive()
+    journal.acknowledge()  # by a loop that sends what has waited for the last commit
+
+
+# ------------------------------------------------------------------------------------------------------ failures
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlite3.OperationalError("database or disk is full"),
+        OSError(5, "Input/output error"),
+        MemoryError("no memory"),
+        ValueError("a bug of ours"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_disk_that_fails_is_the_end_of_the_journal_and_of_nothing_else(journal, store, error, caplog):
+    # Given a journal that has written something
+    journal.submit([heard(1)])
+    wait_for(journal, 1)
+    # When it cannot be written any more
+    store.error = error
+    shut(journal, store)
+    journal.submit([heard(2)], l.Summary([], []))
+    last = journal.submit([heard(3)])
+    store.gate.set()
+    # Then nobody waits for it
+    wait_for(journal, last)
+    assert str(error) in journal.failure
+    assert journal.failure.startswith("the journal cannot be written (")
+    assert [entries for entries, _ in store.commits] == [[heard(1)]]
+    # And nobody goes on from what is in it
+    assert store.abandoned == 1
+    assert "if the controller dies now, its tasks are lost" in caplog.text
+    # And nothing is written when the disk is well again
+    store.error = None
+    wait_for(journal, journal.submit([heard(4)]))
+    assert len(store.commits) == 1
+    store.moved = 1 << 30
+    assert not journal.wants_summary()
+
+
+def test_a_clearing_that_fails_is_a_failure_too(store, monkeypatch):
+    def fail(*_):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(journal_module, "EXPIRE_EVERY_S", 0.01)
+    monkeypatch.setattr(store, "expire", fail)
+    journal = Journal(store, KEEP)
+    helpers.wait_until(lambda: journal.failure, "the failure is known")
+    wait_for(journal, journal.submit([heard(1)]))
+    assert store.abandoned == 1
+    journal.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system with room for 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a small file system can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(small_disk):
+    path = small_disk / "journal"
+    store = open_store(path)
+    store.begin("life")
+    journal = Journal(store, KEEP)
+    wait_for(journal, journal.submit([heard(1)]))
+    assert journal.failure == ""
+    frames = [os.urandom(1 << 20)] * 4
+    entry = l.Delivered(1, m.Results([m.Result(1, 0, b"", 4)], seq=1), frames)
+    wait_for(journal, journal.submit([entry]))
+    assert "full" in journal.failure
+    wait_for(journal, journal.submit([heard(2)]))
+    journal.close()
+    # The next controller begins with nothing, and can write as far as there is room
+    assert not path.exists()
+    for left in small_disk.iterdir():
+        left.unlink()
+    store = open_store(path)
+    assert store.begin("life") == 1
+    store.close()
+
+
+def test_with_a_store(tmp_path):
+    path = tmp_path / "journal"
+    store = open_store(path)
+    store.begin("life")
+    journal = Journal(store, KEEP)
+    came = l.ClientCame(1, b"c1", "", 0, "", cancel_on_exit=False)
+    journal.submit([came])
+    last = [journal.submit([heard(n), l.Assigned(0, [n])]) for n in range(1, 100)][-1]
+    wait_for(journal, last)
+    reader = Store(path)
+    assert reader.load().heard == {b"c1": 99}
+    reader.close()
+    journal.close()
+    store = open_store(path)
+    assert len(store.load().moves) == 99
+    store.close()
+
+
+def test_in_memory():
+    store = Store(IN_MEMORY)
+    store.begin("life")
+    journal = Journal(store, KEEP)
+    wait_for(journal, journal.submit([heard(1)]))
+    journal.close()
