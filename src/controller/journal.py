@@ -1,4 +1,7 @@
-"""The journal's thread: it writes down what a turn decided while the loop goes on, and tells when that is durable.
+"""The journal: it writes down what a turn decided, and tells when that is durable.
+
+What is little is written at once, in the loop's thread, as long as the disk is quick: to wake another thread and to be
+woken by it takes several times as long. Everything else is for the journal's own thread, while the loop goes on:
 
 ```
  loop:    turn 7 ── submit(entries) ──► queue                 ┌► what waited for 7 may leave
@@ -7,7 +10,8 @@
 ```
 
 Whatever gathers while a transaction is written goes into the next one together, so a slow disk makes transactions
-larger, not many. While too much waits (`is_full`), the loop listens to nobody.
+larger, not many. While too much waits (`is_full`), the loop listens to nobody. The thread also does what takes long
+now and then: it moves what was written from SQLite's log to its place (`Store.checkpoint`), and deletes what is old.
 """
 
 from __future__ import annotations
@@ -31,6 +35,18 @@ if TYPE_CHECKING:
     from .store import Store
 
 log = logging.getLogger("enginery.controller")
+
+AT_ONCE_BYTES = 8 << 10
+"""What a turn may weigh to be written at once. It takes some 50 us; more would keep the loop from its next turn."""
+
+QUICK_S = 0.001
+"""While the last transaction took longer, the loop does not wait for the disk."""
+
+CHECKPOINT_BYTES = 16 << 20
+"""A checkpoint is due when about so much was written since the last one. It takes some 10 ms."""
+
+COMMIT_BYTES = 20 << 10
+"""What a transaction writes besides payloads, roughly: the pages that it changes, whole."""
 
 BACKLOG_MAX = 64 << 20
 """Bytes that may wait to be written before the loop stops to listen."""
@@ -59,7 +75,7 @@ class _Batch(NamedTuple):
 
 
 class Journal:
-    """Writes to a store in a thread of its own. All methods are for the loop's thread."""
+    """Writes to a store, at once or in a thread of its own. All methods are for the loop's thread."""
 
     def __init__(self, store: Store, keep: Keep) -> None:
         self.done = 0
@@ -76,20 +92,45 @@ class Journal:
         self._summed = 0
         self._summary = 0
         """Ticket of the last summary."""
+        self._logged = 0
+        """About how many bytes were written since the last checkpoint."""
+        self._took_s = 0.0
+        """How long the last transaction took."""
+        self._busy = threading.Lock()
+        """Held by whoever uses the store."""
         self._queue: SimpleQueue[_Batch | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
     def submit(self, entries: Sequence[ledger.Entry], summary: ledger.Summary | None = None) -> int:
-        """Have entries written; return the ticket that `done` will reach."""
+        """Have entries written; return the ticket that `done` has reached or will reach."""
         self._ticket += 1
         nbytes = sum(map(_nbytes, entries))
+        if summary is None and nbytes <= AT_ONCE_BYTES and self._at_once(entries, nbytes):
+            return self._ticket
         self._queued += nbytes
         if summary is not None:
             self._summed = len(summary.moves) + len(summary.open)
             self._summary = self._ticket
         self._queue.put(_Batch(self._ticket, entries, summary, nbytes))
         return self._ticket
+
+    def _at_once(self, entries: Sequence[ledger.Entry], nbytes: int) -> bool:
+        """Write the entries of the last ticket here and now, and return whether that was done: nothing waits before
+        them, the store is free and no checkpoint due, and the disk was quick when last seen.
+        """
+        if self.done + 1 != self._ticket or self._took_s > QUICK_S or self._logged > CHECKPOINT_BYTES:
+            return False
+        if not self._busy.acquire(blocking=False):
+            return False
+        try:
+            self._commit(entries, nbytes)
+        finally:
+            self._busy.release()
+        self.done = self._ticket
+        if self.failure:
+            os.write(self.fd, _ONE)  # the loop is to look
+        return True
 
     def wants_summary(self) -> bool:
         """Return whether it is time for one."""
@@ -121,16 +162,20 @@ class Journal:
         expired = time.monotonic()
         while True:
             batches, ended = self._take()
-            if batches:
-                self._write(batches)
-                self._written += sum(batch.nbytes for batch in batches)
-                self.done = batches[-1].ticket
-                os.write(self.fd, _ONE)
-            if ended:
-                return
-            if time.monotonic() - expired >= EXPIRE_EVERY_S and not self.failure:
-                expired = time.monotonic()
-                self._guard(partial(self._store.expire, *self._keep))
+            with self._busy:
+                if batches:
+                    self._write(batches)
+                    self._written += sum(batch.nbytes for batch in batches)
+                    self.done = batches[-1].ticket
+                    os.write(self.fd, _ONE)
+                if ended:
+                    return
+                if self._logged > CHECKPOINT_BYTES:
+                    self._logged = 0
+                    self._guard(self._store.checkpoint)
+                if time.monotonic() - expired >= EXPIRE_EVERY_S:
+                    expired = time.monotonic()
+                    self._guard(partial(self._store.expire, *self._keep))
 
     def _take(self) -> tuple[list[_Batch], bool]:
         """Wait for something to write, and return all there is; whether that is the end of it."""
@@ -146,13 +191,21 @@ class Journal:
 
     def _write(self, batches: list[_Batch]) -> None:
         entries: list[ledger.Entry] = []
+        nbytes = 0
         for batch in batches:
             entries += batch.entries
+            nbytes += batch.nbytes
             if batch.summary is not None:
-                self._guard(partial(self._store.commit, entries, batch.summary))
-                entries = []
+                self._commit(entries, nbytes, batch.summary)
+                entries, nbytes = [], 0
         if entries:
-            self._guard(partial(self._store.commit, entries))
+            self._commit(entries, nbytes)
+
+    def _commit(self, entries: Sequence[ledger.Entry], nbytes: int, summary: ledger.Summary | None = None) -> None:
+        self._logged += nbytes + COMMIT_BYTES
+        began = time.monotonic()
+        self._guard(partial(self._store.commit, entries, summary))
+        self._took_s = time.monotonic() - began
 
     def _guard(self, write: Callable[[], object]) -> None:
         """Write, unless that has failed before."""

@@ -90,7 +90,7 @@ class Store:
         db.execute("PRAGMA page_size=4096")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("PRAGMA wal_autocheckpoint=4000")
+        db.execute("PRAGMA wal_autocheckpoint=0")  # one would come at the end of any commit: see `checkpoint`
         db.execute("PRAGMA journal_size_limit=67108864")
         db.executescript(_TABLES)
         schema = self._get("schema")
@@ -175,6 +175,10 @@ class Store:
             elif moves:
                 self.moved += sum(_size(move) for move in moves)
                 self._db.execute("INSERT INTO moves (moves) VALUES (?)", (_encode(moves),))
+
+    def checkpoint(self) -> None:
+        """Move what was written from SQLite's log to its place in the file; the log begins anew, else it grows."""
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _write(self, entry: l.Entry, now: float) -> None:
         execute = self._db.execute

@@ -509,6 +509,28 @@ def test_a_file_of_another_version_is_set_aside(tmp_path, monkeypatch, caplog):
     assert "journal.broken" in files(tmp_path)
 
 
+def test_what_was_written_gets_into_the_file_itself_when_it_is_told(tmp_path):
+    path, copy = tmp_path / "journal", tmp_path / "copy"
+    store = Store(path)
+    store.begin("life")
+    store.checkpoint()
+    for n in range(1, 1100):  # which would do it for SQLite's own default
+        store.commit([l.Heard(b"c1", n)])
+
+    def heard_in_a_copy():
+        copy.write_bytes(path.read_bytes())
+        reader = Store(copy)
+        try:
+            return reader.load().heard
+        finally:
+            reader.close()
+
+    assert heard_in_a_copy() == {}
+    store.checkpoint()
+    assert heard_in_a_copy() == {b"c1": 1099}
+    store.close()
+
+
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises((sqlite3.OperationalError, FileNotFoundError)):
         open_store(tmp_path / "nowhere" / "journal")
