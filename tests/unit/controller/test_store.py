@@ -299,6 +299,20 @@ def test_what_has_not_ended_does_not_expire(store, clock):
     assert tasks_of(store.load()) == [FIRST]
 
 
+def test_what_ends_after_all_results_have_expired_has_ended(tmp_path, clock):
+    store = Store(tmp_path / "journal")
+    store.begin("life")
+    store.commit([submitted(FIRST, FIRST + 1), delivered(FIRST, client=0)], l.Summary([], [FIRST + 1]))
+    clock.now += 100.0
+    assert store.expire(10.0, 1 << 30) == 1
+    store.close()
+    # With the table empty, the next result is not taken for one that the summary knows of
+    store = Store(tmp_path / "journal")
+    store.commit([delivered(FIRST + 1, client=0)])
+    assert store.load().ended == [(FIRST + 1, 0, 0)]
+    store.close()
+
+
 def test_what_has_ended_since_the_last_summary_does_not_expire(store, clock):
     """A restart needs it: it says that the tasks have ended."""
     store.commit([submitted(FIRST), delivered(FIRST)])
