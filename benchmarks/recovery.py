@@ -17,6 +17,9 @@ ENGINE, CONTROLLER = 9, 10
 OWN_HEAD = {"dask": "peers.dask_processes"}
 """Adapters that start the process to be killed as one of its own, where the usual one has it within the client."""
 
+LATER = {"ray": 65.0}
+"""Who goes on without its head, and how many seconds it takes to find that it is gone."""
+
 BACKLOGS = (1_000, 10_000, 100_000, 1_000_000)
 """Tasks in the journal when the controller is killed, for the curve."""
 
@@ -60,13 +63,15 @@ def _engine_text(answer):
 
 
 def controller_killed(bench: Bench) -> Row:
-    row = Row(CONTROLLER, "the controller is killed: time until work goes on, tasks lost or doubled, of 4,000")
+    row = Row(CONTROLLER, "the controller is killed: time until work goes on, tasks lost or doubled")
 
     def once(name):
         with bench.session(name, module=OWN_HEAD.get(name)) as session:
             answer = session.ask("head killed")
             if answer["lost"]:
                 session.abandon()  # nobody is left who could stop in order
+            elif name in LATER:
+                answer["later"] = _later(session, LATER[name])
             else:
                 answer["new"] = session.ask("head killed", tasks=0, long_s=2.0)
             return answer
@@ -88,10 +93,25 @@ def controller_killed(bench: Bench) -> Row:
     return row
 
 
+def _later(session, after_s):
+    """Return what becomes of a call so much later."""
+    try:
+        session.ask("call later", after_s=after_s)
+    except NotMeasuredError as error:
+        session.abandon()
+        return f"{after_s:.0f} s later: {error}"
+    return f"a call {after_s:.0f} s later is answered"
+
+
 def _account(kills):
     """Return the sums and the worst of several kills, each with work waiting and, if all went well, without."""
     rounds = [*kills, *(kill["new"] for kill in kills if "new" in kill)]
-    account = {"kills": len(rounds), "tasks": sum(r["tasks"] for r in rounds), "long": sum(r["long"] for r in rounds)}
+    account = {
+        "later": kills[0].get("later"),
+        "kills": len(rounds),
+        "tasks": sum(r["tasks"] for r in rounds),
+        "long": sum(r["long"] for r in rounds),
+    }
     account |= {key: sum(r[key] for r in rounds) for key in ("lost", "failed", "doubled", "long_lost", "long_doubled")}
     account["long_harmed"] = account["long_lost"] + account["long_doubled"]
     for key in ("next", "new"):
@@ -103,12 +123,13 @@ def _account(kills):
 
 def _controller_text(answer):
     parts = []
-    if "next_s" in answer:
-        parts.append(f"next result {seconds(answer['next_s'])} (worst of several: {seconds(answer['next_worst_s'])})")
-    if "new_s" in answer:
-        parts.append(f"new work {seconds(answer['new_s'])} (worst: {seconds(answer['new_worst_s'])})")
-    lost = f"{answer['lost']:,}" if parts else f"all {answer['lost']:,} that had not ended"
-    parts.append(f"lost {lost}, doubled {answer['doubled']:,}")
+    for key, what in (("next", "next result"), ("new", "new work")):
+        if f"{key}_s" in answer:
+            worst = f" (worst {seconds(answer[f'{key}_worst_s'])})" if answer["kills"] > 2 else ""
+            parts.append(f"{what} {seconds(answer[f'{key}_s'])}{worst}")
+    parts.append(f"lost {answer['lost']:,} of {answer['tasks']:,}, doubled {answer['doubled']:,}")
+    if answer["later"]:
+        parts.append(answer["later"])
     return "; ".join(parts)
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 
 import ipyparallel as ipp
+import psutil
 
 from .base import Peer
 from .questions import killed, main
@@ -37,7 +38,9 @@ class IPyParallel(Peer):
             return self.submit(f, *args)
 
     def kill_head(self):
-        return killed(self.cluster.controller.pid)
+        hub = self.cluster.controller.pid
+        schedulers = [process.pid for process in psutil.Process(hub).children(recursive=True)]  # they keep the tasks
+        return min(map(killed, [hub, *schedulers]))
 
     def gather(self, futures):
         return [future.get() for future in futures]

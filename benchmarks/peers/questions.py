@@ -251,6 +251,14 @@ def head_killed(peer, *, tasks=4000, task_s=0.002, long=2, long_s=8.0, patience_
         }
 
 
+def call_later(peer, *, after_s):
+    """Hand in a call after so many seconds, when those who have not noticed at once have noticed."""
+    time.sleep(after_s)
+    if peer.call(inc, 1) != 2:
+        raise ValueError("wrong result")
+    return {}
+
+
 def _await_answers(peer, wanted, watched, t0, patience_s):
     """Wait for all that comes; return when the first good answer of those watched came, and whose was good or bad."""
     number_of = {id(future): number for number, future in wanted.items()}
@@ -316,6 +324,7 @@ QUESTIONS = {
     "return": data_return,
     "engine killed": engine_killed,
     "head killed": head_killed,
+    "call later": call_later,
 }
 
 
