@@ -58,12 +58,18 @@ class Store:
         self._is_ours = not void
         """What was submitted according to the file, was so in this life."""
         if not unwritable:
-            self._db = _open(path)
+            self._use(_open(path))
         else:
             there = disk.suspended(path) if void else path
-            self._db = disk.connect_to_read(there) if disk.exists(there) else _open(IN_MEMORY)
+            self._use(disk.connect_to_read(there) if disk.exists(there) else _open(IN_MEMORY))
         self.moved = 0
         """How many tasks the moves since the last summary speak of."""
+
+    def _use(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._delivered_id = max(self._last("delivered"), int(self._get("summed") or 0))
+        """The last one given. None is given twice: `summed` is one of them, and its row may be gone. (SQLite can see to
+        that, with AUTOINCREMENT, by changing one more page in every transaction.)"""
 
     def close(self) -> None:
         """Close the file."""
@@ -95,7 +101,7 @@ class Store:
         """Have the file that was put away begin anew with these books, and be the journal again. Results that it had
         are kept.
         """
-        self._db = _open(disk.suspended(self.path))
+        self._use(_open(disk.suspended(self.path)))
         try:
             with self.transaction():
                 self._put_books(books)
@@ -165,7 +171,7 @@ class Store:
         self._is_ours = self._is_ours and self._get("life") == self._life
         if not self._is_ours:
             self._db.close()
-            self._db = _open(IN_MEMORY)
+            self._use(_open(IN_MEMORY))
             self._set("last_client", last_client)
         return epoch
 
@@ -206,6 +212,10 @@ class Store:
             elif moves:
                 self.moved += sum(_size(move) for move in moves)
                 self._db.execute("INSERT INTO moves (moves) VALUES (?)", (_encode(moves),))
+
+    def checkpoint(self) -> None:
+        """Move what was written from SQLite's log to its place in the file; the log begins anew, else it grows."""
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _write(self, entry: l.Entry, now: float) -> None:
         execute = self._db.execute
@@ -255,8 +265,8 @@ class Store:
     def _submitted(self, entry: l.Submitted, now: float) -> None:
         message, frames = bounds.submit(entry.message, entry.frames)
         tasks = message.tasks
-        first = min((task.id for task in tasks), default=0)
-        last = max((task.id + max(1, task.copies) - 1 for task in tasks), default=-1)
+        first = min([task.id for task in tasks], default=0)  # of lists: it takes half the time
+        last = max([task.id + task.copies - 1 if task.copies > 1 else task.id for task in tasks], default=-1)
         header, body = _encode(message), _encode(frames) if frames else None
         row = self._db.execute(
             "INSERT INTO submitted (client, first, last, at, nbytes, message, frames) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -276,10 +286,11 @@ class Store:
         else:
             ids = [record.task for record in message.records]
         header, body = _encode(message), _encode(frames) if frames else None
+        self._delivered_id += 1
         self._db.execute(
-            "INSERT INTO delivered (client, seq, results, first, last, at, nbytes, message, frames)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO delivered VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
+                self._delivered_id,
                 entry.client,
                 message.seq,
                 isinstance(message, Results),

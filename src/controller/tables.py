@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA = 3
+SCHEMA = 4
 """Raise it when a table or an entry changes: an older file is then set aside, not misread."""
 
 TABLES = """
@@ -17,12 +17,12 @@ CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, incarnation INT, nan
     state TEXT, failures INT, retiring INT, reason TEXT);
 CREATE TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY, incarnation INT);
 CREATE TABLE IF NOT EXISTS setups (no INTEGER PRIMARY KEY, name TEXT, payload BLOB);
-CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL,
+CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY, client INT, first INT, last INT, at REAL,
     nbytes INT, ended REAL DEFAULT 0, open BLOB, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first, last);
 CREATE TABLE IF NOT EXISTS labels (label TEXT, submission INT, PRIMARY KEY (label, submission)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY AUTOINCREMENT, moves BLOB);
-CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, seq INT, results INT, first INT,
+CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY, moves BLOB);
+CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY, client INT, seq INT, results INT, first INT,
     last INT, at REAL, nbytes INT, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS delivered_first ON delivered (first, last);
 """
