@@ -8,7 +8,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 import pytest
-from enginery.controller import store as store_module
+from enginery.controller import bounds
 from enginery.controller.intake import KEEP_S, VANISHED_S
 from enginery.controller.sessions import ENGINE_AWAY_S, NANNY_AWAY_S
 from enginery.controller.state import EPOCH_BITS
@@ -733,7 +733,7 @@ def test_an_engine_that_was_dying_is_replaced(durable: Bench, die):
 
 @pytest.fixture
 def small(monkeypatch) -> None:
-    monkeypatch.setattr(store_module, "VALUE_MAX", 100)
+    monkeypatch.setattr(bounds, "VALUE_MAX", 100)
 
 
 def large_tasks(bench: Bench) -> tuple[int, int, int]:
