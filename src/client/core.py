@@ -42,8 +42,8 @@ GONE_S = 120.0
 has ended, it is lost at once.)"""
 
 LATE_S = 1.0
-"""Who looks so much later than it meant to was stopped itself, or kept from it, and has heard nothing for that reason: it
-waits once more."""
+"""Who looks so much later than it meant to was stopped itself, or kept from it, and has heard nothing for that reason:
+it waits once more."""
 
 ACK_EVERY = 32
 """So many messages of the controller are confirmed with one of ours."""

@@ -93,8 +93,8 @@ def test_an_engine_that_does_not_answer_is_shown(bench: Bench):
     assert status(bench)["engines"][0]["reason"] == "has not answered for 12 s"
     asked = bench.engines[0].asked_back()
     bench.engines[0].give_back(asked, [second])
-    assert status(bench)["engines"][0]["reason"] == ""
     assert client.answer(request) == [second]
+    assert status(bench)["engines"][0]["reason"] == ""
     assert client.ended() == {second: m.Status.CANCELLED}
 
 
