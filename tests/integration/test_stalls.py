@@ -76,6 +76,7 @@ def test_cancel_with_grace_frees_what_a_stopped_engine_has(client):
     with stopped(pids[0]):
         futures = [client[0].apply_async(time.sleep, 0) for _ in range(3)]
         moved = retried.apply_async(os.getpid)
+        wait_until(lambda: engine(client, 0)["tasks"], "it has been given something")
         assert not futures[0].cancel(), "without grace it can only be asked"
         assert futures[1].cancel(grace_s=0.2)
         assert moved.result(20) not in pids
