@@ -291,8 +291,8 @@ class Client:
     def cancel(self, jobs: AsyncResult | Iterable[AsyncResult] | None = None, *, grace_s: float | None = None) -> bool:
         """Stop these results' tasks, or all of this client; return whether none of them runs on.
 
-        Unstarted tasks are withdrawn, running ones interrupted; with `grace_s`, the engine of one that still runs so
-        many seconds later is killed and replaced.
+        Unstarted tasks are withdrawn, running ones interrupted, again each second; with `grace_s`, the engine of one
+        that still runs so many seconds later is killed and replaced.
         """
         return self._stop(jobs, grace_s=grace_s, interrupt=True)
 
@@ -310,7 +310,9 @@ class Client:
         reply = self._link.cancel(tasks, grace_s=grace_s, interrupt=interrupt)
         if not self._link.may_wait():
             return False
-        reply.result()
+        stopped = reply.result()
+        for job in todo:
+            job._await_stopped(stopped)
         return all(job.done() for job in todo)
 
     def _jobs(self, jobs: AsyncResult | Iterable[AsyncResult] | None) -> list[AsyncResult]:

@@ -146,10 +146,13 @@ class AsyncMapResult(AsyncResult):
         self._notify()
 
     def _end(self) -> None:
-        statuses = {run.reply.status for run in self._arrived}
+        statuses = self._statuses()
         state = CANCELLED if statuses == {STATUS_CANCELLED} else FINISHED
         if self._state == PENDING:
             self._settle(state, failed=bool(statuses - {OK}))
+
+    def _statuses(self) -> set[int]:
+        return {run.reply.status for run in self._arrived.copy()}
 
     def _notify(self) -> None:
         super()._notify()

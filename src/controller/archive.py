@@ -27,6 +27,7 @@ from ..wire.messages import (
     Submit,
     TaskInfo,
 )
+from .spans import spans
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -39,9 +40,6 @@ ANSWER_BYTES = 8 << 20
 
 ROWS = 50
 """Submissions that are read at a time."""
-
-GAP = 1000
-"""Ids as near to one another as that are looked for together."""
 
 STOPPED = "the cluster was stopped before it ended"
 
@@ -146,7 +144,7 @@ class Archive:
     def _rows(self, tasks: Iterable[int]) -> list[int]:
         """Return which rows may speak of these tasks, the oldest first."""
         rows: set[int] = set()
-        for lo, hi in _spans(tasks):
+        for lo, hi in spans((task, task) for task in tasks):
             rows.update(
                 row
                 for (row,) in self._store.db.execute(
@@ -192,7 +190,7 @@ class Archive:
         with store.transaction():
             if tasks is None:
                 store.db.execute("DELETE FROM submitted WHERE ended")
-                store.sweep("1")
+                store.sweep()
             else:
                 wanted = set(tasks)
                 done: set[int] = set()
@@ -202,8 +200,8 @@ class Archive:
                             done |= self._strike(row, _submit.decode(message), wanted)
                             if task in done:
                                 break
-                for lo, hi in _spans(wanted):
-                    store.sweep("first BETWEEN ? AND ? AND last >= ?", _first_of_client(lo), hi, lo)
+                for lo, hi in spans((task, task) for task in wanted):
+                    store.sweep(lo, hi)
             store.db.execute("DELETE FROM labels WHERE submission NOT IN (SELECT id FROM submitted)")
 
     def _strike(self, row: int, message: Submit, wanted: set[int]) -> set[int]:
@@ -285,14 +283,3 @@ def _infos(at: float, message: bytes) -> Iterator[TaskInfo]:
 
 def _first_of_client(task: int) -> int:
     return task >> COUNT_BITS << COUNT_BITS
-
-
-def _spans(tasks: Iterable[int]) -> list[tuple[int, int]]:
-    """Return the first and the last of ids that are near to one another, and of one client."""
-    spans: list[tuple[int, int]] = []
-    for task in sorted(tasks):
-        if spans and task - spans[-1][1] <= GAP and _first_of_client(task) == _first_of_client(spans[-1][0]):
-            spans[-1] = (spans[-1][0], task)
-        else:
-            spans.append((task, task))
-    return spans

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..ids import COUNT_BITS
+from ..ids import COUNT_BITS, MAX_TASK
 from ..wire.messages import Outputs, Results, Submit
-from . import bounds, disk
+from . import bounds, disk, dump
 from . import ledger as l
 from .disk import IN_MEMORY, SchemaError, Transaction
 from .restore import ended_by
+from .spans import spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("enginery.controller")
 
-SCHEMA = 2
+SCHEMA = 3
 """Raise it when a table or an entry changes: an older file is then set aside, not misread."""
 
 _TABLES = """
@@ -60,9 +61,6 @@ CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY AUTOINCREMENT, clie
     last INT, at REAL, nbytes INT, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS delivered_first ON delivered (first, last);
 """
-
-_OF_A_LIFE = ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves", "setups")
-"""Tables of which a new life of the cluster has no use."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _moves = msgspec.msgpack.Decoder(list[l.Move])
@@ -144,7 +142,7 @@ class Store:
         self._set("epoch", books.epoch)
         now = time.time()
         for entry in books.entries:
-            missing = _without(entry, known) if isinstance(entry, l.Submitted) else entry
+            missing = dump.without(entry, known) if isinstance(entry, l.Submitted) else entry
             if missing is not None:
                 self._write(missing, now)
         self._set("last_client", books.last_client)
@@ -196,7 +194,7 @@ class Store:
         return epoch
 
     def _begin_life(self, life: str, *, goes_on: bool = False) -> None:
-        for table in _OF_A_LIFE:
+        for table in ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves", "setups"):
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
         if not goes_on:
             self._db.execute("UPDATE submitted SET ended = ?, open = NULL WHERE ended = 0", (time.time(),))
@@ -336,27 +334,35 @@ class Store:
     # ------------------------------------------------------------------------------------------------ bounds
 
     def expire(self, keep_s: float, keep_bytes: int) -> int:
-        """Delete submissions that ended before that time, and the longest ended of the rest beyond so many bytes, with
-        their results; return how many rows. What a client has not confirmed, and what a restart needs, stays.
+        """Delete submissions that ended before that time, and the oldest of the rest beyond so many bytes, with their
+        results; return how many rows. What a client has not confirmed, and what a restart needs, stays.
         """
         db = self._db
         with self.transaction():
             before = db.total_changes
-            horizon = time.time() - keep_s
+            horizon, oldest = time.time() - keep_s, 0.0
             total = int(
                 db.execute(
                     "SELECT (SELECT total(nbytes) FROM delivered) + (SELECT total(nbytes) FROM submitted WHERE ended)"
                 ).fetchone()[0]
             )
             if total > keep_bytes:
-                horizon = max(horizon, self._horizon(total - keep_bytes))
-            if db.execute("DELETE FROM submitted WHERE ended AND ended < ?", (horizon,)).rowcount:
+                oldest = self._horizon(total - keep_bytes)
+            gone = "ended AND (ended < ? OR at < ?)"
+            ranges = db.execute(f"SELECT first, last FROM submitted WHERE {gone}", (horizon, oldest)).fetchall()  # noqa: S608 - words of our own
+            if ranges:
+                db.execute(f"DELETE FROM submitted WHERE {gone}", (horizon, oldest))  # noqa: S608 - the same
                 db.execute("DELETE FROM labels WHERE submission NOT IN (SELECT id FROM submitted)")
-            self.sweep("at < ?", horizon)
+            for first, last in spans(ranges):
+                self.sweep(first, last)
+            self._sweep("at < ?", max(horizon, oldest))  # what was in use when its submission went
             return db.total_changes - before
 
-    def sweep(self, where: str, *values: float) -> None:
-        """Delete those of these results whose submissions are gone, and that nobody needs any more."""
+    def sweep(self, first: int = 0, last: int = MAX_TASK) -> None:
+        """Delete results of these tasks whose submissions are gone, and that nobody needs any more."""
+        self._sweep("first BETWEEN ? AND ? AND last >= ?", first >> COUNT_BITS << COUNT_BITS, last, first)
+
+    def _sweep(self, where: str, *values: float) -> None:
         self._db.execute(
             f"DELETE FROM delivered WHERE {where} AND id <= ?"  # noqa: S608 - words of our own
             " AND NOT EXISTS (SELECT 1 FROM clients WHERE no = delivered.client AND acked < delivered.seq)"
@@ -368,7 +374,7 @@ class Store:
     def _horizon(self, excess: int) -> float:
         """Return the time such that what is older has so many bytes."""
         rows = self._db.execute(
-            "SELECT at, nbytes FROM delivered UNION ALL SELECT ended, nbytes FROM submitted WHERE ended ORDER BY 1"
+            "SELECT at, nbytes FROM delivered UNION ALL SELECT at, nbytes FROM submitted WHERE ended ORDER BY at"
         )
         horizon = 0.0
         for at, nbytes in rows:
@@ -472,18 +478,6 @@ def _disown(path: Path | str) -> None:
 
 def _open(path: Path | str) -> sqlite3.Connection:
     return disk.connect(path, _TABLES, SCHEMA)
-
-
-def _without(submitted: l.Submitted, known: set[int]) -> l.Submitted | None:
-    """Return the message without tasks that are known; None if that leaves nothing."""
-    tasks, frames, at = [], list[Any](), 0
-    for task in submitted.message.tasks:
-        if task.id not in known:
-            tasks.append(task)
-            frames += submitted.frames[at : at + task.frames]
-        at += task.frames
-    message = Submit([], submitted.message.options, tasks)
-    return l.Submitted(submitted.client, message, frames) if tasks else None
 
 
 def _size(move: l.Move) -> int:

@@ -100,7 +100,7 @@ def on_given_back(state: State, engine: Engine, message: GivenBack, now: float) 
         if not returned and state.idle:
             state.at(now + AGAIN_S, _ask_again, state)
     else:
-        stopping.on_answer(state, engine, message.request)
+        stopping.on_answer(state, engine, message.request, now)
     if not engine.taking and not engine.withdrawals:
         engine.asked_at = None
     state.touch(engine)

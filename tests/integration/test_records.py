@@ -66,6 +66,7 @@ SUBMIT = """
         time.sleep(0.05 * i)
         return {"epoch": i}
     futures = [view.apply_async(train, i) for i in range(6)]
+    client.status()  # answered after the tasks have come
     print(*[f.msg_id for f in futures], flush=True)
     time.sleep(600)
 """
@@ -158,7 +159,7 @@ def test_maps_arrays_engines_and_deaths(cluster, client):
         assert found.get().flags.writeable
 
         pids = client[:].apply_async(os.getpid)
-        assert other.get_result(pids).get(20) == pids.get(20)
+        assert pids.get(20) == other.get_result(pids).get(20)
         reply = client[0].execute("print('hello'); 6 * 7", silent=False)
         reply.get(20)
         again = other.get_result(reply.msg_id).get(20)
@@ -229,6 +230,7 @@ CANCELLING = """
     short = [view.apply_async(work, sys.argv[2], 0.01) for _ in range(4)]
     [future.result() for future in short]
     long = [view.apply_async(work, sys.argv[2], 600) for _ in range(4)]
+    client.status()
     print("submitted", flush=True)
     time.sleep(600)
 """

@@ -3,9 +3,14 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 from enginery import Cluster, CompositeError, EngineDied
+from enginery.client.futures import GOES_ON
 from enginery.cluster.control import Control
 
 from helpers import wait_until
@@ -166,3 +171,106 @@ def test_a_task_that_crashes_is_counted_by_the_next_controller_too(own, tmp_path
     assert isinstance(error, EngineDied)
     assert len(error.history) == 2
     assert (tmp_path / "runs").read_text() == "xxx"
+
+
+# ------------------------------------------------------------------------------------------------ stopping
+
+
+def swallow(path, times, seconds=30):
+    """Say that it runs; swallow so many interrupts."""
+    import time
+
+    deadline = time.monotonic() + seconds
+    caught = 0
+    path.write_text("x")
+    while caught <= times and time.monotonic() < deadline:
+        try:
+            time.sleep(0.01)
+        except KeyboardInterrupt:
+            caught += 1
+            if caught > times:
+                raise
+    return caught
+
+
+def wait_for(path):
+    wait_until(path.exists, f"{path} was written")
+
+
+def test_code_that_swallows_an_interrupt_is_interrupted_again(own, tmp_path):
+    pids = own[:].apply_sync(os.getpid)
+    future = own.submit(swallow, tmp_path / "once", 1)
+    wait_for(tmp_path / "once")
+    assert future.cancel()
+    future = own.submit(swallow, tmp_path / "more", 2)
+    wait_for(tmp_path / "more")
+    assert future.cancel(grace_s=20)
+    assert future.status == "cancelled"
+    assert own[:].apply_sync(os.getpid) == pids, "no engine had to be killed"
+    assert own.map(abs, range(-100, 0)).get(10) == list(range(100, 0, -1))
+
+
+def test_an_item_that_swallows_an_interrupt_is_interrupted_again(own, tmp_path):
+    pids = own[:].apply_sync(os.getpid)
+    result = own.map(lambda x: swallow(tmp_path / str(x), 1), range(6))
+    wait_for(tmp_path / "0")
+    assert result.cancel(grace_s=20)
+    assert own[:].apply_sync(os.getpid) == pids
+
+
+def test_a_coroutine_that_swallows_its_end_is_left(own, tmp_path):
+    async def stay(path):
+        import asyncio
+
+        path.write_text("x")
+        while True:
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                pass
+
+    pids = own[:].apply_sync(os.getpid)
+    future = own.submit(stay, tmp_path / "ran")
+    wait_for(tmp_path / "ran")
+    assert future.cancel(grace_s=20)
+    assert own[:].apply_sync(os.getpid) == pids
+
+
+def test_what_listens_to_no_interrupt_is_gone_when_cancel_returns(own, tmp_path):
+    future = own.submit(swallow, tmp_path / "never", 1000)
+    wait_for(tmp_path / "never")
+    engine = next(e for e in own.status()["engines"] if e["tasks"])
+    assert future.cancel(grace_s=1.2)
+    assert future.status == "cancelled"
+    told = state_of(own, engine["id"])
+    assert told["incarnation"] == engine["incarnation"] + 1
+    assert own[engine["id"]].apply_sync(os.getpid) != engine["pid"]
+
+
+def test_a_cancel_under_way_while_the_controller_dies(own, tmp_path):
+    future = own.submit(swallow, tmp_path / "never", 1000)
+    wait_for(tmp_path / "never")
+    threading.Timer(0.5, os.kill, (own.status()["controller_pid"], signal.SIGKILL)).start()
+    assert future.cancel(grace_s=2)
+    assert future.status == "cancelled"
+    assert own.map(abs, range(-10, 0)).get(20) == list(range(10, 0, -1))
+
+
+def test_ctrl_c_says_that_the_tasks_go_on(own):
+    program = """
+import os, signal, sys, threading, time
+from enginery import Client
+
+def interrupt():
+    while not (future._waiting and future._waiting.condition._waiters):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+client = Client(sys.argv[1])
+future = client.submit(time.sleep, 2)
+threading.Thread(target=interrupt, daemon=True).start()
+future.result()
+"""
+    path = str(Path(os.environ["ENGINERY_RUNTIME_DIR"]) / own.cluster_name / "client.json")
+    done = subprocess.run([sys.executable, "-P", "-c", program, path], capture_output=True, text=True, timeout=30)
+    assert done.stderr.rstrip().endswith(GOES_ON)

@@ -385,13 +385,18 @@ def test_retries_run_the_task_again_on_another_engine(client, tmp_path):
     client.wait_for_engines(3, timeout=10)
 
 
-def test_the_death_is_known_at_once(client):
+def test_the_death_is_known_at_once(client, tmp_path):
+    def hang(place):
+        Path(place).touch()
+        time.sleep(60)
+
     delays = []
-    for _ in range(3):
+    for round_ in range(3):
         client.wait_for_engines(3, timeout=10)
         pid = client[0].apply_sync(os.getpid)
-        future = client[0].apply_async(time.sleep, 60)
-        wait_until(lambda: engines_of(client)[0]["tasks"] == 1, "it runs")
+        place = tmp_path / str(round_)
+        future = client[0].apply_async(hang, str(place))
+        wait_until(place.exists, "it runs")
         began = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         assert isinstance(future.exception(10), EngineDied)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import threading
 import time
 
 import pytest
 from enginery.client.client import Client
 from enginery.client.directview import DirectView
+from enginery.client.futures import GOES_ON
 from enginery.config import Connection, save
 from enginery.errors import (
     ClusterError,
@@ -492,6 +494,45 @@ def test_the_error_has_all_of_the_death_certificate(fake, client, running):
     assert error.since == (5.0 if running else 0.0), "the record is of the task that was running"
 
 
+@pytest.mark.parametrize("items", [0, 3])
+def test_cancel_tells_the_truth_whatever_the_answer(fake, client, items):
+    """It may come before the result that it speaks of; asked again, the controller may not know of the task."""
+    fake.hold = True
+    for stopped in (True, False):
+        future = client.map(abs, range(items), chunksize=items) if items else client.submit(abs, -1)
+        helpers.wait_until(lambda: fake.held, "the task is held")
+        _, _, task, _ = fake.held.pop()  # the controller does not say by itself how it ended
+        answers = []
+        thread = threading.Thread(target=lambda future=future, answers=answers: answers.append(future.cancel()))
+        asked = len(fake.of(m.Cancel))
+        fake.deaf = True
+        thread.start()
+        helpers.wait_until(lambda n=asked: len(fake.of(m.Cancel)) > n, "it was asked")
+        result = m.Results([m.Result(task.id, m.Status.CANCELLED, b"cancelled", hi=items)])
+        reply = m.Reply(fake.of(m.Cancel)[-1].request, [task.id] if stopped else [])
+        for message in (reply, result) if stopped else (result, reply):
+            fake.say(message)
+        thread.join(5)
+        fake.deaf = False
+        assert answers == [True]
+
+
+def test_cancel_of_some_of_several(fake, client):
+    fake.hold = True
+    group = client[:2].apply_async(abs, -1)
+    helpers.wait_until(lambda: len(fake.held) == 2, "both are held")
+    fake.run_held(1)
+    helpers.wait_until(lambda: group.progress == 1, "the first is done")
+    assert group.cancel() is True
+    assert group.status == ["ok", "cancelled"]
+    assert group.cancel() is True
+
+
+def interrupt_who_waits(*results):
+    helpers.wait_until(lambda: any(r._waiting and r._waiting.condition._waiters for r in results), "somebody waits")
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
 def test_ctrl_c_while_waiting_leaves_everything_in_order(fake, client):
     import _thread
 
@@ -501,6 +542,14 @@ def test_ctrl_c_while_waiting_leaves_everything_in_order(fake, client):
     with pytest.raises(KeyboardInterrupt):
         for _ in range(100):
             future.wait(0.1)
+    items = client.map(abs, range(3))
+    for wait in (future.result, future.get, future.wait, items.get, lambda: list(items), client.wait):
+        thread = threading.Thread(target=interrupt_who_waits, args=(future, items))
+        thread.start()
+        with pytest.raises(KeyboardInterrupt) as caught:
+            wait()
+        thread.join()
+        assert caught.value.__notes__ == [GOES_ON]
     fake.hold = False
     fake.run_held()
     assert future.result(10) == 1

@@ -301,16 +301,6 @@ def test_more_submissions_than_are_read_at_a_time(bench, monkeypatch):
     assert [info.id for info in find(client, label="x").tasks] == ids
 
 
-def test_ids_far_from_one_another_are_looked_for_apart():
-    far = archive.GAP + 1
-    other_client = 1 << 40
-    assert archive._spans([3, 1, 2, 3 + far, other_client, other_client + 1]) == [
-        (1, 3),
-        (3 + far, 3 + far),
-        (other_client, other_client + 1),
-    ]
-
-
 def test_direct_calls_are_found_by_the_id_of_each(bench):
     submitter, other = bench.start(engines=2, clients=2).clients
     ids = submitter.submit(1, ordered=True, targets=(0, 1))

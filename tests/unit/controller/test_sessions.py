@@ -542,6 +542,7 @@ def test_a_time_limit_that_passes_while_an_engine_is_away(bench: Bench):
     engine.give_nothing()
     assert engine.interrupted() == [task]
     bench.advance(TIMEOUT_GRACE_S)
+    assert engine.interrupted() == [task]
     assert bench.nannies[0].stops() == [(0, SIGKILL)]
     engine.die(task)
     assert client.ended() == {task: TIMEOUT}

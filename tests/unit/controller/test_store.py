@@ -10,6 +10,7 @@ import pytest
 from enginery.controller import bounds
 from enginery.controller import ledger as l
 from enginery.controller import store as store_module
+from enginery.controller.spans import GAP, spans
 from enginery.controller.store import IN_MEMORY, SchemaError, Store, open_store
 from enginery.ids import ClientNo, first_task_id
 from enginery.wire import messages as m
@@ -262,10 +263,10 @@ def test_the_copies_of_a_task_are_open_one_by_one(store):
 
 
 def test_results_and_ended_submissions_expire_by_age(store, clock):
-    """A submission counts from when it was seen to have ended, and its results stay with it."""
     store.commit([submitted(FIRST), delivered(FIRST)], l.Summary([], []))
     clock.now += 100.0
-    store.commit([submitted(FIRST + 1), delivered(FIRST + 1)], l.Summary([], []))
+    store.commit([submitted(FIRST + 1), delivered(FIRST + 1)])
+    store.commit([], l.Summary([], []))
     assert store.expire(200.0, 1 << 30) == 0
     assert store.expire(50.0, 1 << 30) == 2
     assert count(store, "delivered", "submitted") == [1, 1]
@@ -280,9 +281,9 @@ def count(store, *tables):
 
 def test_the_oldest_expire_by_size(store, clock):
     for i in range(10):
-        entries = [submitted(FIRST + i, frames=[bytes(1000)]), delivered(FIRST + i, frames=[bytes(1000)])]
-        store.commit(entries, l.Summary([], []))
+        store.commit([submitted(FIRST + i, frames=[bytes(1000)]), delivered(FIRST + i, frames=[bytes(1000)])])
         clock.now += 1.0
+    store.commit([], l.Summary([], []))
     store.expire(1e9, 7 * 1000)
     assert count(store, "delivered", "submitted") == [3, 3]
     rows = store._db.execute("SELECT first FROM delivered ORDER BY id").fetchall()
@@ -320,7 +321,7 @@ def test_what_a_client_has_not_confirmed_does_not_expire(store, clock):
     assert store.expire(0.0, 0) == 1
 
 
-def test_labels_name_the_submissions_that_have_them_and_expire(store, clock):
+def test_labels_name_the_tasks_that_have_them_and_expire(store, clock):
     options = [m.Options(), m.Options(label="mine"), m.Options((0, 1), label="both", ordered=True)]
     tasks = [
         m.Task(FIRST, b"f", b"", options=0),
@@ -329,12 +330,34 @@ def test_labels_name_the_submissions_that_have_them_and_expire(store, clock):
         m.Task(FIRST + 3, b"f", b"", options=2, copies=2),
     ]
     store.commit([l.Submitted(1, m.Submit([], options, tasks), ())])
-    rows = store._db.execute("SELECT label, submission FROM labels ORDER BY label").fetchall()
-    assert rows == [("both", 1), ("mine", 1)]
+    rows = store._db.execute("SELECT label FROM labels JOIN submitted ON id = submission ORDER BY label").fetchall()
+    assert rows == [("both",), ("mine",)]
+    clock.now += 100.0
+    store.expire(50.0, 1 << 30)
+    assert count(store, "labels") == [2], "its tasks have not ended"
     store.commit([], l.Summary([], []))
     clock.now += 100.0
     store.expire(50.0, 1 << 30)
     assert count(store, "labels") == [0]
+
+
+def test_a_task_that_ran_long_is_kept_as_long_as_others(store, clock):
+    store.commit([submitted(FIRST)])
+    clock.now += 1000.0
+    store.commit([delivered(FIRST)])
+    store.commit([], l.Summary([], []))
+    assert store.expire(50.0, 1 << 30) == 0
+    clock.now += 100.0
+    assert store.expire(50.0, 1 << 30) == 2
+
+
+def test_ranges_of_ids_near_to_one_another_are_put_together():
+    far, other_client = 4 + GAP, 2 << 40
+    assert spans([(3, 3), (1, 2), (far, far), (other_client, other_client + 1)]) == [
+        (1, 3),
+        (far, far),
+        (other_client, other_client + 1),
+    ]
 
 
 def test_options_that_no_task_has_label_nothing(store):
