@@ -277,7 +277,7 @@ def _infos(at: float, message: bytes) -> Iterator[TaskInfo]:
     options = submit.options
     for task in submit.tasks:
         label = options[task.options].label if task.options < len(options) else None
-        for copy in range(max(1, task.copies)):
+        for copy in range(task.copies):  # none for set-up that was registered while there was no engine
             yield TaskInfo(task.id + copy, task.items, label, at, task.function)
 
 

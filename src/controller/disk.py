@@ -63,7 +63,7 @@ def connect(path: Path | str, tables: str, schema: int) -> sqlite3.Connection:
         db.execute("PRAGMA page_size=4096")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("PRAGMA wal_autocheckpoint=4000")
+        db.execute("PRAGMA wal_autocheckpoint=0")  # one would come at the end of any commit: see `Store.checkpoint`
         db.execute("PRAGMA journal_size_limit=67108864")
         db.executescript(tables)
         row = db.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()

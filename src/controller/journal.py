@@ -1,4 +1,7 @@
-"""The journal's thread: it writes down what a turn decided while the loop goes on, and tells when that is durable.
+"""The journal: it writes down what a turn decided, and tells when that is durable.
+
+What is little is written at once, in the loop's thread, as long as the disk is quick: to wake another thread and to be
+woken by it takes several times as long. Everything else is for the journal's own thread, while the loop goes on:
 
 ```
  loop:    turn 7 ── submit(entries) ──► queue                 ┌► what waited for 7 may leave
@@ -7,7 +10,8 @@
 ```
 
 Whatever gathers while a transaction is written goes into the next one together, so a slow disk makes transactions
-larger, not many. While too much waits (`is_full`), the loop listens to nobody.
+larger, not many. While too much waits (`is_full`), the loop listens to nobody. The thread also does what takes long
+now and then: it moves what was written from SQLite's log to its place (`Store.checkpoint`), and deletes what is old.
 
 When the disk takes no more, the cluster goes on without a journal (`failure`), and the thread looks every `AGAIN_S`
 whether there is room again. If so it asks for the whole of the books (`wants_books`), and the journal begins anew.
@@ -40,6 +44,18 @@ if TYPE_CHECKING:
     from .store import Store
 
 log = logging.getLogger("enginery.controller")
+
+AT_ONCE_BYTES = 8 << 10
+"""What a turn may weigh to be written at once. It takes some 50 us; more would keep the loop from its next turn."""
+
+QUICK_S = 0.001
+"""While the last transaction took longer, the loop does not wait for the disk."""
+
+CHECKPOINT_BYTES = 16 << 20
+"""A checkpoint is due when about so much was written since the last one. It takes some 10 ms."""
+
+COMMIT_BYTES = 20 << 10
+"""What a transaction writes besides payloads, roughly: the pages that it changes, whole."""
 
 BACKLOG_MAX = 64 << 20
 """Bytes that may wait to be written before the loop stops to listen."""
@@ -80,7 +96,7 @@ class _Batch(NamedTuple):
 
 
 class Journal:
-    """Writes to a store in a thread of its own. All methods are for the loop's thread."""
+    """Writes to a store, at once or in a thread of its own. All methods are for the loop's thread."""
 
     def __init__(self, store: Store, keep: Keep) -> None:
         self.done = 0
@@ -104,6 +120,12 @@ class Journal:
         self._room = ROOM_BYTES
         self._resumed_at = 0.0
         self._summary_at = time.monotonic()
+        self._logged = 0
+        """About how many bytes were written since the last checkpoint."""
+        self._took_s = 0.0
+        """How long the last transaction took."""
+        self._busy = threading.Lock()
+        """Held by whoever uses the store."""
         if store.unwritable:
             self._suspend(store.unwritable)
         self._queue: SimpleQueue[_Batch | ledger.Lookup | None] = SimpleQueue()
@@ -114,9 +136,11 @@ class Journal:
         self._thread.start()
 
     def submit(self, entries: Sequence[ledger.Entry], summary: ledger.Summary | None = None) -> int:
-        """Have entries written; return the ticket that `done` will reach."""
+        """Have entries written; return the ticket that `done` has reached or will reach."""
         self._ticket += 1
         nbytes = sum(map(_nbytes, entries))
+        if summary is None and nbytes <= AT_ONCE_BYTES and self._at_once(entries, nbytes):
+            return self._ticket
         self._queued += nbytes
         if summary is not None:
             self._summed = len(summary.moves) + len(summary.open)
@@ -144,6 +168,23 @@ class Journal:
     def take_answers(self) -> list[Envelope]:
         """Return what there is to say to those who asked."""
         return [self._answers.popleft() for _ in range(len(self._answers))]
+
+    def _at_once(self, entries: Sequence[ledger.Entry], nbytes: int) -> bool:
+        """Write the entries of the last ticket here and now, and return whether that was done: nothing waits before
+        them, the store is free and no checkpoint due, and the disk was quick when last seen.
+        """
+        if self.done + 1 != self._ticket or self._took_s > QUICK_S or self._logged > CHECKPOINT_BYTES:
+            return False
+        if not self._busy.acquire(blocking=False):
+            return False
+        try:
+            self._commit(entries, nbytes)
+        finally:
+            self._busy.release()
+        self.done = self._ticket
+        if self.failure:
+            os.write(self.fd, _ONE)  # the loop is to look
+        return True
 
     def wants_summary(self) -> bool:
         """Return whether it is time for one."""
@@ -178,20 +219,24 @@ class Journal:
         expired = time.monotonic()
         while True:
             batches, ended = self._take()
-            if batches:
-                self._write(batches)
-                self._written += sum(batch.nbytes for batch in batches)
-                self.done = batches[-1].ticket
-                os.write(self.fd, _ONE)
-            if ended:
-                return
-            if self.failure and not self.wants_books and time.monotonic() >= self._again_at:
-                self._look_for_room()
-            if self._asked:
-                self._look(*self._asked[0])
-            elif time.monotonic() - expired >= EXPIRE_EVERY_S and not self.failure:
-                expired = time.monotonic()
-                self._guard(partial(self._store.expire, *self._keep))
+            with self._busy:
+                if batches:
+                    self._write(batches)
+                    self._written += sum(batch.nbytes for batch in batches)
+                    self.done = batches[-1].ticket
+                    os.write(self.fd, _ONE)
+                if ended:
+                    return
+                if self.failure and not self.wants_books and time.monotonic() >= self._again_at:
+                    self._look_for_room()
+                if self._asked:
+                    self._look(*self._asked[0])
+                elif self._logged > CHECKPOINT_BYTES:
+                    self._logged = 0
+                    self._guard(self._store.checkpoint)
+                elif time.monotonic() - expired >= EXPIRE_EVERY_S and not self.failure:
+                    expired = time.monotonic()
+                    self._guard(partial(self._store.expire, *self._keep))
 
     def _take(self) -> tuple[list[_Batch], bool]:
         """Wait for something to do, and return all there is to write; whether that is the end of it."""
@@ -211,16 +256,24 @@ class Journal:
 
     def _write(self, batches: list[_Batch]) -> None:
         entries: list[ledger.Entry] = []
+        nbytes = 0
         for batch in batches:
             entries += batch.entries
+            nbytes += batch.nbytes
             if batch.books is not None:
-                entries = []
+                entries, nbytes = [], 0
                 self._resume(batch.books, batch.nbytes)
             if batch.summary is not None:
-                self._guard(partial(self._store.commit, entries, batch.summary))
-                entries = []
+                self._commit(entries, nbytes, batch.summary)
+                entries, nbytes = [], 0
         if entries:
-            self._guard(partial(self._store.commit, entries))
+            self._commit(entries, nbytes)
+
+    def _commit(self, entries: Sequence[ledger.Entry], nbytes: int, summary: ledger.Summary | None = None) -> None:
+        self._logged += nbytes + COMMIT_BYTES
+        began = time.monotonic()
+        self._guard(partial(self._store.commit, entries, summary))
+        self._took_s = time.monotonic() - began
 
     def _look(self, lookup: ledger.Lookup, steps: Generator[None, None, Answer]) -> None:
         """Go on with what is being looked up."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..ids import EngineId, Incarnation, Peer
+from ..ids import Incarnation, Peer
 from ..wire.messages import Restart, Scale, Signal, StartEngines, StopEngine, WaitEngines
 from . import fleet
 from .records import Engine, EngineState
@@ -46,19 +46,20 @@ def on_scale(state: State, peer: Peer, message: Scale) -> None:
         return
     present = sorted(e.id for e in state.engines.values() if not e.retiring)
     surplus = present[message.n :]
-    leaving = [state.engines[i] for i in surplus]
-    for engine in leaving:
-        fleet.retire(state, engine)
+    for engine_id in surplus:
+        fleet.retire(state, state.engines[engine_id])
     missing = message.n - len(present)
-    ids: list[EngineId] = []
     if missing > 0:
         nannies = sorted(state.nannies.values(), key=lambda n: (len(n.engines) / max(1, n.cores), n.host))
         if not nannies:
             state.reply(peer, message.request, error="no host is there to start engines on")
             return
-        ids = fleet.add_engines(state, nannies[0], missing)
+        fleet.add_engines(state, nannies[0], missing)
 
-    coming = [state.engines[i] for i in ids]
+    # Also those that were to come or go already: the request may be asked again.
+    leaving = [engine for engine in state.engines.values() if engine.retiring and missing <= 0]
+    settled = (EngineState.READY, EngineState.FAILED)
+    coming = [e for _, e in sorted(state.engines.items()) if not e.retiring and e.state not in settled]
 
     def ready() -> bool:
         return not any(_is_there(state, e) for e in leaving) and all(e.state is EngineState.READY for e in coming)

@@ -30,37 +30,13 @@ from . import ledger as l
 from .disk import IN_MEMORY, SchemaError, Transaction
 from .restore import ended_by
 from .spans import spans
+from .tables import OF_A_LIFE, SCHEMA, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 log = logging.getLogger("enginery.controller")
-
-SCHEMA = 3
-"""Raise it when a table or an entry changes: an older file is then set aside, not misread."""
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS clients (no INTEGER PRIMARY KEY, peer BLOB, name TEXT, pid INT, host TEXT, cancel INT,
-    patience_s REAL, acked INT DEFAULT 0);
-CREATE TABLE IF NOT EXISTS heard (peer BLOB PRIMARY KEY, have INT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS functions (digest BLOB PRIMARY KEY, pickled BLOB);
-CREATE TABLE IF NOT EXISTS owners (digest BLOB, owner INT, PRIMARY KEY (digest, owner)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS nannies (peer BLOB PRIMARY KEY, host TEXT, pid INT, cores INT, head INT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, incarnation INT, nanny BLOB, host TEXT, pid INT,
-    state TEXT, failures INT, retiring INT, reason TEXT);
-CREATE TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY, incarnation INT);
-CREATE TABLE IF NOT EXISTS setups (no INTEGER PRIMARY KEY, name TEXT, payload BLOB);
-CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, first INT, last INT, at REAL,
-    nbytes INT, ended REAL DEFAULT 0, open BLOB, message BLOB, frames BLOB);
-CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first, last);
-CREATE TABLE IF NOT EXISTS labels (label TEXT, submission INT, PRIMARY KEY (label, submission)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY AUTOINCREMENT, moves BLOB);
-CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY AUTOINCREMENT, client INT, seq INT, results INT, first INT,
-    last INT, at REAL, nbytes INT, message BLOB, frames BLOB);
-CREATE INDEX IF NOT EXISTS delivered_first ON delivered (first, last);
-"""
 
 _encode = msgspec.msgpack.Encoder().encode
 _moves = msgspec.msgpack.Decoder(list[l.Move])
@@ -82,12 +58,18 @@ class Store:
         self._is_ours = not void
         """What was submitted according to the file, was so in this life."""
         if not unwritable:
-            self._db = _open(path)
+            self._use(_open(path))
         else:
             there = disk.suspended(path) if void else path
-            self._db = disk.connect_to_read(there) if disk.exists(there) else _open(IN_MEMORY)
+            self._use(disk.connect_to_read(there) if disk.exists(there) else _open(IN_MEMORY))
         self.moved = 0
         """How many tasks the moves since the last summary speak of."""
+
+    def _use(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._delivered_id = max(self._last("delivered"), int(self._get("summed") or 0))
+        """The last one given. None is given twice: `summed` is one of them, and its row may be gone. (SQLite can see to
+        that, with AUTOINCREMENT, by changing one more page in every transaction.)"""
 
     def close(self) -> None:
         """Close the file."""
@@ -119,7 +101,7 @@ class Store:
         """Have the file that was put away begin anew with these books, and be the journal again. Results that it had
         are kept.
         """
-        self._db = _open(disk.suspended(self.path))
+        self._use(_open(disk.suspended(self.path)))
         try:
             with self.transaction():
                 self._put_books(books)
@@ -189,12 +171,12 @@ class Store:
         self._is_ours = self._is_ours and self._get("life") == self._life
         if not self._is_ours:
             self._db.close()
-            self._db = _open(IN_MEMORY)
+            self._use(_open(IN_MEMORY))
             self._set("last_client", last_client)
         return epoch
 
     def _begin_life(self, life: str, *, goes_on: bool = False) -> None:
-        for table in ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves", "setups"):
+        for table in OF_A_LIFE:
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
         if not goes_on:
             self._db.execute("UPDATE submitted SET ended = ?, open = NULL WHERE ended = 0", (time.time(),))
@@ -230,6 +212,10 @@ class Store:
             elif moves:
                 self.moved += sum(_size(move) for move in moves)
                 self._db.execute("INSERT INTO moves (moves) VALUES (?)", (_encode(moves),))
+
+    def checkpoint(self) -> None:
+        """Move what was written from SQLite's log to its place in the file; the log begins anew, else it grows."""
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _write(self, entry: l.Entry, now: float) -> None:
         execute = self._db.execute
@@ -279,8 +265,8 @@ class Store:
     def _submitted(self, entry: l.Submitted, now: float) -> None:
         message, frames = bounds.submit(entry.message, entry.frames)
         tasks = message.tasks
-        first = min((task.id for task in tasks), default=0)
-        last = max((task.id + max(1, task.copies) - 1 for task in tasks), default=-1)
+        first = min([task.id for task in tasks], default=0)  # of lists: it takes half the time
+        last = max([task.id + task.copies - 1 if task.copies > 1 else task.id for task in tasks], default=-1)
         header, body = _encode(message), _encode(frames) if frames else None
         row = self._db.execute(
             "INSERT INTO submitted (client, first, last, at, nbytes, message, frames) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -300,10 +286,11 @@ class Store:
         else:
             ids = [record.task for record in message.records]
         header, body = _encode(message), _encode(frames) if frames else None
+        self._delivered_id += 1
         self._db.execute(
-            "INSERT INTO delivered (client, seq, results, first, last, at, nbytes, message, frames)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO delivered VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
+                self._delivered_id,
                 entry.client,
                 message.seq,
                 isinstance(message, Results),
@@ -477,7 +464,7 @@ def _disown(path: Path | str) -> None:
 
 
 def _open(path: Path | str) -> sqlite3.Connection:
-    return disk.connect(path, _TABLES, SCHEMA)
+    return disk.connect(path, TABLES, SCHEMA)
 
 
 def _size(move: l.Move) -> int:

@@ -219,3 +219,28 @@ def test_a_cluster_whose_processes_are_stopped_can_be_stopped_for_good(runtime):
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
     assert not [pid for pid in pids if state_of_any(pid) not in ("Z", "")]
+
+
+# ------------------------------------------------------------------------------------------------------ clocks
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_time_of_day_that_jumps_ends_no_task_and_loses_none(monkeypatch, hours):
+    real, shift = time.time, 3600.0 * hours
+
+    def jump():
+        time.time = lambda: real() + shift
+        time.sleep(2.0)
+        return "done"
+
+    with Cluster(n=1) as client:
+        limited = client.load_balanced_view().set_flags(timeout=60.0)
+        future = limited.apply_async(jump)
+        wait_until(lambda: engine(client, 0)["tasks"], "it runs")
+        monkeypatch.setattr(time, "time", lambda: real() + shift)
+        futures = [client.submit(abs, -i) for i in range(100)]
+        os.kill(client.status()["controller_pid"], signal.SIGKILL)  # the next one asks how long it has run
+        assert future.result(30) == "done"
+        assert [other.result(30) for other in futures] == list(range(100))
+        monkeypatch.setattr(time, "time", real)
+        assert limited.apply_sync(abs, -1) == 1

@@ -1,4 +1,6 @@
-"""The journal's thread: it writes everything in order, says what is durable, and survives a disk that fails."""
+"""The journal: it writes everything in order, at once or in its thread, says what is durable, and survives a disk that
+fails.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +38,8 @@ class FakeStore:
         self.unwritable = ""
         self.probed = []
         self.books = []
+        self.checkpoints = []
+        self.threads = []
         self.moved = 0
         self.error = None
         self.gate = threading.Event()
@@ -48,6 +52,10 @@ class FakeStore:
         if self.error is not None:
             raise self.error
         self.commits.append((list(entries), summary))
+        self.threads.append(threading.current_thread())
+
+    def checkpoint(self):
+        self.checkpoints.append(threading.current_thread())
 
     def expire(self, seconds, nbytes):
         self.expired.append((seconds, nbytes))
@@ -72,6 +80,19 @@ class FakeStore:
 @pytest.fixture
 def store() -> FakeStore:
     return FakeStore()
+
+
+@pytest.fixture(autouse=True)
+def nothing_at_once(request, monkeypatch) -> None:
+    """Have everything written by the journal's thread, but where a test is about the other way."""
+    if "at_once" not in request.fixturenames:
+        monkeypatch.setattr(journal_module, "AT_ONCE_BYTES", -1)
+
+
+@pytest.fixture
+def at_once(monkeypatch) -> None:
+    """Have what is little written at once; on a busy machine nothing is quick, so everything is."""
+    monkeypatch.setattr(journal_module, "QUICK_S", 20.0)
 
 
 @pytest.fixture
@@ -225,6 +246,128 @@ def test_closing_writes_what_waits(store):
     assert store.closed == 1
     assert not journal._thread.is_alive()
     journal.acknowledge()  # by a loop that sends what has waited for the last commit
+
+
+# ------------------------------------------------------------------------------------------------------ at once
+
+
+def by_whom(store, journal):
+    """Return who made the commits so far."""
+    who = {threading.current_thread(): "loop", journal._thread: "thread"}
+    return [who[thread] for thread in store.threads]
+
+
+def settle(journal):
+    """Wait until the thread has nothing more to do."""
+    wait_for(journal, journal._ticket)
+    helpers.wait_until(lambda: not journal._busy.locked(), "the store is free")
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_is_little_is_durable_at_once(journal, store):
+    for n in (1, 2, 3):
+        assert journal.submit([heard(n)]) == n
+        assert journal.done == n
+        assert len(store.commits) == n
+    assert by_whom(store, journal) == ["loop"] * 3
+    assert not is_readable(journal)
+    assert not journal.is_full()
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_is_large_and_a_summary_are_for_the_thread(journal, store):
+    large = l.FunctionCame(b"f", 1, bytes(journal_module.AT_ONCE_BYTES))
+    wait_for(journal, journal.submit([large]))
+    settle(journal)
+    wait_for(journal, journal.submit([heard(1)], l.Summary([], [])))
+    assert by_whom(store, journal) == ["thread"] * 2
+
+
+@pytest.mark.usefixtures("at_once")
+def test_nothing_overtakes_what_waits(journal, store, monkeypatch):
+    monkeypatch.setattr(journal_module, "AT_ONCE_BYTES", -1)
+    shut(journal, store)
+    monkeypatch.setattr(journal_module, "AT_ONCE_BYTES", 1000)
+    last = journal.submit([heard(1)])
+    assert journal.done == 0
+    store.gate.set()
+    wait_for(journal, last)
+    assert [entries for entries, _ in store.commits] == [[heard(0)], [heard(1)]]
+    settle(journal)
+    assert journal.submit([heard(2)]) == journal.done
+    assert by_whom(store, journal) == ["thread", "thread", "loop"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_loop_does_not_wait_for_a_slow_disk_twice(journal, store, monkeypatch):
+    journal.submit([heard(1)])
+    monkeypatch.setattr(journal_module, "QUICK_S", -1.0)  # that took too long
+    wait_for(journal, journal.submit([heard(2)]))
+    settle(journal)
+    monkeypatch.setattr(journal_module, "QUICK_S", 20.0)  # that did not
+    assert journal.submit([heard(3)]) == journal.done
+    assert by_whom(store, journal) == ["loop", "thread", "loop"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_loop_does_not_wait_for_the_thread_that_clears(store, monkeypatch):
+    clearing, cleared = threading.Event(), threading.Event()
+
+    def expire(*_):
+        clearing.set()
+        assert cleared.wait(20)
+
+    monkeypatch.setattr(journal_module, "EXPIRE_EVERY_S", 0.01)
+    monkeypatch.setattr(store, "expire", expire)
+    journal = Journal(store, KEEP)
+    assert clearing.wait(20)
+    ticket = journal.submit([heard(1)])
+    assert journal.done == 0
+    cleared.set()
+    wait_for(journal, ticket)
+    assert by_whom(store, journal) == ["thread"]
+    journal.close()
+
+
+@pytest.mark.usefixtures("at_once")
+def test_checkpoints_are_the_threads(journal, store, monkeypatch):
+    monkeypatch.setattr(journal_module, "CHECKPOINT_BYTES", 3 * journal_module.COMMIT_BYTES)
+    for n in (1, 2, 3):
+        journal.submit([heard(n)])
+    assert journal.done == 3
+    assert not store.checkpoints
+    # When one is due, the thread is given something to do
+    wait_for(journal, journal.submit([heard(4)]))
+    settle(journal)
+    assert by_whom(store, journal) == ["loop"] * 3 + ["thread"]
+    assert store.checkpoints == [journal._thread]
+    # And then it begins anew
+    assert journal.submit([heard(5)]) == journal.done
+    assert store.checkpoints == [journal._thread]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_payloads_count_for_checkpoints(journal, store, monkeypatch):
+    monkeypatch.setattr(journal_module, "CHECKPOINT_BYTES", 150_000)
+    entry = l.Delivered(1, m.Results([m.Result(1, 0, bytes(80_000))]))
+    wait_for(journal, journal.submit([entry]))
+    settle(journal)
+    assert not store.checkpoints
+    wait_for(journal, journal.submit([entry]))
+    helpers.wait_until(lambda: store.checkpoints, "a checkpoint")
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_disk_that_fails_at_once_is_the_end_of_the_journal_too(journal, store, caplog):
+    store.error = sqlite3.OperationalError("database or disk is full")
+    assert journal.submit([heard(1)]) == journal.done
+    assert "full" in journal.failure
+    assert store.suspended == 1
+    assert is_readable(journal), "the loop is to look"
+    assert "if the controller dies now, its tasks are lost" in caplog.text
+    store.error = None
+    assert journal.submit([heard(2)]) == journal.done
+    assert store.commits == []
 
 
 # ------------------------------------------------------------------------------------------------------ failures

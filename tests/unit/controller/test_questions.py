@@ -96,6 +96,7 @@ def test_an_engine_that_does_not_answer_is_shown(bench: Bench):
     assert client.answer(request) == [second]
     assert status(bench)["engines"][0]["reason"] == ""
     assert client.ended() == {second: m.Status.CANCELLED}
+    assert status(bench)["engines"][0]["reason"] == ""
 
 
 def test_an_engine_that_is_away_and_the_journal(bench: Bench):

@@ -301,6 +301,21 @@ def test_what_has_not_ended_does_not_expire(store, clock):
     assert tasks_of(store.load()) == [FIRST]
 
 
+def test_what_ends_after_all_results_have_expired_has_ended(tmp_path, clock):
+    store = Store(tmp_path / "journal")
+    store.begin("life")
+    entries = [submitted(FIRST), submitted(FIRST + 1), delivered(FIRST, client=0)]
+    store.commit(entries, l.Summary([], [FIRST + 1]))
+    clock.now += 100.0
+    assert store.expire(10.0, 1 << 30) == 2
+    store.close()
+    # With the table empty, the next result is not taken for one that the summary knows of
+    store = Store(tmp_path / "journal")
+    store.commit([delivered(FIRST + 1, client=0)])
+    assert store.load().ended == [(FIRST + 1, 0, 0)]
+    store.close()
+
+
 def test_what_has_ended_since_the_last_summary_does_not_expire(store, clock):
     """A restart needs it: it says that the tasks have ended."""
     store.commit([submitted(FIRST), delivered(FIRST)])
@@ -532,6 +547,28 @@ def test_a_file_of_another_version_is_set_aside(tmp_path, monkeypatch, caplog):
     store.close()
     assert "another version of enginery" in caplog.text
     assert "journal.broken" in files(tmp_path)
+
+
+def test_what_was_written_gets_into_the_file_itself_when_it_is_told(tmp_path):
+    path, copy = tmp_path / "journal", tmp_path / "copy"
+    store = Store(path)
+    store.begin("life")
+    store.checkpoint()
+    for n in range(1, 1100):  # which would do it for SQLite's own default
+        store.commit([l.Heard(b"c1", n)])
+
+    def heard_in_a_copy():
+        copy.write_bytes(path.read_bytes())
+        reader = Store(copy)
+        try:
+            return reader.load().heard
+        finally:
+            reader.close()
+
+    assert heard_in_a_copy() == {}
+    store.checkpoint()
+    assert heard_in_a_copy() == {b"c1": 1099}
+    store.close()
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
