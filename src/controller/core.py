@@ -70,6 +70,7 @@ from . import (
 )
 from .ledger import Books, FunctionLeft, Summary
 from .outbox import Turn
+from .records import EngineState
 from .state import State
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("enginery.controller")
 
 PROBE_S = 5.0
-"""How often clients and nannies hear from us in any case: it tells them that we live, and us who cannot be reached."""
+"""How often everybody hears from us in any case: it tells them that we live, and us who cannot be reached."""
 
 
 class Core:
@@ -254,6 +255,8 @@ class Core:
                 state.outbox.say(client.peer, Pong())
         for engine in state.engines.values():
             sessions.ack(state, engine)
+            if engine.state is EngineState.READY:
+                state.outbox.say(engine.peer, Pong())
         for peer in state.nannies:
             state.outbox.say(peer, Pong())
         state.at(now + PROBE_S, self._probe)

@@ -97,3 +97,15 @@ def _submission(tasks: list[Task]) -> Submitted:
         wanted.append(Wanted(task.root, task.function, task.payload, len(task.frames), place, task.hi))
         frames += task.frames
     return Submitted(tasks[0].client, Submit(functions, options, wanted), frames)
+
+
+def without(submitted: Submitted, known: set[int]) -> Submitted | None:
+    """Return the message without tasks that are known; None if that leaves nothing."""
+    tasks, frames, at = [], list[object](), 0
+    for task in submitted.message.tasks:
+        if task.id not in known:
+            tasks.append(task)
+            frames += submitted.frames[at : at + task.frames]
+        at += task.frames
+    message = Submit([], submitted.message.options, tasks)
+    return Submitted(submitted.client, message, frames) if tasks else None

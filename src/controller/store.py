@@ -25,7 +25,7 @@ import msgspec
 
 from ..ids import COUNT_BITS, MAX_TASK
 from ..wire.messages import Outputs, Results, Submit
-from . import bounds, disk
+from . import bounds, disk, dump
 from . import ledger as l
 from .disk import IN_MEMORY, SchemaError, Transaction
 from .restore import ended_by
@@ -124,7 +124,7 @@ class Store:
         self._set("epoch", books.epoch)
         now = time.time()
         for entry in books.entries:
-            missing = _without(entry, known) if isinstance(entry, l.Submitted) else entry
+            missing = dump.without(entry, known) if isinstance(entry, l.Submitted) else entry
             if missing is not None:
                 self._write(missing, now)
         self._set("last_client", books.last_client)
@@ -465,18 +465,6 @@ def _disown(path: Path | str) -> None:
 
 def _open(path: Path | str) -> sqlite3.Connection:
     return disk.connect(path, TABLES, SCHEMA)
-
-
-def _without(submitted: l.Submitted, known: set[int]) -> l.Submitted | None:
-    """Return the message without tasks that are known; None if that leaves nothing."""
-    tasks, frames, at = [], list[Any](), 0
-    for task in submitted.message.tasks:
-        if task.id not in known:
-            tasks.append(task)
-            frames += submitted.frames[at : at + task.frames]
-        at += task.frames
-    message = Submit([], submitted.message.options, tasks)
-    return l.Submitted(submitted.client, message, frames) if tasks else None
 
 
 def _size(move: l.Move) -> int:

@@ -309,7 +309,8 @@ class _Engine:
     def _holding(self, session: int) -> Holding:
         holding = self._parts.books.holding(session, self._parts.functions.digests())
         if holding.running is not None:
-            holding.elapsed_s = max(0.0, time.time() - self._parts.since[0])
+            parts = self._parts  # not by the time of day, which may jump: it was added when the call began
+            holding.elapsed_s = max(0.0, parts.clock() - (parts.since[0] - parts.current.epoch))
         return holding
 
     def _leave(self, control_socket: zmq.Socket[bytes], code: int, orderly: bool) -> None:

@@ -27,8 +27,11 @@ from .children import Children
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
 
+    from ..config import Connection
     from ..security import Keys
+    from ..wire.messages import NannyHello
     from .server import Server
 
 CONTROLLER = "enginery.controller.app"
@@ -62,6 +65,9 @@ class Plan(NamedTuple):
     keep_s: float
     keep_bytes: int
     """How long results are kept in the journal, and how many bytes."""
+    join: str | None = None
+    """Path of the engines' connection file (`engine.json`) of a cluster whose controller is elsewhere: this host's
+    engines are to be that cluster's, and no controller is started here."""
 
 
 def main() -> NoReturn:
@@ -122,7 +128,24 @@ def run(plan: Plan, directory: Path) -> int:
     import msgspec  # noqa: PLC0415
 
     from .. import config, security  # noqa: PLC0415
+    from .server import Server  # noqa: PLC0415
 
+    def serve(new_controller: Callable[[], tuple[subprocess.Popen[bytes], Answer]] | None = None) -> Server:
+        return Server(
+            directory,
+            children,
+            new_zygote=zygote,
+            new_controller=new_controller,
+            is_guest=plan.join is not None,
+            lifeline=lifeline,
+            owner=plan.owner,
+            log=log,
+        )
+
+    if plan.join is not None:
+        connection = config.load(Path(plan.join), config.Connection)
+        server = serve()
+        return attend(server, directory, lambda: join(plan, directory, server, connection))
     keys = security.new_keys() if plan.listen is not None else None
     address = f"tcp://{plan.listen}" if plan.listen is not None else f"ipc://{rendezvous.socket_path(directory)}"
     settings = security.controller_config(directory.name, address, keys)
@@ -132,20 +155,15 @@ def run(plan: Plan, directory: Path) -> int:
         )
     config.save(directory / rendezvous.CONTROLLER_FILE, settings)
     controller, answer = start_controller(directory)
-    from .server import Server  # noqa: PLC0415
+    server = serve((lambda: start_controller(directory)) if plan.journal is not None else None)
+    server.watch_controller(controller)
+    return attend(server, directory, lambda: start(plan, directory, server, answer, keys))
 
-    server = Server(
-        directory,
-        children,
-        new_zygote=zygote,
-        new_controller=(lambda: start_controller(directory)) if plan.journal is not None else None,
-        lifeline=lifeline,
-        owner=plan.owner,
-        log=log,
-    )
+
+def attend(server: Server, directory: Path, start: Callable[[], bool]) -> int:
+    """See everything through, from the start to the end; return as `run` does."""
     try:
-        server.watch_controller(controller)
-        if not start(plan, directory, server, answer, keys):
+        if not start():
             return 0
         while not server.finished:
             server.turn()
@@ -220,12 +238,41 @@ def start(plan: Plan, directory: Path, server: Server, answer: Answer, keys: Key
     return True
 
 
+def join(plan: Plan, directory: Path, server: Server, connection: Connection) -> bool:
+    """Serve until zygote and controller are ready for us, and report it; else report why not and return False."""
+    from .. import config  # noqa: PLC0415
+
+    config.save(directory / rendezvous.ENGINE_FILE, connection)
+    server.connect(connection, introduction(plan))
+    deadline = time.monotonic() + plan.timeout_s
+    while not (server.core.is_connected and server.zygote_ready):
+        left = deadline - time.monotonic()
+        if left <= 0 and not server.finished:
+            where = f"the controller of cluster {connection.cluster} at {connection.address}"
+            server.stop(f"{where} did not answer within {plan.timeout_s:g} s")
+        else:
+            server.turn(timeout_s=max(0.0, left))
+        if server.finished:
+            tell(plan, f"error cannot join cluster {connection.cluster}: {server.failure or server.core.stopping}")
+            return False
+    tell(plan, "ready")
+    log(f"joined cluster {connection.cluster} with {plan.engines} engines")
+    return True
+
+
+def introduction(plan: Plan, *, head: bool = False) -> NannyHello:
+    """Return our hello."""
+    from ..wire import messages as m  # noqa: PLC0415
+
+    cores = os.cpu_count() or 1
+    return m.NannyHello(m.VERSION, socket.gethostname(), os.getpid(), cores, plan.engines, head=head)
+
+
 def connect(plan: Plan, directory: Path, server: Server, address: str, keys: Keys | None) -> None:
     """Write the files with which others find the controller, and introduce ourselves to it."""
     import msgspec  # noqa: PLC0415
 
     from .. import config, security  # noqa: PLC0415
-    from ..wire import messages as m  # noqa: PLC0415
 
     host = socket.gethostname()
     if plan.reachable is not None:
@@ -237,15 +284,7 @@ def connect(plan: Plan, directory: Path, server: Server, address: str, keys: Key
     client, engine = security.connections(directory.name, address, keys, host)
     config.save(directory / rendezvous.ENGINE_FILE, engine)
     config.save(directory / rendezvous.CLIENT_FILE, client)
-    hello = m.NannyHello(
-        version=m.VERSION,
-        host=host,
-        pid=os.getpid(),
-        cores=os.cpu_count() or 1,
-        engines=plan.engines,
-        head=True,
-    )
-    server.connect(engine, hello)
+    server.connect(engine, introduction(plan, head=True))
 
 
 def prepare_directory(directory: Path) -> None:

@@ -48,6 +48,12 @@ PAUSE_S = 0.2
 ALONE_S = 0.1
 """The same once the controller has gone: there is nobody left whom an engine could tell anything."""
 
+GONE_S = 120.0
+"""A controller on another host that has not been heard of for so long is gone, and our engines are of no more use."""
+
+LATE_S = 1.0
+"""Who looks so much later than it meant to has heard nothing because it was stopped itself."""
+
 CURVE = 30
 """How many of its last measures of memory a process's certificate tells."""
 
@@ -82,7 +88,7 @@ class SignalProcess(NamedTuple):
 class Send(NamedTuple):
     """Send a message to the controller."""
 
-    message: m.EngineExited | m.Running | m.Shutdown
+    message: m.EngineExited | m.Running | m.Shutdown | m.Goodbye
 
 
 class RenewZygote(NamedTuple):
@@ -132,16 +138,20 @@ class NannyCore:
     """The nanny's state. See the module for what happens when.
 
     `counter` is the file that counts the kernel's kills where engines begin; None if there is none to be read. With
-    `durable`, another controller can take over from one that ends.
+    `durable`, another controller can take over from one that ends. `is_guest`: the controller is on another host, and
+    so not ours to start, to stop or to watch.
     """
 
-    def __init__(self, counter: str | None = None, *, durable: bool = False) -> None:
+    def __init__(self, counter: str | None = None, *, durable: bool = False, is_guest: bool = False) -> None:
         self.processes: dict[Key, _Process] = {}
         self.ended: dict[int, m.DeathCertificate] = {}
         """How each engine's last process that ended has ended."""
         self.was_welcomed = False
         """A controller has ever welcomed us."""
         self._durable = durable
+        self.is_guest = is_guest
+        """Our controller is on another host."""
+        self._heard: float | None = None
         self._tries = 0
         self._controller_since = 0.0
         self._restart_at: float | None = None
@@ -160,6 +170,10 @@ class NannyCore:
         """Characters of accounts of ends that are in the log."""
 
     # -------------------------------------------------------------------------------------------- from the controller
+
+    def on_heard(self, now: float) -> None:
+        """Take note that there is a controller."""
+        self._heard = now
 
     def on_nanny_welcome(self, message: m.NannyWelcome) -> None:
         """Take note that the controller knows us; say what we run if it wants to know."""
@@ -319,6 +333,8 @@ class NannyCore:
         told = self.controller_runs and self.is_connected
         if told:
             self._actions.append(Send(m.Shutdown()))
+        elif self.is_guest and self.was_welcomed:
+            self._actions.append(Send(m.Goodbye()))
         self._begin_stop(reason, now)
         if not told and not self.finished:
             self._kill_all()
@@ -347,6 +363,8 @@ class NannyCore:
         """Return when to call `tick` at the latest."""
         if self._restart_at is not None and not self.stopping:
             return self._restart_at
+        if self.is_guest and self._heard is not None and not self.stopping:
+            return self._heard + GONE_S
         return self._deadline
 
     def tick(self, now: float) -> None:
@@ -355,6 +373,11 @@ class NannyCore:
             self._restart_at = None
             if not self.stopping:
                 self._actions.append(StartController())
+        if self.is_guest and self._heard is not None and not self.stopping and now - self._heard >= GONE_S:
+            if now - self._heard >= GONE_S + LATE_S:
+                self._heard = now
+            else:
+                self.stop(f"its controller has not been heard of for {GONE_S:.0f} s", now)
         if self._deadline is None or now < self._deadline:
             return
         self._actions.append(Log(f"{len(self.processes)} engines did not end by themselves"))

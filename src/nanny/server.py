@@ -43,6 +43,9 @@ MEASURE_EVERY_S = 2.0
 ZYGOTE_TRIES = 5
 """How many zygotes in a row may end before they are ready, once there has been one that was; the cluster then ends."""
 
+GOODBYE_MS = 200
+"""How long a goodbye to a controller on another host may take to leave."""
+
 BURST = 100
 """Messages of the controller taken in one turn."""
 
@@ -57,14 +60,15 @@ class Server:
         *,
         new_zygote: Callable[[], c.Children],
         new_controller: Callable[[], tuple[subprocess.Popen[bytes], Answer]] | None = None,
+        is_guest: bool = False,
         lifeline: int,
         owner: int | None,
         log: Callable[[str], None],
     ) -> None:
-        """Be at work; `new_controller` starts a controller that takes over from one that died."""
+        """Be at work; `new_controller` starts one that takes over from one that died. A guest has none here."""
         self.directory = directory
         counter = oom.find_counter(os.getpid())
-        self.core = core_.NannyCore(counter, durable=new_controller is not None)
+        self.core = core_.NannyCore(counter, durable=new_controller is not None, is_guest=is_guest)
         self.controller: subprocess.Popen[bytes] | None = None
         self.children = children
         self.zygote_ready = False
@@ -268,6 +272,7 @@ class Server:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
+            self.core.on_heard(now)
             try:
                 message = decode_to_nanny(frames[0])
             except MalformedError as error:
@@ -372,7 +377,7 @@ class Server:
         self._kill_all()
         if self._socket is not None and self._monitor is not None:
             self._monitor.close()
-            self._socket.close(linger=0)
+            self._socket.close(linger=GOODBYE_MS if self.core.is_guest else 0)
         if self._context is not None:
             self._context.term()
         for output in self._outputs.values():

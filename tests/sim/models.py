@@ -115,6 +115,8 @@ class Engine:
                 self.die(0)
             case m.Resume():
                 self.reconnected()
+            case m.Pong():
+                pass
             case _:
                 raise AssertionError(message)
 

@@ -94,6 +94,7 @@ def test_an_engine_that_does_not_answer_is_shown(bench: Bench):
     asked = bench.engines[0].asked_back()
     bench.engines[0].give_back(asked, [second])
     assert client.answer(request) == [second]
+    assert status(bench)["engines"][0]["reason"] == ""
     assert client.ended() == {second: m.Status.CANCELLED}
     assert status(bench)["engines"][0]["reason"] == ""
 
