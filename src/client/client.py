@@ -356,10 +356,9 @@ class Client:
 
     def restart(self, targets: Targets = "all", timeout: float | None = None) -> None:
         """Replace engines by fresh ones under the same ids; return when they answer. What they ran is EngineDied."""
-        ids = list(self._resolve(targets)[0])
-        there = self._link.core.engines
-        incarnations = [there[engine].incarnation for engine in ids]  # should it be asked twice, it happens once
-        self._link.request(m.Restart, ids, incarnations).result(timeout)
+        # With what we know of them: should it be asked twice, it happens once. "All" are also those given up.
+        incarnations = [(engine.id, engine.incarnation) for engine in self._link.core.engines.values()]
+        self._link.request(m.Restart, self._some(targets), incarnations).result(timeout)
 
     def send_signal(self, sig: int | str, targets: Targets = "all") -> None:
         """Send a signal, by number or name (`"SIGINT"`), to the processes of engines."""

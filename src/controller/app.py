@@ -80,11 +80,10 @@ def _take_over(settings: config.ControllerConfig) -> tuple[Core, Journal | None]
     if settings.journal is None:
         return Core(settings.cluster, os.getpid(), now), None
     from .journal import Journal, Keep  # noqa: PLC0415 - not needed without
-    from .store import open_store  # noqa: PLC0415
+    from .store import begin  # noqa: PLC0415
 
-    store = open_store(Path(settings.journal))
-    epoch = store.begin(settings.life)
-    state = restore(store.load(), settings.cluster, epoch, store.last_client(), now)
+    store, epoch, saved = begin(Path(settings.journal), settings.life)
+    state = restore(saved, settings.cluster, epoch, store.last_client(), now)
     if state.clients or state.engines:
         log.info("took over %d tasks, %d clients, %d engines", len(state.tasks), len(state.clients), len(state.engines))
     core = Core(settings.cluster, os.getpid(), now, state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..ids import Incarnation, Peer
+from ..ids import EngineId, Incarnation, Peer
 from ..wire.messages import Restart, Scale, Signal, StartEngines, StopEngine, WaitEngines
 from . import fleet
 from .records import Engine, EngineState
@@ -76,9 +76,7 @@ def on_restart(state: State, peer: Peer, message: Restart) -> None:
         return
     engines = [state.engines[i] for i in ids]
     before = {engine.id: engine.incarnation for engine in engines}
-    if message.engines is not None and message.incarnations is not None:
-        meant = dict(zip(message.engines, message.incarnations, strict=False))
-        before = {engine.id: Incarnation(meant.get(engine.id, engine.incarnation)) for engine in engines}
+    before.update({EngineId(i): Incarnation(meant) for i, meant in message.incarnations if i in before})
     for engine in engines:
         if engine.incarnation > before[engine.id] and engine.state is not EngineState.FAILED:
             continue  # it has been replaced since

@@ -432,6 +432,23 @@ class Store:
         return (pages - free) * page
 
 
+def begin(path: Path, life: str) -> tuple[Store, int, l.Saved]:
+    """Return the store of that file, how many controllers this life of the cluster has had, and what they left. What
+    cannot be read is set aside.
+    """
+    store = open_store(path)
+    try:
+        return store, store.begin(life), store.load()
+    except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        log.warning("set the journal %s aside, which cannot be read: %s", path, error)
+        store.close()
+    disk.set_aside(path)
+    store = open_store(path)
+    return store, store.begin(life), store.load()
+
+
 def open_store(path: Path) -> Store:
     """Return the store of that file; one that cannot be read, or is of another version, is set aside first.
 

@@ -121,13 +121,13 @@ class Scale(msgspec.Struct, array_like=True, tag=True):
 class Restart(msgspec.Struct, array_like=True, tag=True):
     """Replace these engines (all: None) by fresh ones under the same ids. Answered when they answer.
 
-    With `incarnations` (of these engines, in order), those that have been replaced since are left alone: so the request
-    may be made again when its answer was lost.
+    Those that are not of the `incarnations` named (`(engine, incarnation)` each) have been replaced since, and are left
+    alone: so the request may be made again when its answer was lost.
     """
 
     request: int
     engines: list[int] | None = None
-    incarnations: list[int] | None = None
+    incarnations: list[tuple[int, int]] = []
 
 
 class Signal(msgspec.Struct, array_like=True, tag=True):

@@ -493,9 +493,7 @@ class Client:
         self.requests += 1
         if kind is m.Restart:
             (ids,) = arguments
-            ids = sorted(self.engines) if ids is None else ids
-            known = all(i in self.engines for i in ids)
-            arguments = ids, [self.engines[i][1] for i in ids] if known else None
+            arguments = ids, [(i, incarnation) for i, (_, incarnation) in self.engines.items()]
         request = kind(self.requests, *arguments)
         self.asked[self.requests] = request
         self.say(request)

@@ -340,7 +340,8 @@ def test_requests(fake, client):
     assert client.ids == [0, 1]
     client.restart()
     client.restart([1])
-    assert [(message.engines, message.incarnations) for message in fake.of(m.Restart)] == [([0, 1], [0, 0]), ([1], [0])]
+    there = [(0, 0), (1, 0)]
+    assert [(message.engines, message.incarnations) for message in fake.of(m.Restart)] == [(None, there), ([1], there)]
     client.send_signal("int", 0)
     client.send_signal(15)
     assert [(message.signal, message.engines) for message in fake.of(m.Signal)] == [(2, [0]), (15, None)]

@@ -516,7 +516,7 @@ def test_a_restart_asked_for_again_restarts_once(bench: Bench, replaced):
     # Given a client that has lost its connection after it asked for a restart
     bench.start(engines=2)
     client = bench.clients[0]
-    client.say(m.Restart(1, [0, 1], [1, 1]))
+    client.say(m.Restart(1, [0, 1], [(0, 1), (1, 1)]))
     assert bench.nannies[0].stops() == [(0, SIGKILL), (1, SIGKILL)]
     client.lose_connection()
     bench.engines[0].die()
@@ -526,7 +526,7 @@ def test_a_restart_asked_for_again_restarts_once(bench: Bench, replaced):
         bench.hello_engines()
     # When it asks again
     client.come_back()
-    client.say(m.Restart(1, [0, 1], [1, 1]))
+    client.say(m.Restart(1, [0, 1], [(0, 1), (1, 1)]))
     # Then only what is still to be restarted is
     if not replaced:
         assert bench.nannies[0].stops() == [(1, SIGKILL)]

@@ -11,7 +11,7 @@ from enginery.controller import bounds
 from enginery.controller import ledger as l
 from enginery.controller import store as store_module
 from enginery.controller.spans import GAP, spans
-from enginery.controller.store import IN_MEMORY, SchemaError, Store, open_store
+from enginery.controller.store import IN_MEMORY, SchemaError, Store, begin, open_store
 from enginery.ids import ClientNo, first_task_id
 from enginery.wire import messages as m
 
@@ -642,4 +642,21 @@ def test_what_was_committed_survives_a_process_that_ends_without_closing(tmp_pat
     other = sqlite3.connect(path)  # as another process would see it
     assert other.execute("SELECT name FROM clients").fetchall() == [("script",)]
     other.close()
+    store.close()
+
+
+def test_a_file_with_a_message_that_cannot_be_read_is_set_aside(tmp_path, caplog):
+    path = tmp_path / "journal"
+    store = open_store(path)
+    store.begin("life")
+    store.commit([submitted(FIRST)])
+    store._db.execute("UPDATE submitted SET message = x'c1'")
+    store.close()
+    store, epoch, saved = begin(path, "life")
+    assert (epoch, saved.submitted) == (1, [])
+    assert "cannot be read" in caplog.text
+    store.close()
+    assert (tmp_path / "journal.broken").exists()
+    store, epoch, _ = begin(path, "life")
+    assert epoch == 2
     store.close()
