@@ -1,7 +1,8 @@
 """The journal: it writes down what a turn decided, and tells when that is durable.
 
 What is little is written at once, in the loop's thread, as long as the disk is quick: to wake another thread and to be
-woken by it takes several times as long. Everything else is for the journal's own thread, while the loop goes on:
+woken by it takes several times as long. Everything else, and everything after a failure, is for the journal's own
+thread, while the loop goes on:
 
 ```
  loop:    turn 7 ── submit(entries) ──► queue                 ┌► what waited for 7 may leave
@@ -139,7 +140,8 @@ class Journal:
         """Have entries written; return the ticket that `done` has reached or will reach."""
         self._ticket += 1
         nbytes = sum(map(_nbytes, entries))
-        if summary is None and nbytes <= AT_ONCE_BYTES and self._at_once(entries, nbytes):
+        is_little = summary is None and nbytes <= AT_ONCE_BYTES
+        if is_little and not self.failure and self._at_once(entries, nbytes):
             return self._ticket
         self._queued += nbytes
         if summary is not None:

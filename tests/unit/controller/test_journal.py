@@ -366,8 +366,19 @@ def test_a_disk_that_fails_at_once_is_the_end_of_the_journal_too(journal, store,
     assert is_readable(journal), "the loop is to look"
     assert "if the controller dies now, its tasks are lost" in caplog.text
     store.error = None
-    assert journal.submit([heard(2)]) == journal.done
+    wait_for(journal, journal.submit([heard(2)]))
     assert store.commits == []
+
+
+@pytest.mark.usefixtures("at_once")
+def test_after_a_failure_at_once_the_thread_looks_for_room(journal, store, monkeypatch):
+    monkeypatch.setattr(journal_module, "AGAIN_S", 0.01)
+    store.error = sqlite3.OperationalError("database or disk is full")
+    journal.submit([heard(1)])
+    store.error = None
+    # It learns of it with what is submitted next
+    journal.submit([heard(2)])
+    helpers.wait_until(lambda: journal.wants_books, "there is room")
 
 
 # ------------------------------------------------------------------------------------------------------ failures
