@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from enginery import Client, ControllerLost
+from enginery import Client, ControllerLost, TaskLost
 from enginery.cluster.cluster import Cluster
 
 from helpers import assert_nothing_left, command, processes, wait_until
@@ -205,3 +205,26 @@ def test_a_cluster_of_a_script_says_so_too(runtime):
         waiting.result(30)
     cluster.stop()
     assert_nothing_left(runtime)
+
+
+def test_results_outlive_a_kill_of_everything(runtime, tmp_path, monkeypatch):
+    monkeypatch.setenv("ENGINERY_STATE_DIR", str(tmp_path / "state"))
+    try:
+        assert command("start", "-n", "2").returncode == 0
+        with Client() as client:
+            futures = [client.submit(double, i) for i in range(20)]
+            assert [future.result(30) for future in futures] == [2 * i for i in range(20)]
+            never = client.submit(time.sleep, 600)
+            ids = [future.msg_id for future in [*futures, never]]
+            wait_until(lambda: client.status()["tasks"]["assigned"], "it runs")
+            for pid in processes(runtime):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            assert isinstance(never.exception(30), ControllerLost)
+        assert command("start", "-n", "1").returncode == 0
+        with Client() as client:
+            assert client.get_result(ids[:-1]).get(30) == [2 * i for i in range(20)]
+            with pytest.raises(TaskLost):
+                client.get_result(ids[-1]).get(30)
+    finally:
+        command("stop", "--all")
