@@ -68,10 +68,10 @@ def controller_killed(bench: Bench) -> Row:
     def once(name):
         with bench.session(name, module=OWN_HEAD.get(name)) as session:
             answer = session.ask("head killed")
-            if answer["lost"]:
-                session.abandon()  # nobody is left who could stop in order
-            elif name in LATER:
+            if name in LATER:
                 answer["later"] = _later(session, LATER[name])
+            elif answer["lost"]:
+                session.abandon()  # nobody is left who could stop in order
             else:
                 answer["new"] = session.ask("head killed", tasks=0, long_s=2.0)
             return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import dropwhile, pairwise
 
 from report import HEAD, conditions, curves, table
 
@@ -21,32 +22,38 @@ def renewed(text, machine, rows):
     if not found:
         raise SystemExit(f"the file has no marks {START} and {END}")
     numbers = {row.number for row in rows}
-    lines = {n: ls for n, ls in _rows(old.splitlines()).items() if n not in numbers}
+    parts = old.strip().split("\n\n")
+    lines = {n: ls for n, ls in _rows(_after(parts, HEAD[0])[:1]).items() if n not in numbers}
     when = {n: sentence for n, sentence in _when(old, lines).items() if n in lines}
-    lines |= _rows(table(rows).splitlines())
+    lines |= _rows([table(rows)])
     when |= dict.fromkeys(numbers, conditions(machine))
-    kept = [part for part in old.split("\n\n") if (curve := _CURVE.match(part)) and int(curve[1]) not in numbers]
+    kept = [
+        f"{title}\n\n{points}"
+        for title, points in pairwise(_after(parts, HEAD[0]))
+        if (curve := _CURVE.match(title)) and int(curve[1]) not in numbers
+    ]
     whole = "\n".join([*HEAD, *(line for number in sorted(lines) for line in lines[number])])
-    parts = [_sentences(when), whole, *kept, curves(rows)]
-    return f"{head}{START}\n\n" + "\n\n".join(part.strip() for part in parts if part) + f"\n\n{END}{tail}"
+    new = [_sentences(when), whole, *kept, curves(rows)]
+    return f"{head}{START}\n\n" + "\n\n".join(part for part in new if part) + f"\n\n{END}{tail}"
 
 
-def _rows(lines):
+def _after(parts, start):
+    """Return the parts from the one that begins so."""
+    return list(dropwhile(lambda part: not part.startswith(start), parts))
+
+
+def _rows(texts):
     """Return the lines of each row by its number: the first says it, those below belong to it.
 
-    >>> _rows(["| # | question |", "|---|---|", "| 1 | how fast |", "|  | at what cost |", "| 11 | how small |"])
+    >>> _rows(["| # | question |\\n|---|---|\\n| 1 | how fast |\\n|  | at what cost |\\n| 11 | how small |"])
     {1: ['| 1 | how fast |', '|  | at what cost |'], 11: ['| 11 | how small |']}
     """
     rows = {}
-    number = None
-    for line in lines:
+    for line in (line for text in texts for line in text.splitlines()):
         if first := _ROW.match(line):
-            number = int(first[1])
-            rows[number] = [line]
-        elif not line.startswith("|  |"):
-            number = None
-        elif number is not None:
-            rows[number].append(line)
+            mine = rows[int(first[1])] = [line]
+        elif line.startswith("|  |"):
+            mine.append(line)
     return rows
 
 

@@ -264,6 +264,9 @@ class EngineSide(Side):
 
     def hold(self, running: int | None = None, hi: int = -1, elapsed_s: float = 0.0) -> None:
         """Say what is to be done here."""
+        assert not any(isinstance(message, m.Run) for message, _ in self.inbox), (
+            "it has not looked at what it was given"
+        )
         waiting = [id_ for id_ in self.queue if id_ != running]
         self.say(m.Holding(self.session, waiting, running, hi, elapsed_s, sorted(self.functions)))
 

@@ -335,13 +335,13 @@ def test_another_attempt_keeps_its_count(durable: Bench, die):
     (task,) = client.submit(retries=2)
     engine.given()
     engine.fail(task)
+    (second,) = engine.given()
     die()
-    all_come_back(durable)
-    (second,) = set(engine.given()) | set(engine.queue)
+    all_come_back(durable, {0: second})
     engine.fail(second)
+    (third,) = engine.given()
     die()
-    all_come_back(durable)
-    (third,) = set(engine.given()) | set(engine.queue)
+    all_come_back(durable, {0: third})
     assert len({task, second, third}) == 3, "the flight recorder must not take one for another"
     engine.fail(third)
     assert client.ended() == {task: ERROR}
@@ -856,6 +856,7 @@ def test_whatever_happens_the_restored_books_are_the_same(durable: Bench, seed):
             bench.summarize()
         bench.die()
         for engine in bench.engines:
+            engine.given() if chance.random() < 0.5 else engine.inbox.clear()  # what was on its way came, or did not
             engine.control.inbox.clear()
         all_come_back(bench)
 

@@ -161,11 +161,11 @@ def test_the_welcome_says_what_has_come(bench: Bench):
     client.submit(3)
     engine.given()
     engine.finish(next(iter(engine.queue)))
+    engine.given()
     engine.lose_connection()
     bench.unreachable.clear()
     assert engine.hello().have == 1
     engine.hold()
-    engine.given()
     client.results()
     client.news()
 
