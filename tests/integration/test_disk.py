@@ -228,3 +228,24 @@ def test_results_outlive_a_kill_of_everything(runtime, tmp_path, monkeypatch):
                 client.get_result(ids[-1]).get(30)
     finally:
         command("stop", "--all")
+
+
+def test_a_journal_that_was_deleted_is_missed_when_the_controller_dies(runtime, tmp_path, monkeypatch):
+    state = tmp_path / "state"
+    monkeypatch.setenv("ENGINERY_STATE_DIR", str(state))
+    try:
+        assert command("start", "-n", "2").returncode == 0
+        with Client() as client:
+            pids = client[:].apply_sync(os.getpid)
+            waiting = client.submit(time.sleep, 60)
+            for path in state.iterdir():
+                path.unlink()
+            kill_controller(client)
+            with pytest.raises(ControllerLost, match="it was restarted without its journal"):
+                waiting.result(30)
+        with Client() as other:
+            other.wait_for_engines(2, timeout=20)
+            assert not set(other[:].apply_sync(os.getpid)) & set(pids)
+            assert other.status()["journal"]
+    finally:
+        command("stop", "--all")
