@@ -41,7 +41,7 @@ ANSWER_BYTES = 8 << 20
 ROWS = 50
 """Submissions that are read at a time."""
 
-STOPPED = "the cluster was stopped before it ended"
+STOPPED = "the cluster was stopped before it ended, or could not write its result down"
 
 Answer = tuple[msgspec.Struct, "Sequence[Any]"]
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from enginery import Client, ControllerLost
+from enginery import Client, ControllerLost, TaskLost
 from enginery.cluster.cluster import Cluster
 
 from helpers import assert_nothing_left, command, processes, wait_until
@@ -205,3 +205,47 @@ def test_a_cluster_of_a_script_says_so_too(runtime):
         waiting.result(30)
     cluster.stop()
     assert_nothing_left(runtime)
+
+
+def test_results_outlive_a_kill_of_everything(runtime, tmp_path, monkeypatch):
+    monkeypatch.setenv("ENGINERY_STATE_DIR", str(tmp_path / "state"))
+    try:
+        assert command("start", "-n", "2").returncode == 0
+        with Client() as client:
+            futures = [client.submit(double, i) for i in range(20)]
+            assert [future.result(30) for future in futures] == [2 * i for i in range(20)]
+            never = client.submit(time.sleep, 600)
+            ids = [future.msg_id for future in [*futures, never]]
+            wait_until(lambda: client.status()["tasks"]["assigned"], "it runs")
+            for pid in processes(runtime):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            assert isinstance(never.exception(30), ControllerLost)
+        assert command("start", "-n", "1").returncode == 0
+        with Client() as client:
+            assert client.get_result(ids[:-1]).get(30) == [2 * i for i in range(20)]
+            with pytest.raises(TaskLost):
+                client.get_result(ids[-1]).get(30)
+    finally:
+        command("stop", "--all")
+
+
+def test_a_journal_that_was_deleted_is_missed_when_the_controller_dies(runtime, tmp_path, monkeypatch):
+    state = tmp_path / "state"
+    monkeypatch.setenv("ENGINERY_STATE_DIR", str(state))
+    try:
+        assert command("start", "-n", "2").returncode == 0
+        with Client() as client:
+            pids = client[:].apply_sync(os.getpid)
+            waiting = client.submit(time.sleep, 60)
+            for path in state.iterdir():
+                path.unlink()
+            kill_controller(client)
+            with pytest.raises(ControllerLost, match="it was restarted without its journal"):
+                waiting.result(30)
+        with Client() as other:
+            other.wait_for_engines(2, timeout=20)
+            assert not set(other[:].apply_sync(os.getpid)) & set(pids)
+            assert other.status()["journal"]
+    finally:
+        command("stop", "--all")

@@ -660,3 +660,29 @@ def test_a_file_with_a_message_that_cannot_be_read_is_set_aside(tmp_path, caplog
     store, epoch, _ = begin(path, "life")
     assert epoch == 2
     store.close()
+
+
+def test_a_power_failure_costs_the_last_moments_only(tmp_path):
+    """What of SQLite's log has reached the platter is its beginning; nothing else is certain."""
+    path = tmp_path / "journal"
+    store = open_store(path)
+    store.begin("life")
+    for seq in range(1, 41):
+        store.commit([CAME, l.Heard(b"c1", seq), submitted(FIRST + seq, seq=seq, payload=b"x" * 500)])
+    log = (tmp_path / "journal-wal").read_bytes()
+    assert log
+    seen = set()
+    for cut in range(0, len(log) + 1, max(1, len(log) // 60)):
+        folder = tmp_path / f"cut-{cut}"
+        folder.mkdir()
+        (folder / "journal").write_bytes(path.read_bytes())
+        (folder / "journal-wal").write_bytes(log[:cut])
+        survivor = open_store(folder / "journal")
+        survivor.begin("life")
+        saved = survivor.load()
+        heard = saved.heard.get(b"c1", 0)
+        assert tasks_of(saved) == [FIRST + seq for seq in range(1, heard + 1)], "all of a turn or nothing"
+        seen.add(heard)
+        survivor.close()
+    assert {0, 39} <= seen or {0, 40} <= seen
+    store.close()

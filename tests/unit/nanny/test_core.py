@@ -578,3 +578,48 @@ def test_ends_without_end_do_not_fill_the_disk(core, monkeypatch):
     assert sum("this log is long" in text for text in texts) == 1
     assert "\n" in texts[0]
     assert "\n" not in texts[-1]
+
+
+# ------------------------------------------------------------------------------------------------------ guests
+
+
+@pytest.fixture
+def guest():
+    """A nanny whose controller is on another host, and has welcomed it at 10.0."""
+    guest = c.NannyCore(is_guest=True)
+    guest.on_heard(10.0)
+    guest.on_nanny_welcome(m.NannyWelcome())
+    return guest
+
+
+def test_a_guest_that_hears_nothing_of_its_controller_ends(guest):
+    start(guest, A)
+    assert guest.deadline() == 10.0 + c.GONE_S
+    guest.tick(10.0 + c.GONE_S - 0.1)
+    guest.on_heard(100.0)
+    guest.tick(10.0 + c.GONE_S)
+    assert not guest.stopping
+    guest.tick(100.0 + c.GONE_S)
+    assert "has not been heard of for 120 s" in guest.stopping
+    assert guest.finished
+    assert c.KillAll() in guest.take()
+
+
+def test_a_guest_that_was_stopped_itself_waits_once_more(guest):
+    guest.tick(3600.0)
+    assert not guest.stopping
+    guest.tick(3600.0 + c.GONE_S)
+    assert guest.stopping
+
+
+def test_a_guest_says_goodbye_and_stops_no_controller(guest):
+    guest.stop("it was asked to", 20.0)
+    assert without_log(guest.take()) == [c.Send(m.Goodbye()), c.Finish()]
+
+
+def test_a_guest_ends_with_its_cluster(guest):
+    start(guest, A)
+    guest.on_farewell(m.Farewell("the cluster was stopped"), 20.0)
+    assert guest.stopping == "the cluster was stopped"
+    guest.on_exited(A, 0, NOTHING, "")
+    assert guest.finished
