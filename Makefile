@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test sim soak lint format bench clean
+.PHONY: demo test sim drill lint format bench clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "enginery needs Python 3.11 or later; say which: make PYTHON=/path/to/python3.11")'
@@ -27,14 +27,14 @@ $(VENV)/.lint: $(VENV)/.run
 demo: $(VENV)/.run  ## a cluster of 8 engines measures every module of the standard library
 	$(BIN)/python docs/examples/demo.py
 
-test: $(VENV)/.test  ## all tests but the soaks
-	$(BIN)/python -m pytest -m "not soak"
+test: $(VENV)/.test  ## all tests
+	$(BIN)/python -m pytest
 
 sim: $(VENV)/.test  ## the simulated cluster over many seeds
 	ENGINERY_SIM_SEEDS=10000 $(BIN)/python -m pytest tests/sim
 
-soak: $(VENV)/.test  ## long runs
-	$(BIN)/python -m pytest -m soak -s
+drill: $(VENV)/.run  ## half an hour of faults, and an account of a million tasks; DRILL_SEED=n for the same faults again
+	$(BIN)/cluster drill --minutes 30 $(if $(DRILL_SEED),--seed $(DRILL_SEED))
 
 lint: $(VENV)/.lint
 	$(BIN)/python -m ruff check

@@ -35,6 +35,7 @@ class Session:
         self.name = name
         self.n = n
         self.module = module or SOURCES[name].module
+        self.options = SOURCES[name].options
         self.mark = uuid.uuid4().hex
         self.started_s = self.stopped_s = 0.0
         self.left_over = 0
@@ -53,7 +54,7 @@ class Session:
                 command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
             )
         try:
-            self.started_s = self.ask("start", n=self.n)["at"] - born
+            self.started_s = self.ask("start", n=self.n, **self.options)["at"] - born
         except BaseException:
             self._end()
             raise
@@ -89,6 +90,10 @@ class Session:
                 self.rest += data
         line, _, self.rest = self.rest.partition(b"\n")
         return line
+
+    def abandon(self):
+        """Have it end without being asked to stop: it could not any more."""
+        self.in_step = False
 
     def _log_name(self):
         return self.log.relative_to(ROOT.parent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from peers.versions import ENGINERY, LIMITS, OTHERS, POOL
+from peers.versions import ENGINERY, LIMITS, OTHERS, POOL, UNWRITTEN
 from report import Row, median_of, ratio, seconds, times
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def measure(bench: Bench) -> Row:
         with bench.session(name) as session:
             return bench.repeated(lambda: ask(session))
 
-    answers = bench.in_turn([LIMITS, ENGINERY, POOL], ask, rounds=rounds)
+    answers = bench.in_turn([LIMITS, ENGINERY, UNWRITTEN, POOL], ask, rounds=rounds)
     answers |= bench.each([name for name in OTHERS if name != POOL], alone)
     row.figures = {name: median_of(a, "median_ms", "p10_ms", "p95_ms") for name, a in answers.items()}
     row.show_all(lambda a: f"{seconds(a['median_ms'] / 1e3)} (95 %: {seconds(a['p95_ms'] / 1e3)})")

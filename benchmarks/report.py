@@ -5,10 +5,13 @@ from __future__ import annotations
 import statistics
 from dataclasses import asdict, dataclass, field
 
-from peers.versions import ENGINERY, LIMITS, SOURCES
+from peers.versions import ENGINERY, OURS, SOURCES
 
-START = "<!-- measured: begin -->"
-END = "<!-- measured: end -->"
+HEAD = (
+    "| # | question | the others, in the same run | Enginery | budget | measured against it | verdict |",
+    "|---|---|---|---|---|---|---|",
+)
+"""Of the table."""
 
 
 @dataclass
@@ -117,13 +120,10 @@ def times(value):
 
 def table(rows):
     """Return the measured table as Markdown."""
-    lines = [
-        "| # | question | the others, in the same run | Enginery | budget | measured against it | verdict |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = list(HEAD)
     for row in sorted(rows, key=lambda r: r.number):
         others = " · ".join(
-            f"{'*' + SOURCES[name].title + '*' if name == LIMITS else SOURCES[name].title} {text}"
+            f"{'*' + SOURCES[name].title + '*' if name in OURS else SOURCES[name].title} {text}"
             for name, text in row.shown.items()
             if name != ENGINERY
         )
@@ -142,7 +142,7 @@ def curves(rows):
         for name, points in row.curves.items():
             if not points:
                 continue
-            keys = list(points[0])
+            keys = max(map(list, points), key=len)
             lines = [f"Row {row.number}, {name}:", "", "| " + " | ".join(keys) + " |", "|" + "---:|" * len(keys)]
             lines += ["| " + " | ".join(str(point.get(key, "")) for key in keys) + " |" for point in points]
             parts.append("\n".join(lines))

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from asking import Bench
 from environments import ROOT, STATE, NotMeasuredError, machine, python_of
-from peers.versions import ENGINERY, LIMITS, OTHERS, SOURCES
-from report import END, START, Check, Row, conditions, curves, table
+from peers.versions import OTHERS, OURS, SOURCES
+from report import Check, Row, conditions, curves, table
+from written import renewed
 
+MEASURE = "measure"
 ROWS = {
     1: "throughput",
     2: "latency",
@@ -23,9 +25,11 @@ ROWS = {
     5: "memory",
     6: "data",
     7: "broadcast",
-    9: "engine_death",
+    9: "recovery:engine_killed",
+    10: "recovery:controller_killed",
     11: "import_time",
 }
+"""By number: the program, and its function if that is not `measure`."""
 README = ROOT / "README.md"
 
 
@@ -41,11 +45,12 @@ def main(argv=None):
             print(f"  {error}", flush=True)
     rows = []
     for number in options.rows:
-        program = importlib.import_module(ROWS[number])
-        print(f"row {number}: {ROWS[number]}", flush=True)
+        name, _, function = ROWS[number].partition(":")
+        program = importlib.import_module(name)
+        print(f"row {number}: {name}", flush=True)
         t0 = time.monotonic()
         try:
-            row = program.measure(bench)
+            row = getattr(program, function or MEASURE)(bench)
         except Exception as error:  # the other rows are worth having; this one says what went wrong
             traceback.print_exc()
             row = Row(number, program.__doc__.split(": ", 1)[1].splitlines()[0])
@@ -58,7 +63,7 @@ def main(argv=None):
         print(f"\n{curves(rows)}")
     print(f"\nall figures: {options.output}")
     if options.write:
-        write(README, facts, rows)
+        README.write_text(renewed(README.read_text(), facts, rows))
         print(f"written into {README.relative_to(ROOT.parent)}")
 
 
@@ -70,12 +75,12 @@ def _options(argv):
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds and items: rough figures in a few minutes")
     parser.add_argument("--repeat", type=int, help="rounds of each measurement (default: 3; quick: 1)")
-    parser.add_argument("--curve", action="store_true", help="rows 1 and 7 over the numbers of engines and tasks too")
-    parser.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
+    parser.add_argument("--curve", action="store_true", help="rows 1, 7 and 10 over the numbers of engines and tasks")
+    parser.add_argument("--write", action="store_true", help="put these rows into the table of benchmarks/README.md")
     parser.add_argument("--output", type=Path, default=STATE / "results.json", help="(default: .bench/results.json)")
     options = parser.parse_args(argv if argv is None else [*argv, *sys.argv[1:]])
-    if options.write and (options.rows != list(ROWS) or options.peers != list(SOURCES) or options.quick):
-        parser.error("--write is for a whole run: all rows, all peers, not --quick")
+    if options.write and (options.peers != list(SOURCES) or options.quick):
+        parser.error("--write is for rows measured in full: all peers, not --quick")
     return options
 
 
@@ -92,24 +97,13 @@ def _peers(text):
     unknown = [name for name in names if name not in SOURCES]
     if unknown:
         raise argparse.ArgumentTypeError(f"no such peer: {unknown[0]}; there are {', '.join(OTHERS)}")
-    return [ENGINERY, LIMITS, *(name for name in OTHERS if name in names)]
+    return [*OURS, *(name for name in OTHERS if name in names)]
 
 
 def _save(path: Path, facts, rows: list[Row], options):
     path.parent.mkdir(parents=True, exist_ok=True)
     how = {"quick": options.quick, "repeat": options.repeat, "peers": list(options.peers)}
     path.write_text(json.dumps({"machine": facts, "how": how, "rows": [r.as_json() for r in rows]}, indent=1) + "\n")
-
-
-def write(path: Path, facts, rows):
-    """Put the table between the markers of a Markdown file."""
-    text = path.read_text()
-    head, _, rest = text.partition(START)
-    _, found, tail = rest.partition(END)
-    if not found:
-        raise SystemExit(f"{path} has no markers {START} and {END}")
-    parts = [conditions(facts), table(rows), curves(rows)]
-    path.write_text(f"{head}{START}\n\n" + "\n\n".join(part for part in parts if part) + f"\n\n{END}{tail}")
 
 
 if __name__ == "__main__":

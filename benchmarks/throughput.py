@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from environments import NotMeasuredError
-from peers.versions import ENGINERY, OTHERS, POOL
+from peers.versions import ENGINERY, OTHERS, POOL, UNWRITTEN
 from report import Row, count, median_of, ratio, times
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def measure(bench: Bench) -> Row:
         with bench.session(name) as session:
             return bench.repeated(lambda: ask(session), at_most_s=12)
 
-    answers = bench.in_turn([ENGINERY, POOL], ask, rounds=bench.repeat)
+    answers = bench.in_turn([ENGINERY, UNWRITTEN, POOL], ask, rounds=bench.repeat)
     answers |= bench.each([name for name in OTHERS if name != POOL], alone)
     row.figures = {name: median_of(a, "per_s", "cpu_us", "submit_us", "tasks") for name, a in answers.items()}
     row.show_all(lambda a: f"{count(a['per_s'])}/s at {count(a['cpu_us'])} µs of CPU")
@@ -38,6 +38,8 @@ def measure(bench: Bench) -> Row:
     row.check("rate", ">= 10x ProcessPoolExecutor", rate, 10.0, times, at_least=True)
     cpu = row.value(ENGINERY, "cpu_us")
     row.check("CPU of all processes", "<= 30 µs a task", cpu, 30.0, lambda v: f"{v:.0f} µs")
+    journal = ratio(row.value(ENGINERY, "per_s"), row.value(UNWRITTEN, "per_s"))
+    row.check("rate with the journal", ">= 0.75x without", journal, 0.75, times, at_least=True)
     if bench.curve and ENGINERY in bench.peers:
         row.curves["engines"] = _curve(bench, [(n, 50_000) for n in ENGINES])
         row.curves["tasks"] = _curve(bench, [(4, tasks) for tasks in TASKS])

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 _BEGAN = time.perf_counter()
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from .cluster import local
     from .cluster.control import Control
+
+
+N = TypeVar("N", int, float)
 
 
 class _Commands(click.Group):
@@ -67,6 +70,9 @@ _force = click.option("--force", is_flag=True, help="Insist on more engines than
 @click.option("--no-fork", is_flag=True, help="Start each engine as a fresh process, not from a prepared template.")
 @click.option("--preload", metavar="MODULE,...", default="", help="Modules that all engines have from their start.")
 @click.option("--listen", metavar="HOST[:PORT]", help="Listen on TCP, encrypted, instead of on a Unix socket.")
+@click.option("--keep", default="7d", show_default=True, metavar="TIME", help="How long results are kept.")
+@click.option("--keep-bytes", default="2GB", show_default=True, metavar="SIZE", help="How many bytes are kept.")
+@click.option("--no-journal", is_flag=True, help="Write nothing down: the controller's death is the cluster's end.")
 @_timeout
 @_force
 def start(
@@ -77,6 +83,9 @@ def start(
     no_fork: bool,
     preload: str,
     listen: str | None,
+    keep: str,
+    keep_bytes: str,
+    no_journal: bool,
     timeout: float,
     force: bool,
 ) -> None:
@@ -86,7 +95,9 @@ def start(
     count = (os.cpu_count() or 1) if engines is None else engines
     limits.check_count(count, force=force)
     modules = [module.strip() for module in preload.split(",") if module.strip()]
-    nanny = local.start(name, local.Options(count, not no_fork, modules, listen, timeout), owned=foreground)
+    kept_s, kept_bytes = _measured(limits.seconds, keep), _measured(limits.nbytes, keep_bytes)
+    options = local.Options(count, not no_fork, modules, listen, timeout, not no_journal, kept_s, kept_bytes)
+    nanny = local.start(name, options, owned=foreground)
     try:
         with _control(nanny.directory, nanny.is_alive) as control:
             control.wait_engines(max(1.0, timeout - (time.perf_counter() - _BEGAN)))
@@ -253,6 +264,63 @@ def clean() -> None:
         click.echo("there is nothing to clear")
 
 
+# ------------------------------------------------------------------------------------------------------------- prove
+
+
+@cluster.command()
+@click.option("--minutes", type=float, default=5.0, show_default=True, help="How long.")
+@click.option("--seed", type=click.IntRange(min=0), help="Which drill: the same seed, the same faults.  [default: any]")
+@click.option("-n", "--engines", type=int, default=4, show_default=True, help="How many engines.")
+@click.option("--tasks", type=click.IntRange(min=1), help="How many tasks, about.  [default: up to 40,000 a minute]")
+@click.option("--faults", metavar="KIND,...", default="all", show_default=True, help="Which kinds of faults.")
+@click.option("--no-fork", is_flag=True, help="Start each engine as a fresh process, not from a prepared template.")
+@click.option("--listen", metavar="HOST[:PORT]", help="Listen on TCP, encrypted, instead of on a Unix socket.")
+@click.option("--timeout", type=float, default=30.0, show_default=True, metavar="SECONDS", help="How long to start.")
+def drill(
+    *,
+    minutes: float,
+    seed: int | None,
+    engines: int,
+    tasks: int | None,
+    faults: str,
+    no_fork: bool,
+    listen: str | None,
+    timeout: float,
+) -> None:
+    """Prove that nothing is lost: hurt a cluster in every way while it works, and account for every task.
+
+    The drill has a cluster of its own, and stops it at the end; your clusters are not touched. It exits with 1 if a
+    task is lost without a reason, hangs, ends wrongly or runs twice, or if anything of the cluster is left.
+
+    \b
+    Kinds of faults; a first word names all of its sort (`engine,cut`):
+      engine-kill, engine-segv, engine-term, engine-stop, zygote-kill,
+      nanny-stop, controller-kill, controller-stop,
+      client-kill, client-stop, cut, freeze
+    """  # noqa: D301 - not a backslash but click's mark for lines that are to stay as they are
+    from .cluster import limits
+    from .drill import drill as drill_
+    from .drill import schedule
+
+    limits.check_count(engines)
+    if minutes <= 0:
+        raise click.UsageError(f"a drill takes more than {minutes:g} minutes")
+    kinds = schedule.parse(faults)
+    chosen = time.time_ns() // 1000 % 1_000_000 if seed is None else seed
+    options = drill_.Options(minutes, chosen, engines, tasks, kinds, not no_fork, listen, timeout)
+    click.echo(f"drill {chosen}: {_engines(engines)}, {minutes:g} min, {len(kinds)} kinds of faults")
+    result = drill_.run(options, click.echo)
+    click.echo(result.table)
+    for complaint in result.complaints:
+        click.echo(complaint, err=True)
+    if not result.is_good:
+        again = f"cluster drill --seed {chosen} --minutes {minutes:g} -n {engines} --faults {','.join(kinds)}"
+        raise ClusterError(f"not all is accounted for; to have the same faults again: {again}")
+    click.echo(
+        "all is accounted for: nothing is lost without a reason, nothing hangs, nothing ran twice, nothing is left"
+    )
+
+
 # ----------------------------------------------------------------------------------------------------------- helpers
 
 
@@ -260,6 +328,13 @@ def _either(name: str | None, option: str | None) -> str | None:
     if name is not None and option is not None and name != option:
         raise click.UsageError(f"two names are given, {name} and {option}")
     return name if name is not None else option
+
+
+def _measured(parse: Callable[[str], N], text: str) -> N:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _parse_ids(texts: tuple[str, ...]) -> list[int] | None:

@@ -35,6 +35,14 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str
     address: str
     """Where to bind; port 0 (`tcp://host:0`) for any free one."""
+    life: str = ""
+    """Names this run of the cluster: a controller goes on from a journal of the same life only."""
+    journal: str | None = None
+    """Path of the journal's file; None for none."""
+    keep_s: float = 0.0
+    """How long results are kept in it."""
+    keep_bytes: int = 0
+    """How many bytes of results and ended submissions are kept in it."""
     server_public: str | None = None
     server_secret: str | None = None
     client_public: str | None = None

@@ -9,6 +9,7 @@ EngineryError
 ├── TaskTimeout            it was stopped at its time limit (a TimeoutError)
 ├── TaskRefused            it can never run as asked
 │   └── NoSuchEngine       it names an engine that is not there (an IndexError)
+├── NoSuchTask             the cluster does not know a task of that id or label (a KeyError)
 ├── SerializationError     a value cannot travel (a TypeError)
 ├── NoEngines              there is no engine to do this
 ├── ClusterError           starting, finding or steering a cluster failed
@@ -19,7 +20,7 @@ EngineryError
 
 A cancelled task raises `concurrent.futures.CancelledError`, as everywhere.
 
-Errors know nobody: this module imports nothing of ours. They carry data, `str()` composes the sentence, and they
+Errors know nobody but the words for a death (`certificate`). They carry data, `str()` composes the sentence, and they
 pickle.
 """
 
@@ -27,6 +28,8 @@ from __future__ import annotations
 
 import weakref
 from typing import TYPE_CHECKING, Any
+
+from .certificate import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,7 +170,13 @@ class TaskLost(EngineryError):
 
 
 class EngineDied(TaskLost):
-    """The engine that ran the task ended. `item` is the index of the lost item where a map was running."""
+    """The engine that ran the task ended. `item` is the index of the lost item where a map was running.
+
+    All that is known is here: `exit_code` (negative for a signal); `since` when the task had been running and when the
+    engine `ended`, in seconds of the epoch (0: unknown); `memory_bytes` when last measured, `peak_bytes` at most, and
+    the `memory_curve` before the end, as (seconds before it, bytes), oldest first; the `last_output`, with the stack of
+    a crash; and in `history` the engines that the task had killed before. `str()` tells it: one line, then details.
+    """
 
     def __init__(
         self,
@@ -181,6 +190,11 @@ class EngineDied(TaskLost):
         exit_code: int | None = None,
         memory_bytes: int = 0,
         last_output: str = "",
+        since: float = 0.0,
+        ended: float = 0.0,
+        peak_bytes: int = 0,
+        memory_curve: Sequence[tuple[float, int]] = (),
+        history: Sequence[str] = (),
     ) -> None:
         super().__init__(engine, reason)
         self.engine = engine
@@ -192,16 +206,16 @@ class EngineDied(TaskLost):
         self.exit_code = exit_code
         self.memory_bytes = memory_bytes
         self.last_output = last_output
+        self.since = since
+        self.ended = ended
+        self.peak_bytes = peak_bytes
+        self.memory_curve = list(memory_curve)
+        self.history = list(history)
 
     def __str__(self) -> str:
         what = f"item {self.item}" if self.item is not None else "the task"
         lost = f"while it ran {what}" if self.running else f"after it had run {what}, before the result had left it"
-        text = f"engine {self.engine} (pid {self.pid}) {self.reason or 'died'} {lost}"
-        if self.memory_bytes:
-            text += f"; it held {self.memory_bytes / 2**20:.0f} MB"
-        if self.last_output:
-            text += "; its last output:\n" + self.last_output
-        return text
+        return in_words(self, lost)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _engine_died, (self.engine, self.reason, dict(self.__dict__))
@@ -227,6 +241,13 @@ class TaskRefused(EngineryError):
 
 class NoSuchEngine(TaskRefused, IndexError):
     """An engine that is named does not exist (any more)."""
+
+
+class NoSuchTask(EngineryError, KeyError):
+    """The cluster does not know a task of that id or label, or does not keep its results any more."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""  # a KeyError would show the sentence as a literal
 
 
 class SerializationError(EngineryError, TypeError):

@@ -21,6 +21,8 @@ COUNT_BITS = 40
 
 COUNT_MASK = (1 << COUNT_BITS) - 1
 
+MAX_TASK = (1 << 63) - 1
+
 CONTROLLER_NO = ClientNo(0)
 """The number under which the controller makes ids of its own, for the pieces of a divided task."""
 
@@ -42,6 +44,21 @@ def show_task(task: TaskId) -> str:
     '3-17'
     """
     return f"{task >> COUNT_BITS}-{task & COUNT_MASK}"
+
+
+def read_task(text: str) -> TaskId:
+    """Return the task id that `show_task` shows so; ValueError if it is none.
+
+    >>> read_task("3-17") == (3 << COUNT_BITS) + 17
+    True
+    """
+    client, dash, number = text.strip().partition("-")
+    if not (dash and client.isdecimal() and number.isdecimal() and int(number) <= COUNT_MASK):
+        raise ValueError(text)
+    task = (int(client) << COUNT_BITS) + int(number)
+    if task > MAX_TASK:
+        raise ValueError(text)
+    return TaskId(task)
 
 
 def engine_peer(engine: EngineId, incarnation: Incarnation) -> Peer:

@@ -17,8 +17,9 @@ import io
 import pickle
 import sys
 import threading
+from collections import ChainMap
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import SerializationError
 
@@ -233,6 +234,9 @@ def _dumps_any(
 
 _made: tuple[type[pickle.Pickler], type[pickle.Pickler]] | None = None
 
+_NO_FILE = "<dynamic-code>"
+"""What cloudpickle puts in the place of a file's name."""
+
 
 def by_reference_pickler() -> type[pickle.Pickler]:
     """Return cloudpickle's pickler with everything that can be imported by name going by name."""
@@ -251,8 +255,17 @@ def _picklers() -> tuple[type[pickle.Pickler], type[pickle.Pickler]]:
     import cloudpickle  # noqa: PLC0415 - only for values that need it
 
     cached_function = type(functools.cache(len))
+    tables = cloudpickle.Pickler.dispatch_table
+    reduce_code = tables[types.CodeType]
+
+    def reduce_code_with_file(code: types.CodeType) -> Any:
+        """Keep the name of the file, which cloudpickle (from 3.1.3) leaves out: tracebacks quote its lines."""
+        kind, args = reduce_code(code)[:2]
+        return kind, tuple("".join(code.co_filename) if arg == _NO_FILE else arg for arg in args)
 
     class ByValue(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is untyped
+        dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: reduce_code_with_file}, tables)
+
         def reducer_override(self, obj: Any) -> Any:
             if type(obj) is cached_function and (obj.__module__ == "__main__" or obj.__module__ in user_modules):
                 # Left alone, it would go by a name that an engine cannot look up. Its cache stays at home.

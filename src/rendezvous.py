@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from .errors import ClusterError, NoClusterError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .config import Connection
 
 LOCK = "lock"
@@ -32,6 +34,10 @@ CONTROLLER_FILE = "controller.json"
 SOCKET = "controller.sock"
 LOGS = "logs"
 NANNY_LOG = "nanny.log"
+JOURNAL = "journal"
+"""The journal of a cluster without a name of its own, which ends with it."""
+END = "end"
+"""Why the cluster ended, in a sentence, if it was not stopped."""
 ENGINES = "engines"
 """The folder of the engines' flight recorders."""
 
@@ -75,6 +81,15 @@ def runtime_dir() -> Path:
     if session and _is_ours(Path(session)):  # after `su`, it names the folder of somebody else
         return private_dir(Path(session) / "enginery", "XDG_RUNTIME_DIR")
     return private_dir(_short_dir())
+
+
+def journal_path(name: str) -> Path:
+    """Return where the journal of a cluster of that name is: it outlives the cluster, whose folder goes with it."""
+    chosen = os.environ.get("ENGINERY_STATE_DIR")
+    if chosen:
+        return private_dir(Path(chosen).absolute(), "ENGINERY_STATE_DIR") / f"{name}.journal"
+    home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    return private_dir(Path(home) / "enginery", "ENGINERY_STATE_DIR") / f"{name}.journal"
 
 
 def _short_dir() -> Path:
@@ -245,6 +260,23 @@ def _locate(cluster: str | os.PathLike[str] | None) -> Path:
         path = Path(chosen).absolute()
         return path / CLIENT_FILE if path.is_dir() else path
     return cluster_dir(chosen) / CLIENT_FILE
+
+
+def watch(cluster: str | os.PathLike[str] | None = None) -> Callable[[], str | None] | None:
+    """Return what tells why a cluster, named as for `find`, has ended, as far as is known; and None while it is there.
+
+    There is nothing to tell it (None) if the cluster is not of this host.
+    """
+    folder = _locate(cluster).parent
+    return (lambda: None if is_running(folder) else why_ended(folder)) if (folder / LOCK).exists() else None
+
+
+def why_ended(directory: Path) -> str:
+    """Return why a cluster has ended; empty if that is not known, or it was stopped."""
+    try:
+        return (directory / END).read_text("utf-8", "replace").strip()
+    except OSError:
+        return "its nanny was killed" if (directory / LOCK).exists() else ""
 
 
 def _only_running() -> Path:

@@ -6,6 +6,7 @@ what may be outstanding is bounded by the cores that decide; a full queue would 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -25,10 +26,15 @@ LINGER_MS = 1000
 RECONNECT_MS = 20
 """First pause before connecting again; on one host the controller is usually there soon."""
 
-RECONNECT_MAX_MS = 1000
+RECONNECT_MAX_MS = 200
+"""The longest pause: what a restarted controller may cost its peers beyond its own start."""
 
-HEARTBEAT_MS = 5000
-"""On TCP, ZeroMQ's own heartbeat notices a cut cable; a Unix socket cannot be cut."""
+HEARTBEAT_MS = round(1000 * float(os.environ.get("ENGINERY_HEARTBEAT_S", "5")))
+"""On TCP, ZeroMQ's own heartbeat notices a cut cable, after four of them; a Unix socket cannot be cut."""
+
+CONNECT_MS = 2000
+"""An attempt to connect over TCP is made anew after this: the kernel would go on with it at growing pauses, and notice
+half a minute late that a cable is whole again."""
 
 ZAP_DOMAIN = b"enginery"
 
@@ -57,6 +63,7 @@ def open_dealer(context: zmq.Context[zmq.Socket[bytes]], connection: Connection,
         socket.curve_secretkey = connection.secret_key.encode()
     if connection.address.startswith("tcp:"):
         _tcp(socket)
+        socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
     socket.connect(connection.address)
     return socket
 
@@ -88,6 +95,58 @@ def _tcp(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 4 * HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TTL, 4 * HEARTBEAT_MS)
+
+
+class Monitor:
+    """Tells when a DEALER's connection has broken and when it is there again. Owns the socket to watch, `socket`.
+
+    Only one thread may use it, and reads it empty (`events`) before it waits for its descriptor.
+    """
+
+    BROKEN = "broken"
+    CONNECTED = "connected"
+
+    def __init__(self, dealer: zmq.Socket[bytes]) -> None:
+        self._dealer = dealer
+        self.socket: zmq.Socket[bytes] = dealer.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        )
+        self._was_broken = False
+
+    @property
+    def fd(self) -> int:
+        """The descriptor to watch."""
+        return int(self.socket.getsockopt(zmq.FD))
+
+    def events(self) -> list[str]:
+        """Return what has happened since the last call, in order."""
+        found: list[str] = []
+        while True:
+            try:
+                head, _address = self.socket.recv_multipart(NOBLOCK)
+            except zmq.Again:
+                return found
+            event = int.from_bytes(head[:2], "little")
+            if event == zmq.EVENT_DISCONNECTED:
+                found.append(self.BROKEN)
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                found.append(self.CONNECTED)
+
+    def came_back(self) -> bool:
+        """Return whether the connection is there again after it had broken, since the last call."""
+        back = False
+        for event in self.events():
+            if event == self.BROKEN:
+                self._was_broken = True
+                back = False
+            else:
+                back, self._was_broken = self._was_broken, False
+        return back
+
+    def close(self) -> None:
+        """Stop watching, before the DEALER is closed."""
+        self._dealer.disable_monitor()
+        self.socket.close(linger=0)
 
 
 COPY_BELOW = 1 << 18

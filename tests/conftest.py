@@ -1,4 +1,4 @@
-"""Fixtures that any test may use: a runtime directory of the session's own, and running clusters."""
+"""Fixtures that any test may use: directories of the session's own, and running clusters."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 def session_runtime() -> Iterator[Path]:
     """No test ever meets a cluster of the user's, and none leaves a process or a file behind."""
     runtime = Path(tempfile.mkdtemp(prefix="ent-", dir="/tmp"))  # short: socket paths have a limit
-    before = {name: os.environ.get(name) for name in ("ENGINERY_RUNTIME_DIR", "ENGINERY_CLUSTER")}
+    state = tempfile.mkdtemp(prefix="ens-")
+    names = ("ENGINERY_RUNTIME_DIR", "ENGINERY_STATE_DIR", "ENGINERY_CLUSTER")
+    before = {name: os.environ.get(name) for name in names}
     os.environ["ENGINERY_RUNTIME_DIR"] = str(runtime)
+    os.environ["ENGINERY_STATE_DIR"] = state
     os.environ.pop("ENGINERY_CLUSTER", None)
     try:
         yield runtime
@@ -32,18 +35,22 @@ def session_runtime() -> Iterator[Path]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        shutil.rmtree(state, ignore_errors=True)
         shutil.rmtree(runtime, ignore_errors=True)
 
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime directory for one test, which must leave nothing in it."""
+    """A runtime directory for one test, which must leave nothing in it; and one for journals, which may stay."""
     path = Path(tempfile.mkdtemp(prefix="ent-", dir="/tmp"))
+    state = tempfile.mkdtemp(prefix="ens-")
     monkeypatch.setenv("ENGINERY_RUNTIME_DIR", str(path))
+    monkeypatch.setenv("ENGINERY_STATE_DIR", state)
     try:
         yield path
         helpers.assert_nothing_left(path)
     finally:
+        shutil.rmtree(state, ignore_errors=True)
         shutil.rmtree(path, ignore_errors=True)
 
 

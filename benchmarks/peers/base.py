@@ -30,6 +30,10 @@ class Peer:
         """Hand in one call, anywhere; return its own future."""
         raise NotImplementedError
 
+    def submit_again(self, f, *args):
+        """Hand in one call that is run once more, elsewhere, if its worker dies."""
+        raise NotAskedError("does not run again what a dead worker ran")
+
     def gather(self, futures):
         """Wait for the futures; return their results in order."""
         return [future.result() for future in futures]
@@ -41,6 +45,14 @@ class Peer:
     def finished(self, future):
         """Return whether a future has ended, well or not."""
         return future.done()
+
+    def finished_of(self, futures):
+        """Return those that have ended."""
+        return [future for future in futures if self.finished(future)]
+
+    def kill_head(self):
+        """Kill the process that keeps the tasks between client and workers; return the time of it, when it is dead."""
+        raise NotAskedError("has no such process")
 
     def map(self, f, xs, **how):
         """Return the list of f(x), as somebody writes it who knows no chunk size (`how` is the tuner's)."""

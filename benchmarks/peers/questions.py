@@ -17,10 +17,11 @@ import sys
 import tempfile
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 
 from .base import NotAskedError
-from .work import announce_and_hang, inc, look_at, make_value, nothing, value
+from .work import announce_and_hang, inc, look_at, make_value, note, note_long, nothing, value
 
 clock = time.perf_counter
 
@@ -28,11 +29,11 @@ clock = time.perf_counter
 # ------------------------------------------------------------------------------------------------------ the questions
 
 
-def start(peer, *, n):
-    """Start a cluster; `at` is the moment when all its engines had answered."""
+def start(peer, *, n, **options):
+    """Start a cluster; `at` is the moment when all its engines had answered. Options are the adapter's own."""
     t0 = clock()
     peer.n = n
-    peer.start(n)
+    peer.start(n, **options)
     pids = peer.everyone()
     return {"at": time.monotonic(), "seconds": clock() - t0, "answered": len(pids)}
 
@@ -184,13 +185,16 @@ def _checked(seen, nbytes, total):
     return all(writable for *_, writable in seen)
 
 
-def death(peer, *, patience_s=30.0):
-    """Kill the engine that runs a task; how long until its future fails, or the task starts once more elsewhere?"""
+def engine_killed(peer, *, again=False, patience_s=30.0):
+    """Kill the engine that runs a task; how long until its future fails, or the task starts once more elsewhere?
+
+    With `again` the task was handed in so that it is run again.
+    """
     handle, name = tempfile.mkstemp(prefix="death-")
     os.close(handle)
     path = Path(name)
     try:
-        future = peer.submit(announce_and_hang, name)
+        future = (peer.submit_again if again else peer.submit)(announce_and_hang, name)
         pids = _wait_lines(path, 1, patience_s)
         time.sleep(0.2)  # all is quiet
         t0 = clock()
@@ -216,6 +220,97 @@ def _wait_lines(path, n, patience_s):
     raise TimeoutError("the task did not start")
 
 
+def head_killed(peer, *, tasks=4000, task_s=0.002, long=2, long_s=8.0, patience_s=20.0):
+    """Kill the process that keeps the tasks, while long ones run and short ones too, or none; what becomes of them?
+
+    `next_s`: until the next result of a task that had not started; `new_s`, if there were none: until the answer to a
+    call handed in after the kill. A task is lost when its result is not there and nothing has come for `patience_s`.
+    """
+    with tempfile.TemporaryDirectory(prefix="head-") as folder:
+        wanted = {-1 - i: peer.submit(note_long, folder, -1 - i, long_s) for i in range(long)}
+        wait_noted(folder, long, patience_s)
+        wanted |= {i: peer.submit(note, folder, i, task_s) for i in range(tasks)}
+        wait_noted(folder, long + tasks // 4, patience_s)
+        t0 = peer.kill_head()
+        started = set(_noted(folder))
+        watched = [number for number in range(tasks) if number not in started][:50]  # the next, in about this order
+        if not tasks:
+            wanted[0] = peer.submit(note, folder, 0, 0.0)
+            watched = [0]
+        first_s, good, bad = _await_answers(peer, wanted, watched, t0, patience_s)
+        starts = Counter(_noted(folder))
+        return {
+            "next_s" if tasks else "new_s": first_s,
+            "tasks": len(wanted),
+            "lost": len(wanted) - len(good),
+            "failed": len(bad),
+            "doubled": sum(n > 1 for n in starts.values()),
+            "long": long,
+            "long_lost": sum(number < 0 for number in wanted.keys() - good),
+            "long_doubled": sum(n > 1 for number, n in starts.items() if number < 0),
+        }
+
+
+def call_later(peer, *, after_s):
+    """Hand in a call after so many seconds, when those who have not noticed at once have noticed."""
+    time.sleep(after_s)
+    if peer.call(inc, 1) != 2:
+        raise ValueError("wrong result")
+    return {}
+
+
+def _await_answers(peer, wanted, watched, t0, patience_s):
+    """Wait for all that comes; return when the first good answer of those watched came, and whose was good or bad."""
+    number_of = {id(future): number for number, future in wanted.items()}
+    good, bad = set(), set()
+    first_s = None
+    heard = clock()
+    while len(good) + len(bad) < len(wanted) and clock() - heard < patience_s:
+        eager = first_s is None and clock() - t0 < 1.0
+        numbers = (set(watched) if eager else wanted.keys()) - good - bad
+        for future in peer.finished_of([wanted[number] for number in numbers]):
+            number = number_of[id(future)]
+            try:
+                right = peer.gather([future]) == [number]
+            except Exception:
+                right = False
+            (good if right else bad).add(number)
+            heard = clock()
+            if right and first_s is None and number in watched:
+                first_s = heard - t0
+        time.sleep(0.0005 if first_s is None else 0.05)
+    return first_s, good, bad
+
+
+def _noted(folder):
+    """Return the numbers of all tasks that have started, each as often as it has."""
+    return [int(line) for path in Path(folder).iterdir() for line in path.read_text().split("\n")[:-1]]
+
+
+def wait_noted(folder, n, patience_s):
+    """Wait until so many tasks have started."""
+    end = clock() + patience_s
+    while len(_noted(folder)) < n:
+        if clock() > end:
+            raise TimeoutError("the tasks did not start")
+        time.sleep(0.005)
+
+
+def killed(pid):
+    """Kill a process; return when it is dead, with the time of the kill."""
+    import psutil
+
+    process = psutil.Process(pid)
+    t0 = clock()
+    process.kill()
+    try:
+        while process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.0001)
+    except psutil.NoSuchProcess:
+        pass
+    return t0
+
+
 QUESTIONS = {
     "start": start,
     "stop": stop,
@@ -227,7 +322,9 @@ QUESTIONS = {
     "push": data_push,
     "pass": data_pass,
     "return": data_return,
-    "death": death,
+    "engine killed": engine_killed,
+    "head killed": head_killed,
+    "call later": call_later,
 }
 
 

@@ -8,8 +8,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 
+from . import census
 from .base import Peer
-from .questions import main
+from .questions import killed, main
 
 
 class Holder:
@@ -35,11 +36,20 @@ class Ray(Peer):
     def stop(self):
         ray.shutdown()
 
-    def submit(self, f, *args):
-        remote = self.remote.get(f)
+    def submit(self, f, *args, retries=0):
+        remote = self.remote.get((f, retries))
         if remote is None:
-            remote = self.remote[f] = ray.remote(max_retries=0)(f)
+            remote = self.remote[f, retries] = ray.remote(max_retries=retries)(f)
         return remote.remote(*args)
+
+    def submit_again(self, f, *args):
+        return self.submit(f, *args, retries=1)
+
+    def kill_head(self):
+        for process in census.own():
+            if process.name() == "gcs_server":
+                return killed(process.pid)
+        raise RuntimeError("no gcs_server is to be found")
 
     def gather(self, futures):
         return ray.get(futures)
@@ -49,6 +59,9 @@ class Ray(Peer):
 
     def finished(self, future):
         return bool(ray.wait([future], timeout=0)[0])
+
+    def finished_of(self, futures):
+        return ray.wait(futures, num_returns=len(futures), timeout=0)[0] if futures else []
 
     def map(self, f, xs, **how):
         from ray.util.multiprocessing import Pool

@@ -6,7 +6,7 @@ the project's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 COMMON = ("numpy==2.4.6", "psutil==7.2.2")
 """What the questions themselves need, in every environment."""
@@ -23,14 +23,19 @@ class Source:
     imports: str
     """The statement that row 11 measures."""
     requirements: tuple[str, ...] = ()
+    options: dict = field(default_factory=dict)
+    """For the adapter's `start`."""
 
 
 ENGINERY = "enginery"
+UNWRITTEN = "unwritten"
+"""Enginery once more, with nothing written down."""
 POOL = "pool"
 LIMITS = "limits"
 
 SOURCES = {
     ENGINERY: Source("peers.enginery_peer", "Enginery", "import enginery"),
+    UNWRITTEN: Source("peers.enginery_peer", "Enginery without a journal", "", options={"journal": False}),
     LIMITS: Source("peers.limits", "physical limit", ""),
     POOL: Source("peers.pool", "ProcessPoolExecutor", "from concurrent.futures import ProcessPoolExecutor"),
     "loky": Source("peers.loky", "loky", "import loky", ("loky==3.7.0", "cloudpickle==3.1.2")),
@@ -44,5 +49,6 @@ SOURCES = {
     ),
 }
 
-OTHERS = tuple(name for name in SOURCES if name not in (ENGINERY, LIMITS))
+OURS = (ENGINERY, UNWRITTEN, LIMITS)
+OTHERS = tuple(name for name in SOURCES if name not in OURS)
 """The peers proper: neither the project nor a physical limit."""

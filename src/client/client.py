@@ -14,8 +14,10 @@ from ..errors import ClusterError, NoEngines, NoSuchEngine
 from ..wire import messages as m
 from .balancedview import LoadBalancedView
 from .directview import DirectView
+from .fetches import forget, get_result
 from .functions import FunctionCache
 from .link import Link
+from .setup import register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .directview import Targets
-    from .futures import AsyncResult
+    from .fetches import Tasks
+    from .futures import AsyncResult, GroupResult
     from .mapresult import AsyncMapResult
 
 
@@ -42,15 +45,34 @@ class Client:
     named "default". When the constructor returns, every engine that the cluster announced is there. It raises
     NoClusterError if there is no such cluster, ClusterError if it does not answer within `timeout` seconds.
 
+    Tasks outlive their client. With `on_exit="cancel"` they are cancelled when it is closed, or has vanished for
+    `patience` seconds (half a minute).
+
     A client can be used from many threads, and inside a running event loop. Close it, or use it in a `with` block.
     """
 
-    def __init__(self, cluster: str | os.PathLike[str] | None = None, *, timeout: float = 10) -> None:
+    def __init__(
+        self,
+        cluster: str | os.PathLike[str] | None = None,
+        *,
+        timeout: float = 10,
+        on_exit: str = "continue",
+        patience: float | None = None,
+    ) -> None:
+        if on_exit not in ("continue", "cancel"):
+            raise ValueError(f'on_exit is "continue" or "cancel", not {on_exit!r}')
+        waits: Any = patience
+        if waits is not None and not (isinstance(waits, int | float) and waits >= 0):
+            raise ValueError(f"patience is a number of seconds, not {patience!r}")
         deadline = time.monotonic() + timeout
-        connection = rendezvous.find(cluster)
-        hello = m.ClientHello(m.VERSION, os.path.basename(sys.argv[0] or "python"), os.getpid(), os.uname().nodename)  # noqa: PTH119 - a name to show, not a path
+        connection, ending = rendezvous.find(cluster), rendezvous.watch(cluster)
+        name = os.path.basename(sys.argv[0] or "python")  # noqa: PTH119 - a name to show, not a path
+        cancels = on_exit == "cancel"
+        host = os.uname().nodename
+        hello = m.ClientHello(m.VERSION, name, os.getpid(), host, cancel_on_exit=cancels, patience_s=patience)
+        self._cancels = cancels
         self._functions = FunctionCache()
-        self._link = link = Link(connection, hello)
+        self._link = link = Link(connection, hello, ending)
         self._cluster = connection.cluster
         try:
             self._greet(timeout, deadline)
@@ -207,6 +229,51 @@ class Client:
             f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions
         )
 
+    # ---------------------------------------------------------------- set-up
+
+    def register_setup(self, code: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> GroupResult:
+        """Have every engine of the cluster run this: those that are there now, and each that starts later (in place of
+        one that died or was restarted, or because there are to be more) before anything else.
+
+            client.register_setup("import numpy as np").get()
+            client.register_setup(os.chdir, "/data/run7")
+
+        `code` is run as by `DirectView.execute`, a function called with these arguments. Returns the results to come of
+        the engines that are there. Set-up is run in the order in which it was registered; what is registered twice runs
+        again now, and is kept once. Where it fails later, the controller's log and `cluster status` tell; an engine
+        that it kills each time is given up. Set-up belongs to the cluster: it stays when this client leaves.
+        """
+        return register(self, code, args, kwargs)
+
+    def clear_setup(self) -> None:
+        """Forget all set-up of the cluster, whoever registered it: engines that start from now on have none."""
+        self._link.request(m.ClearSetup).result()
+
+    # ---------------------------------------------------------------- results for later
+
+    def get_result(self, tasks: Tasks | None = None, *, label: str | None = None, block: bool = False) -> Any:
+        """Return the results of tasks of any client, by id or label: also of one that is gone, or of a cluster of this
+        name that was stopped since.
+
+            client.get_result("3-17")                # an id, as `msg_id` gives it: an AsyncResult
+            client.get_result(["3-17", "3-18"])      # several, or a label: all of them, in order of submission
+            client.get_result(label="training").get()
+
+        Of several, the value is a list; a task of a map counts for as many values as it has items. What comes back is
+        done when all the tasks have ended. Their errors, output and times are those that their client gets. With
+        `block`, wait and return the value. Raises NoSuchTask (a KeyError) naming what the cluster does not know,
+        ClusterError if it has no journal.
+        """
+        result = get_result(self._link, self._cluster, tasks, label)
+        return result.get() if block else result
+
+    def purge_results(self, tasks: Tasks | None = None, *, label: str | None = None) -> None:
+        """Have the cluster forget tasks that have ended, by id or label, or `"all"`: nobody finds them any more.
+
+        Raises NoSuchTask naming what it does not know, ClusterError naming a task that has not ended.
+        """
+        forget(self._link, self._cluster, tasks, label)
+
     # ---------------------------------------------------------------- waiting and stopping
 
     def wait(self, jobs: AsyncResult | Iterable[AsyncResult] | None = None, timeout: float | None = -1) -> bool:
@@ -224,8 +291,8 @@ class Client:
     def cancel(self, jobs: AsyncResult | Iterable[AsyncResult] | None = None, *, grace_s: float | None = None) -> bool:
         """Stop these results' tasks, or all of this client; return whether none of them runs on.
 
-        Unstarted tasks are withdrawn, running ones interrupted; with `grace_s`, the engine of one that still runs so
-        many seconds later is killed and replaced.
+        Unstarted tasks are withdrawn, running ones interrupted, again each second; with `grace_s`, the engine of one
+        that still runs so many seconds later is killed and replaced.
         """
         return self._stop(jobs, grace_s=grace_s, interrupt=True)
 
@@ -243,7 +310,9 @@ class Client:
         reply = self._link.cancel(tasks, grace_s=grace_s, interrupt=interrupt)
         if not self._link.may_wait():
             return False
-        reply.result()
+        stopped = reply.result()
+        for job in todo:
+            job._await_stopped(stopped)
         return all(job.done() for job in todo)
 
     def _jobs(self, jobs: AsyncResult | Iterable[AsyncResult] | None) -> list[AsyncResult]:
@@ -287,7 +356,9 @@ class Client:
 
     def restart(self, targets: Targets = "all", timeout: float | None = None) -> None:
         """Replace engines by fresh ones under the same ids; return when they answer. What they ran is EngineDied."""
-        self._link.request(m.Restart, self._some(targets)).result(timeout)
+        # With what we know of them: should it be asked twice, it happens once. "All" are also those given up.
+        incarnations = [(engine.id, engine.incarnation) for engine in self._link.core.engines.values()]
+        self._link.request(m.Restart, self._some(targets), incarnations).result(timeout)
 
     def send_signal(self, sig: int | str, targets: Targets = "all") -> None:
         """Send a signal, by number or name (`"SIGINT"`), to the processes of engines."""
@@ -315,8 +386,10 @@ class Client:
     # ---------------------------------------------------------------- the end
 
     def close(self) -> None:
-        """Leave the cluster. Tasks that are not done go on without us; their futures here fail."""
-        self._link.close()
+        """Leave the cluster. Tasks that are not done go on without us (or are cancelled, if it was opened with
+        `on_exit="cancel"`); their futures here fail.
+        """
+        self._link.close(cancel=self._cancels)
 
     async def aclose(self) -> None:
         """Leave the cluster, as `close`, from a coroutine."""

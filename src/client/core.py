@@ -3,7 +3,7 @@
 Rules of this file. No thread, clock or socket in here: `now` is an argument. Submitting threads and the I/O thread
 share one core, and only these may be touched by any thread, each by single operations that are atomic in Python:
 `sinks`, `requests`, `outbox`, `lost`. What makes messages (`take`, `take_single`, `unsay`) is for whoever holds the
-lock of the socket; everything else belongs to the I/O thread.
+lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
 
 Whoever is registered is answered: `lose` marks the core lost *before* it fails all that is registered, and submitters
 look at `lost` *after* registering. So a submission either is failed by `lose` or notices by itself.
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from ..errors import ClusterError, ControllerLost, TaskLost
+from ..errors import ClusterError, ControllerLost
 from ..ids import ClientNo, first_task_id
+from ..streams import Incoming, Outgoing, Verdict
 from ..wire import messages as m
 from .lightfuture import LightFuture
 
@@ -29,10 +30,26 @@ QUIET_S = 5.0
 """Having heard nothing for so long, ask."""
 
 SILENT_S = 60.0
-"""Having heard nothing for so long, though we asked, the controller is lost. It may be slow; it may be stopped."""
+"""Having heard nothing for so long, though we asked and are connected, the controller is lost. It may be slow; it may
+be stopped."""
 
 BROKEN_S = 5.0
-"""The connection broke, and no controller welcomed us again within this time: it is lost."""
+"""The connection broke, and the controller has no journal: if it does not welcome us again within this time, it is
+lost."""
+
+GONE_S = 120.0
+"""The same where another controller may take over, or a network heal. (A cluster of this host is looked at: when that
+has ended, it is lost at once.)"""
+
+LATE_S = 1.0
+"""Who looks so much later than it meant to was stopped itself, or kept from it, and has heard nothing for that reason:
+it waits once more."""
+
+ACK_EVERY = 32
+"""So many messages of the controller are confirmed with one of ours."""
+
+ACK_S = 1.0
+"""What has come is confirmed after so long in any case."""
 
 BATCH_TASKS = 1000
 BATCH_BYTES = 1 << 20
@@ -113,8 +130,21 @@ class Core:
         self._heard = now
         self._pinged = False
         self._broken_at: float | None = None
-        self._doubtful: tuple[list[int], list[int]] = ([], [])
-        """Tasks and requests that were under way when the connection broke."""
+        self.durable = False
+        """Another controller takes over if this one dies."""
+        self._incoming = Incoming()
+        self._outgoing = Outgoing()
+        self._acked = 0
+        """What the controller was told that we have."""
+        self._ack_at: float | None = None
+        self._asked: dict[int, msgspec.Struct] = {}
+        """Requests without an answer, to be asked again when the connection is back."""
+        self._greeting = True
+        """A hello is not answered yet."""
+        self._resume_after: int | None = None
+        """The controller has what we sent up to that number: the rest is to be sent again, before anything new."""
+        self.interrupted = ""
+        """What there is to say of an interruption, once (for the log); empty when said."""
 
     # ------------------------------------------------------------------------------------------------ in
 
@@ -122,8 +152,12 @@ class Core:
         """Take a message of the controller's. `wall` is the time for people, `now` that of `tick`."""
         self._heard = now
         self._pinged = False
+        if isinstance(message, m.Numbered) and not self._is_next(message, now):
+            return
         match message:
             case m.Results():
+                if message.ack:
+                    self._outgoing.acked(message.ack)
                 self._on_results(message.results, frames, wall)
             case m.Outputs():
                 for record in message.records:
@@ -132,9 +166,15 @@ class Core:
                         sink.add_output(record)
             case m.Reply():
                 request = self.requests.pop(message.request, None)
+                self._asked.pop(message.request, None)
                 if request is not None:
                     error = None if message.error is None else ClusterError(message.error)
                     request.resolve(message.value, error)
+            case m.Found() | m.Fetched():
+                request = self.requests.pop(message.request, None)
+                self._asked.pop(message.request, None)
+                if request is not None:
+                    request.resolve((message, frames), None)
             case m.Engines():
                 self._on_engines(message.engines)
             case m.Welcome():
@@ -146,8 +186,36 @@ class Core:
                     self.lose(ClusterError(f"the controller refuses this client: {message.reason}"))
                 else:
                     self.lose(ControllerLost(f"the controller refused a message of this client: {message.reason}"))
+            case m.Ack():
+                self._outgoing.acked(message.have)
+            case m.Resume():
+                self._greet()
             case m.Pong():
                 pass
+
+    def _is_next(self, message: m.Numbered, now: float) -> bool:
+        """Return whether a numbered message is to be taken; if one before it is missing, ask for it."""
+        verdict = self._incoming.judge(message.seq)
+        if verdict is Verdict.GAP:
+            self._greet()
+        elif self._incoming.have - self._acked >= ACK_EVERY:
+            self._ack()
+        elif self._ack_at is None:
+            self._ack_at = now + ACK_S
+        return verdict is Verdict.TAKE
+
+    def _ack(self) -> None:
+        self._acked = self._incoming.have
+        self._ack_at = None
+        self.outbox.append(m.Ack(self._acked))
+
+    def _greet(self) -> None:
+        """Have the hello said again, before anything else."""
+        if not self._greeting and self.lost is None:
+            self._greeting = True
+            hello = msgspec.structs.replace(self.hello, have=self._incoming.have, welcomed=self.client is not None)
+            self.hello = hello
+            self.outbox.appendleft(hello)
 
     def _on_results(self, results: list[m.Result], frames: Sequence[Any], wall: float) -> None:
         sinks = self.sinks
@@ -174,28 +242,19 @@ class Core:
         if self.client is not None and self.client != message.client:
             self.lose(ControllerLost("the controller was restarted and does not know this client any more"))
             return
+        again = self.client is not None
+        if again and self.controller_pid != message.controller_pid:
+            self.interrupted = f"another controller of cluster {message.cluster} has taken over; nothing is lost"
         self.client = message.client
         self.cluster = message.cluster
         self.controller_pid = message.controller_pid
+        self.durable = message.durable
         self.engines = {engine.id: engine for engine in message.engines if engine.state != "dead"}
         self._broken_at = None
+        if again:  # what was sent since may have gone to nobody
+            self._resume_after = message.have
+        self._greeting = False
         self.welcomed.resolve(None, None)
-        self._give_up_doubtful()
-
-    def _give_up_doubtful(self) -> None:
-        """The connection is back; what was on its way when it broke may be lost, and nobody would ever say so."""
-        (tasks, requests), self._doubtful = self._doubtful, ([], [])
-        what = (
-            f"the connection to the controller of cluster {self._name()} broke and came back while this was under way"
-        )
-        for task in tasks:
-            sink = self.sinks.pop(task, None)
-            if sink is not None:
-                sink.fail(TaskLost(f"{what}: whether the task ran is not known here"))
-        for number in requests:
-            request = self.requests.pop(number, None)
-            if request is not None:
-                request.resolve(None, ClusterError(f"{what}: ask again"))
 
     # ------------------------------------------------------------------------------------------------ liveness
 
@@ -203,32 +262,52 @@ class Core:
         """The connection is there (again)."""
         if self._broken_at is not None:
             self._heard = now
-            self.outbox.appendleft(self.hello)  # before anything that was queued meanwhile
+            self._greeting = False
+            self._greet()
 
     def broken(self, now: float) -> None:
         """The connection broke; ZeroMQ goes on trying."""
         if self._broken_at is None:
             self._broken_at = now
-            self._doubtful = (list(self.sinks), list(self.requests))
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the connection is broken, and nobody has welcomed us again."""
+        return self._broken_at is not None
+
+    def gone(self, why: str = "") -> None:
+        """The cluster has ended, without a word to us: nobody will take over."""
+        self.lose(ControllerLost(f"cluster {self._name()} has ended{why and ': '}{why}"))
 
     def tick(self, now: float) -> None:
         """Do what is due."""
         if self.lost is not None:
             return
         if self._broken_at is not None:
-            if now - self._broken_at >= BROKEN_S:
+            if now - self._broken_at >= self._patience_s() + LATE_S:
+                self._broken_at = now
+            elif now - self._broken_at >= self._patience_s():
                 self.lose(ControllerLost(f"the connection to the controller of cluster {self._name()} broke"))
-        elif now - self._heard >= SILENT_S:
-            self.lose(ControllerLost(f"the controller of cluster {self._name()} has not answered for {SILENT_S:.0f} s"))
-        elif now - self._heard >= QUIET_S and not self._pinged:
+            return
+        if self._ack_at is not None and now >= self._ack_at:
+            self._ack()
+        silent_s = now - self._heard
+        if silent_s >= SILENT_S + LATE_S or (silent_s >= QUIET_S and not self._pinged):
+            self._heard = max(self._heard, now - QUIET_S)
             self._pinged = True
             self.outbox.append(m.Ping())
+        elif silent_s >= SILENT_S:
+            self.lose(ControllerLost(f"the controller of cluster {self._name()} has not answered for {SILENT_S:.0f} s"))
+
+    def _patience_s(self) -> float:
+        return GONE_S if self.durable else BROKEN_S
 
     def deadline(self) -> float:
         """Return when `tick` must be called at the latest."""
         if self._broken_at is not None:
-            return self._broken_at + BROKEN_S
-        return self._heard + (SILENT_S if self._pinged else QUIET_S)
+            return self._broken_at + self._patience_s()
+        at = self._heard + (SILENT_S if self._pinged else QUIET_S)
+        return at if self._ack_at is None else min(at, self._ack_at)
 
     def lose(self, error: Exception) -> None:
         """Nothing will come any more: everything registered fails with this error, and everything later."""
@@ -266,6 +345,18 @@ class Core:
         """Return the messages to send, in order, each with its frames, and have nothing more to send."""
         messages: list[tuple[msgspec.Struct, Sequence[Any]]] = []
         outbox = self.outbox
+        if self._greeting and self.client is not None:
+            # Until we are welcomed only the hello leaves: what comes after it would be dropped and sent again.
+            if self._is_hello_next():
+                messages.append((self.hello, ()))
+                outbox.popleft()
+            if outbox and isinstance(outbox[-1], m.Goodbye):
+                messages.append((m.Goodbye(outbox[-1].cancel), ()))
+            return messages
+        if self._resume_after is not None:
+            messages += self._outgoing.after(self._resume_after)
+            messages += [(request, ()) for request in self._asked.values()]
+            self._resume_after = None
         batch: list[Entry] = []
         nbytes = 0
         while True:
@@ -281,20 +372,43 @@ class Core:
                 self._close(batch, messages)
             else:
                 self._close(batch, messages)
-                messages.append((entry, ()))
+                self._single(entry, messages)
             batch, nbytes = [], 0
         self._close(batch, messages)
         return messages
 
+    @property
+    def has_to_send(self) -> bool:
+        """Whether `take` would return something."""
+        if self._greeting and self.client is not None:
+            return self._is_hello_next()
+        return bool(self.outbox) or self._resume_after is not None
+
+    def _is_hello_next(self) -> bool:
+        return bool(self.outbox) and isinstance(self.outbox[0], m.ClientHello)
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether a message may be sent past the outbox."""
+        return not (self._greeting or self.outbox) and self._resume_after is None
+
     def take_single(self, entry: Entry) -> m.Submit:
-        """Return the message that submits one task, past the outbox, which must be empty."""
+        """Return the message that submits one task, past the outbox, when all is calm."""
         functions: list[m.Function] = []
         self._name_function(entry.function, functions)
-        return m.Submit(functions, [entry.options], [entry.task])
+        message = m.Submit(functions, [entry.options], [entry.task])
+        self._outgoing.number(message)
+        return message
 
-    def unsay(self, function: m.Function) -> None:
-        """It is not certain that the controller was sent this function: send it again next time."""
-        self._sent_bytes -= self._sent.pop(function.digest, 0)
+    def unsay(self) -> None:
+        """It is not certain that what `take_single` returned was sent: have the hello said, and the missing sent."""
+        self._greet()
+
+    def _single(self, message: msgspec.Struct, messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:
+        request = getattr(message, "request", None)
+        if request is not None and request in self.requests:
+            self._asked[request] = message
+        messages.append((message, ()))
 
     def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:
         """Make one Submit of these tasks; options and functions that several share are in it once."""
@@ -321,7 +435,9 @@ class Core:
             if parts:
                 frames.extend(parts)
             tasks.append(task)
-        messages.append((m.Submit(functions, options_list, tasks), frames))
+        message = m.Submit(functions, options_list, tasks)
+        self._outgoing.number(message, frames)
+        messages.append((message, frames))
         if self._sent_bytes > FUNCTIONS_MAX_BYTES:
             self._forget({entry.function.digest for entry in batch}, messages)
 
@@ -345,4 +461,6 @@ class Core:
                 self._sent_bytes -= self._sent.pop(digest)
                 forgotten.append(digest)
         if forgotten:
-            messages.append((m.Forget(forgotten), ()))
+            message = m.Forget(forgotten)
+            self._outgoing.number(message)
+            messages.append((message, ()))

@@ -236,7 +236,7 @@ class FunctionCache:
         elif isinstance(function, (type, *_BUILTINS)) or _pickles_as_name(function):
             captured = () if is_by_reference(function) or _is_ufunc(function) else None
         pickled = dumps_function(function)
-        made = Function(hashlib.blake2b(pickled, digest_size=16).digest(), pickled)
+        made = Function(b"f" + hashlib.blake2b(pickled, digest_size=15).digest(), pickled)  # never `!`, see `Function`
         if captured is not None:
             self._keep(function, made, captured)
         return made

@@ -44,6 +44,9 @@ class Part(NamedTuple):
     outputs: Sequence[Output]
 
 
+GOES_ON = "What was waited for goes on. To stop it: cancel() on its result, or on the client for everything."
+
+
 def _utc(seconds: float) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
@@ -123,7 +126,7 @@ class AsyncResult(LightFuture[Any]):
             return None, self._lost
         frames, reply = self._frames, self._reply
         assert reply is not None, "a finished task has a result"
-        return _unpack(reply, frames, self._label, self._convert, self._parts)
+        return unpack(reply, frames, self._label, self._convert, self._parts)
 
     def _outcome(self) -> Any:
         value, error = self._open()
@@ -133,6 +136,10 @@ class AsyncResult(LightFuture[Any]):
 
     def _check_wait(self) -> None:
         self._link.check()
+
+    def _interrupted(self, error: KeyboardInterrupt) -> None:
+        if GOES_ON not in getattr(error, "__notes__", ()):
+            error.add_note(GOES_ON)
 
     # ---------------------------------------------------------------- waiting
 
@@ -179,17 +186,25 @@ class AsyncResult(LightFuture[Any]):
         """Stop the task; return True if it will never run or has been stopped, False if it ended or runs on. Of
         several tasks or items: True if some were stopped and none runs on; those that had ended keep their results.
 
-        One that has not started is withdrawn. One that runs is interrupted (unless `interrupt` is False); if it still
-        runs `grace_s` seconds later its engine is killed and replaced (never, without `grace_s`). Waits for the
-        controller's word; in a coroutine or a done-callback it does not wait, and returns False.
+        One that has not started is withdrawn. One that runs is interrupted (unless `interrupt` is False), again each
+        second; if it still runs `grace_s` seconds later its engine is killed and replaced (never, without `grace_s`).
+        Waits for the controller's word; in a coroutine or a done-callback it does not wait, and returns False.
         """
-        if self.done():
-            return self.cancelled()
-        reply = self._link.cancel(self._open_tasks(), grace_s=grace_s, interrupt=interrupt)
-        if not self._link.may_wait():
-            return False
-        stopped = reply.result()
-        return bool(stopped) and self.done()
+        if not self.done():
+            reply = self._link.cancel(self._open_tasks(), grace_s=grace_s, interrupt=interrupt)
+            if not self._link.may_wait():
+                return False
+            self._await_stopped(reply.result())
+        return self.done() and STATUS_CANCELLED in self._statuses()
+
+    def _await_stopped(self, stopped: list[int]) -> None:
+        """Wait for the results of tasks of which the controller says that they were stopped, if nothing runs on."""
+        if set(stopped).issuperset(self._open_tasks()):
+            self._wait_done(None)  # they are on their way, or here
+
+    def _statuses(self) -> set[int]:
+        """Return how the tasks have ended of which that is known."""
+        return set() if self._reply is None else {self._reply.status}
 
     def abort(self) -> None:
         """Withdraw what has not started; leave what runs alone."""
@@ -222,7 +237,7 @@ class AsyncResult(LightFuture[Any]):
 
     @property
     def status(self) -> Any:
-        """`pending`, `ok`, `error`, `cancelled`, `timeout`, `lost` or `refused`."""
+        """`pending`, `ok`, `error`, `cancelled`, `timeout`, `lost`, `refused` or `unknown`."""
         return self._each(_status)
 
     @property
@@ -334,7 +349,7 @@ def _state_text(result: AsyncResult) -> str:
     return "cancelled" if result.cancelled() else "finished"
 
 
-def _unpack(
+def unpack(
     reply: Result,
     frames: Sequence[Any],
     label: str | None,
@@ -399,7 +414,7 @@ class GroupResult(AsyncResult):
             self._left -= 1
             self._notify()
             if not self._left:
-                statuses = {kept[0].status for kept in self._replies if kept is not None}
+                statuses = self._statuses()
                 state = CANCELLED if statuses == {STATUS_CANCELLED} else FINISHED
                 self._settle(state, failed=statuses != {OK})
         return True
@@ -407,6 +422,9 @@ class GroupResult(AsyncResult):
     def add_output(self, record: Output) -> None:
         """Take something that one engine printed or displayed."""
         self._group_records[record.task - self._task].append(record)
+
+    def _statuses(self) -> set[int]:
+        return {kept[0].status for kept in self._replies if kept is not None}
 
     def _parts(self) -> list[Part]:
         return [self._part(index) for index in range(len(self._replies))]
@@ -423,7 +441,7 @@ class GroupResult(AsyncResult):
             kept = self._replies[index]
             if kept is None:
                 return None, self._lost
-            item = self._items[index] = _unpack(
+            item = self._items[index] = unpack(
                 kept[0], kept[1], self._label, self._convert, lambda: [self._part(index)]
             )
             self._replies[index] = (kept[0], (), kept[2])

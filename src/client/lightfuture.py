@@ -94,6 +94,9 @@ class LightFuture(Future[T], Generic[T]):
     def _check_wait(self) -> None:
         """Raise if waiting here can only hang. Called before every wait."""
 
+    def _interrupted(self, error: KeyboardInterrupt) -> None:
+        """Ctrl-C ends a wait: tell what there is to know, as a note."""
+
     def _settle(self, state: str = FINISHED, *, failed: bool = False) -> None:
         """Be done, and tell whoever waits. What `_outcome` needs must be in place. Called once, by the I/O thread."""
         with _birth:
@@ -120,12 +123,16 @@ class LightFuture(Future[T], Generic[T]):
         self._check_wait()
         deadline = None if timeout is None else time.monotonic() + timeout
         condition = self._condition
-        with condition:
-            while self._state == PENDING:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                condition.wait(left)
+        try:
+            with condition:
+                while self._state == PENDING:
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        return False
+                    condition.wait(left)
+        except KeyboardInterrupt as error:
+            self._interrupted(error)
+            raise
         return True
 
     def _wait_for(self, condition: Callable[[], bool]) -> None:
@@ -136,6 +143,9 @@ class LightFuture(Future[T], Generic[T]):
             try:
                 while not condition():
                     self._condition.wait()
+            except KeyboardInterrupt as error:
+                self._interrupted(error)
+                raise
             finally:
                 self._watching -= 1
 

@@ -24,14 +24,15 @@ Why no wake-up is lost:
 
 Ctrl-C strikes between any two steps of a thread that sends directly. So it sends one task in one call, and nothing
 that is another thread's; if it is torn away it does not know whether the message left, and arranges its books for both:
-the task's sink is withdrawn, its function counts as not sent. The lock is taken by `with` alone, which cannot be
-interrupted between taking and remembering. Were it torn away before it asked for `EVENTS`, a message may wait until
-the next thing that happens, at the latest the controller's next `Pong` (5 s).
+the task's sink is withdrawn, and what may be missing is sent again after another hello. The lock is taken by `with`
+alone, which cannot be interrupted between taking and remembering. Were it torn away before it asked for `EVENTS`, a
+message may wait until the next thing that happens, at the latest the controller's next `Pong` (5 s).
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import select
 import sys
@@ -43,17 +44,24 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from ..errors import ControllerLost, EngineryError
-from ..transport import NOBLOCK, open_dealer, send
+from ..transport import NOBLOCK, Monitor, open_dealer, send
 from ..wire import messages as m
 from ..wire.codec import MalformedError, decode_to_client, encode
 from .core import Core, Entry, RequestFuture
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import msgspec
 
     from ..config import Connection
     from .core import Sink
     from .lightfuture import LightFuture
+
+log = logging.getLogger("enginery")
+
+LOOK_S = 0.1
+"""How often to look whether the cluster is still there while the connection is broken."""
 
 BURST = 64
 """Messages read before what they bring about is done."""
@@ -71,8 +79,12 @@ _links: weakref.WeakSet[Link] = weakref.WeakSet()
 class Link:
     """A connection to a controller. `core` is its memory; see there for what other threads may touch."""
 
-    def __init__(self, connection: Connection, hello: m.ClientHello) -> None:
+    def __init__(
+        self, connection: Connection, hello: m.ClientHello, ending: Callable[[], str | None] | None = None
+    ) -> None:
+        """Begin to connect; `ending` says why the cluster has ended (None: it is there), where that can be known."""
         self.connection = connection
+        self._ending = ending
         self.core = Core(hello, time.monotonic())
         self._pid = os.getpid()
         self._woken = True  # until the thread runs there is nobody to wake
@@ -85,8 +97,7 @@ class Link:
         self._context: zmq.Context[Any] = zmq.Context()
         try:
             self._socket = open_dealer(self._context, connection, b"c" + os.urandom(8))
-            events = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-            self._monitor = self._socket.get_monitor_socket(events)
+            self._monitor = Monitor(self._socket)
         except BaseException:
             self._context.destroy(linger=0)
             raise
@@ -133,7 +144,7 @@ class Link:
             sinks[task.id] = sink
         else:
             sinks.update((task.id + copy, sink) for copy in range(task.copies))
-        if calm and not (self._woken or entry.frames or core.outbox or self._socket_lock.locked()):
+        if calm and core.is_calm and not (self._woken or entry.frames or self._socket_lock.locked()):
             self._send_now(entry)
         else:
             core.outbox.append(entry)
@@ -187,8 +198,9 @@ class Link:
                     if int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
                         self._wake()
         except BaseException:
-            self.core.unsay(entry.function)
             self._withdraw(entry.task)
+            self.core.unsay()
+            self._wake()
             raise
 
     # ------------------------------------------------------------------------------------------------ the I/O thread
@@ -208,7 +220,7 @@ class Link:
     def _serve(self) -> None:
         core = self.core
         poller = select.poll()
-        wake, data, monitor = self._wake_read, int(self._socket.get(zmq.FD)), int(self._monitor.get(zmq.FD))
+        wake, data, monitor = self._wake_read, int(self._socket.get(zmq.FD)), self._monitor.fd
         for fd in (wake, data, monitor):
             poller.register(fd, select.POLLIN)
         clock = time.monotonic
@@ -217,6 +229,8 @@ class Link:
         while not self._closing:
             if not more:
                 timeout_s = max(0.0, core.deadline() - clock())
+                if core.is_broken and self._ending is not None:
+                    timeout_s = min(timeout_s, LOOK_S)
                 ready = [fd for fd, _ in poller.poll(timeout_s * 1000 + 1)]
                 if wake in ready:
                     _drain_wake_up(wake)
@@ -224,14 +238,19 @@ class Link:
                     self._read_monitor(clock())
             with self._socket_lock:
                 self._woken = False
-                if core.outbox:
+                if core.has_to_send:
                     self._send_all()
                 received = self._receive_burst()
             more = len(received) == BURST
             if received:
                 self._take_in(received)
+            if core.is_broken and self._ending is not None and (why := self._ending()) is not None:
+                core.gone(why)
+            if core.interrupted:
+                log.warning("%s", core.interrupted)
+                core.interrupted = ""
             core.tick(clock())
-            more = more or bool(core.outbox)
+            more = more or (core.has_to_send and not core.is_broken)
             if core.lost is not None or (self._released and not core.sinks and not core.requests):
                 break
         if self._released:
@@ -271,15 +290,10 @@ class Link:
             core.receive(message, [frame.buffer for frame in frames], now, wall)
 
     def _read_monitor(self, now: float) -> None:
-        while True:
-            try:
-                head, _address = self._monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            event = int.from_bytes(head[:2], "little")
-            if event == zmq.EVENT_DISCONNECTED:
+        for event in self._monitor.events():
+            if event == Monitor.BROKEN:
                 self.core.broken(now)
-            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            else:
                 self.core.connected(now)
 
     # ------------------------------------------------------------------------------------------------ the end
@@ -303,8 +317,7 @@ class Link:
             self._wake()
 
     def _close_sockets(self) -> None:
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
+        self._monitor.close()
         self._socket.close(linger=None if self.core.client is not None else 0)  # nobody there, nobody to wait for
         self._context.term()
         for fd in {self._wake_read, self._wake_write}:

@@ -121,7 +121,7 @@ class AsyncMapResult(AsyncResult):
         lo, hi = (reply.lo, reply.hi) if reply.hi > reply.lo else (0, items)
         if first + lo in self._runs:
             return left <= 0
-        run = Run(first + lo, first + hi, reply, frames, now)
+        run = self._new_run(first + lo, first + hi, reply, frames, now)
         self._runs[run.lo] = run
         self._arrived.append(run)
         book[2] = left = left - (hi - lo)
@@ -133,6 +133,9 @@ class AsyncMapResult(AsyncResult):
         self._notify()
         return left <= 0
 
+    def _new_run(self, lo: int, hi: int, reply: Result, frames: Sequence[Any], now: float) -> Run:
+        return Run(lo, hi, reply, frames, now)
+
     def add_output(self, record: Output) -> None:
         """Take something that an item printed or displayed."""
         self._map_records.append(record)
@@ -143,10 +146,13 @@ class AsyncMapResult(AsyncResult):
         self._notify()
 
     def _end(self) -> None:
-        statuses = {run.reply.status for run in self._arrived}
+        statuses = self._statuses()
         state = CANCELLED if statuses == {STATUS_CANCELLED} else FINISHED
         if self._state == PENDING:
             self._settle(state, failed=bool(statuses - {OK}))
+
+    def _statuses(self) -> set[int]:
+        return {run.reply.status for run in self._arrived.copy()}
 
     def _notify(self) -> None:
         super()._notify()
@@ -328,4 +334,4 @@ class AsyncMapResult(AsyncResult):
 
     def __repr__(self) -> str:
         label = f" {self._label!r}" if self._label else ""
-        return f"<AsyncMapResult{label}: {self._reported} of {self._items} items done>"
+        return f"<{type(self).__name__}{label}: {self._reported} of {self._items} items done>"

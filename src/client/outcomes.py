@@ -52,6 +52,9 @@ def error_of(
             sentence = result.payload.decode(errors="replace")
             kind = NoSuchEngine if sentence.startswith(("there is no engine", "engine ")) else TaskRefused
             return kind(sentence)
+        case Status.UNKNOWN:
+            reason = result.payload.decode(errors="replace")
+            return TaskLost(f"it is not known what became of task {show_task(TaskId(result.id))}: {reason}")
     return TaskLost(f"task {show_task(TaskId(result.id))} ended in a way unknown here (status {result.status})")
 
 
@@ -77,4 +80,9 @@ def _died(result: Result, label: str | None, first_item: int | None) -> Exceptio
         exit_code=certificate.exit_code,
         memory_bytes=certificate.memory_bytes,
         last_output=certificate.last_output,
+        since=certificate.since if certificate.running else 0.0,  # else it is another task's
+        ended=certificate.ended,
+        peak_bytes=certificate.peak_bytes,
+        memory_curve=certificate.memory_curve,
+        history=certificate.history,
     )

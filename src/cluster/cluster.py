@@ -34,7 +34,9 @@ class Cluster:
     without a `name` it gets one of its own, so that clusters never meet by accident.
 
     `preload` names modules for all engines to share; `fork=False` starts each engine as a fresh process; `listen`
-    ("HOST" or "HOST:PORT") has the controller listen on TCP, encrypted, instead of a Unix socket.
+    ("HOST" or "HOST:PORT") has the controller listen on TCP, encrypted, instead of a Unix socket. Should the controller
+    die, another takes over from its journal, unless `journal` is False; results are kept in it for `keep` (seconds, or
+    "12h", "7d") up to `keep_bytes` (bytes, or "500MB", "2GB"), beyond the cluster's end if it has a name.
     """
 
     def __init__(
@@ -47,13 +49,26 @@ class Cluster:
         listen: str | None = None,
         timeout: float = 30,
         force: bool = False,
+        journal: bool = True,
+        keep: float | str = "7d",
+        keep_bytes: int | str = "2GB",
     ) -> None:
         self.n = (os.cpu_count() or 1) if n is None else n
         limits.check_count(self.n, force=force)
         self.name = rendezvous.check_name(name if name is not None else f"python-{os.getpid()}-{secrets.token_hex(3)}")
         modules = preload.split(",") if isinstance(preload, str) else preload
         self.timeout = timeout
-        self._options = local.Options(self.n, fork, [module for module in modules if module], listen, timeout)
+        self._options = local.Options(
+            self.n,
+            fork,
+            [module for module in modules if module],
+            listen,
+            timeout,
+            journal,
+            limits.seconds(keep),
+            limits.nbytes(keep_bytes),
+            ephemeral=name is None,
+        )
         self._nanny: local.Nanny | None = None
         self._client: Client | None = None
         self._pid = 0

@@ -1,8 +1,9 @@
-"""How many engines a machine can hold."""
+"""How many engines a machine can hold, and how people write times and sizes."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from pathlib import Path
 
@@ -49,3 +50,35 @@ def check_count(n: int, *, force: bool = False, available: int | None = None) ->
             f"{n} engines need about {n * ENGINE_BYTES / 2**30:.0f} GB of memory and {free / 2**30:.1f} GB are free, "
             f"which is room for {fits}; start fewer, or insist with --force (force=True in Python)"
         )
+
+
+_SECONDS = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_BYTES = {"": 1, "b": 1} | {
+    unit + b: 10**power for unit, power in (("k", 3), ("m", 6), ("g", 9), ("t", 12)) for b in ("", "b")
+}
+
+
+def seconds(text: float | str) -> float:
+    """Return a time in seconds: a number, or a number with a unit (`90s`, `5min`, `12h`, `7d`, `2w`).
+
+    >>> seconds("7d")
+    604800.0
+    """
+    return _measure(text, _SECONDS, "a time is a number of seconds, or one like 90s, 12h or 7d")
+
+
+def nbytes(text: int | str) -> int:
+    """Return a number of bytes: a number, or a number with a unit (`500MB`, `2GB`).
+
+    >>> nbytes("2GB")
+    2000000000
+    """
+    return int(_measure(text, _BYTES, "a size is a number of bytes, or one like 500MB or 2GB"))
+
+
+def _measure(text: float | str, units: dict[str, int], hint: str) -> float:
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+) ?([A-Za-z]*)", str(text).strip())
+    unit = units.get(match[2].lower()) if match is not None else None
+    if match is None or unit is None:
+        raise ValueError(f"{hint}, not {text!r}")
+    return float(match[1]) * unit

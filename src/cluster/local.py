@@ -39,6 +39,13 @@ class Options(NamedTuple):
     preload: Sequence[str] = ()
     listen: str | None = None
     timeout_s: float = 30.0
+    journal: bool = True
+    """Another controller can take over from one that dies, and results are kept."""
+    keep_s: float = 7 * 24 * 3600.0
+    keep_bytes: int = 2 << 30
+    """How long results are kept, and how many bytes."""
+    ephemeral: bool = False
+    """Nothing is kept beyond the cluster's end."""
 
 
 class Nanny:
@@ -113,6 +120,9 @@ def start(name: str, options: Options, *, owned: bool) -> Nanny:
         "report": report_write,
         "owner": owner_read,
         "timeout_s": options.timeout_s,
+        "journal": str(_journal(directory, options)) if options.journal else None,
+        "keep_s": options.keep_s,
+        "keep_bytes": options.keep_bytes,
     }
     try:
         process = subprocess.Popen(
@@ -142,6 +152,10 @@ def start(name: str, options: Options, *, owned: bool) -> Nanny:
     finally:
         os.close(report)
     return nanny
+
+
+def _journal(directory: Path, options: Options) -> Path:
+    return directory / rendezvous.JOURNAL if options.ephemeral else rendezvous.journal_path(directory.name)
 
 
 def _await_ready(report: int, timeout_s: float, name: str) -> None:

@@ -78,8 +78,18 @@ def status(state: Mapping[str, Any]) -> str:
         f"cluster {state['cluster']}: {ready} of {len(engines)} engines ready, up {up}, controller pid {pid}",
         ", ".join(f"{count} {what}" for what, count in tasks.items()) + f" tasks, {len(clients)} {people}",
     ]
+    if state.get("journal_failure"):
+        head.append(f"{state['journal_failure']}: if the controller dies now, its tasks are lost")
+    elif "journal" in state:
+        head[1] += ", with a journal" if state["journal"] else ", no journal"
     rows = [
-        [str(e["id"]), e["state"], str(e["pid"] or ""), e.get("host", ""), str(e.get("tasks", "")), e.get("reason", "")]
+        [str(e["id"]), e["state"], str(e["pid"] or ""), e.get("host", ""), str(e.get("tasks", "")), _remark(e)]
         for e in engines
     ]
     return "\n".join([*head, table(["ENGINE", "STATE", "PID", "HOST", "TASKS", ""], rows)])
+
+
+def _remark(engine: Mapping[str, Any]) -> str:
+    """Return what is not as it should be with an engine."""
+    setup = engine.get("setup")
+    return str(engine.get("reason") or (f"setup: {setup}" if setup else ""))

@@ -9,16 +9,24 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sqlite3
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 
 from .. import config, transport
 from ..security import ZapHandler, known_keys
 from .core import Core
+from .restore import restore
 from .server import Server, Signals
+
+if TYPE_CHECKING:
+    from .journal import Journal
+
+log = logging.getLogger("enginery.controller")
 
 GC_THRESHOLD = 50_000
 """Young objects before a collection. Tasks are not tracked, but bursts of messages make many short-lived containers."""
@@ -42,6 +50,11 @@ def main(argv: list[str]) -> int:
 
 
 def _serve(settings: config.ControllerConfig, ready_fd: int) -> int:
+    try:
+        core, journal = _take_over(settings)
+    except (OSError, sqlite3.Error) as error:
+        _report(ready_fd, f"error: the controller cannot use its journal {settings.journal}: {error}")
+        return 1
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     signals = Signals()
     keys = known_keys(settings)
@@ -51,7 +64,7 @@ def _serve(settings: config.ControllerConfig, ready_fd: int) -> int:
     except zmq.ZMQError as error:
         _report(ready_fd, f"error: the controller cannot listen on {settings.address}: {error}")
         return 1
-    server = Server(Core(settings.cluster, os.getpid(), time.monotonic()), socket, zap)
+    server = Server(core, socket, zap, journal)
     _report(ready_fd, address)
     server.run(signals)
     socket.close()
@@ -61,8 +74,26 @@ def _serve(settings: config.ControllerConfig, ready_fd: int) -> int:
     return 0
 
 
+def _take_over(settings: config.ControllerConfig) -> tuple[Core, Journal | None]:
+    """Return a core that goes on where an earlier controller of the same life ended, and the journal it writes to."""
+    now = time.monotonic()
+    if settings.journal is None:
+        return Core(settings.cluster, os.getpid(), now), None
+    from .journal import Journal, Keep  # noqa: PLC0415 - not needed without
+    from .store import begin  # noqa: PLC0415
+
+    store, epoch, saved = begin(Path(settings.journal), settings.life)
+    state = restore(saved, settings.cluster, epoch, store.last_client(), now)
+    if state.clients or state.engines:
+        log.info("took over %d tasks, %d clients, %d engines", len(state.tasks), len(state.clients), len(state.engines))
+    core = Core(settings.cluster, os.getpid(), now, state)
+    return core, Journal(store, Keep(settings.keep_s, settings.keep_bytes))
+
+
 def _report(fd: int, line: str) -> None:
     """Say one line to whoever started us, who may be gone."""
+    if line.startswith("error"):
+        log.error("%s", line)
     try:
         os.write(fd, (line + "\n").encode())
         os.close(fd)

@@ -4,10 +4,10 @@ Drive it like this (see `server.turn`):
 
 ```
 core.receive(sender, message, frames, now)   # something was said
-core.undelivered(envelope, now)              # a message could not be sent: someone cannot be reached
+core.lost(peer, now)                         # a message could not be sent: someone cannot be reached
 core.tick(now)                               # a deadline has come
 core.deadline() -> float | None              # when to call tick at the latest
-core.take() -> Turn                          # place what is ready; records to commit, then messages to send
+core.take() -> Turn                          # place what is ready; entries to commit, then messages to send
 ```
 
 Reactions only change the books; placement runs once, in `take`, however many messages came.
@@ -18,23 +18,33 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from ..streams import Verdict
 from ..wire.messages import (
+    Ack,
     Cancel,
+    ClearSetup,
     ClientHello,
     ControlHello,
     Done,
     EngineExited,
     EngineHello,
     Farewell,
+    Fetch,
+    Find,
     Forget,
     GivenBack,
     Goodbye,
+    Holding,
     NannyHello,
+    Numbered,
     Outputs,
     Ping,
     Pong,
+    Purge,
     Refused,
     Restart,
+    Resume,
+    Running,
     Scale,
     Shutdown,
     Signal,
@@ -43,8 +53,24 @@ from ..wire.messages import (
     Submit,
     WaitEngines,
 )
-from . import fleet, intake, outcomes, placement, questions, requests, stopping, taking
+from . import (
+    dump,
+    fetches,
+    fleet,
+    intake,
+    outcomes,
+    placement,
+    questions,
+    requests,
+    restore,
+    sessions,
+    setups,
+    stopping,
+    taking,
+)
+from .ledger import Books, FunctionLeft, Summary
 from .outbox import Turn
+from .records import EngineState
 from .state import State
 
 if TYPE_CHECKING:
@@ -53,19 +79,20 @@ if TYPE_CHECKING:
     import msgspec
 
     from ..ids import Peer
-    from .outbox import Envelope
+    from .records import Client, Engine
 
 log = logging.getLogger("enginery.controller")
 
 PROBE_S = 5.0
-"""How often clients and nannies hear from us in any case: it tells them that we live, and us who cannot be reached."""
+"""How often everybody hears from us in any case: it tells them that we live, and us who cannot be reached."""
 
 
 class Core:
     """The controller without its sockets."""
 
-    def __init__(self, cluster: str, pid: int, now: float) -> None:
-        self.state = State(cluster)
+    def __init__(self, cluster: str, pid: int, now: float, state: State | None = None) -> None:
+        """Begin with empty books, or with those of an earlier controller (`restore`)."""
+        self.state = State(cluster) if state is None else state
         self.state.pid = pid
         self.state.started = now
         self.state.at(now + PROBE_S, self._probe)
@@ -77,6 +104,8 @@ class Core:
         state = self.state
         engine = state.engine_peers.get(sender)
         if engine is not None:
+            if isinstance(message, Numbered) and not self._is_next(sender, engine, message):
+                return
             match message:
                 case Done():
                     outcomes.on_done(state, engine, message, frames)
@@ -87,7 +116,9 @@ class Core:
                 case Started():
                     stopping.on_started(state, engine, message.task, now)
                 case EngineHello():
-                    fleet.on_engine_hello(state, sender, message)
+                    sessions.on_engine_hello(state, sender, message, now)
+                case Holding():
+                    sessions.on_holding(state, engine, message, now)
                 case ControlHello() | Goodbye() | Ping():
                     pass
                 case _:
@@ -95,8 +126,10 @@ class Core:
             return
         client = state.client_peers.get(sender)
         if client is not None:
-            if client.away_since is not None:
-                intake.back(state, client)
+            if client.away_since is not None and not isinstance(message, ClientHello | Goodbye):
+                state.outbox.say(sender, Resume())  # it has not noticed that its connection was broken
+            if isinstance(message, Numbered) and not self._is_next(sender, client, message):
+                return
             match message:
                 case Submit():
                     if state.stopping:
@@ -111,6 +144,8 @@ class Core:
                     intake.on_forget(state, client, message)
                 case Ping():
                     state.outbox.say(sender, Pong())
+                case Ack():
+                    intake.on_ack(state, client, message.have)
                 case ClientHello():
                     intake.on_client_hello(state, sender, message)
                 case Goodbye():
@@ -123,26 +158,39 @@ class Core:
                     requests.on_signal(state, sender, message)
                 case WaitEngines():
                     requests.on_wait_engines(state, sender, message)
+                case ClearSetup():
+                    state.reply(sender, message.request, setups.clear(state))
                 case StatusQuery():
                     state.reply(sender, message.request, questions.status(state, now))
+                case Find():
+                    fetches.on_find(state, sender, message)
+                case Fetch():
+                    fetches.on_fetch(state, sender, message)
+                case Purge():
+                    fetches.on_purge(state, sender, message)
                 case Shutdown():
                     state.reply(sender, message.request, True)
                     self.stop("the cluster was stopped")
                 case _:
                     self._refuse(sender, f"a client does not send {type(message).__name__}")
             return
-        if sender in state.nannies:
+        nanny = state.nannies.get(sender)
+        if nanny is not None:
+            if nanny.away_since is not None and not isinstance(message, NannyHello):
+                state.outbox.say(sender, Resume())
             match message:
                 case EngineExited():
                     fleet.on_engine_exited(state, sender, message, now)
                 case Shutdown():
                     self.stop("the cluster was stopped")
                 case Goodbye():
-                    fleet.nanny_lost(state, state.nannies[sender], "its host left the cluster", now)
+                    fleet.nanny_lost(state, nanny, "its host left the cluster", now)
                 case Ping():
                     state.outbox.say(sender, Pong())
                 case NannyHello():
-                    pass
+                    sessions.on_nanny_hello(state, sender, message)
+                case Running():
+                    sessions.on_running(state, nanny, message, now)
                 case _:
                     self._refuse(sender, f"a nanny does not send {type(message).__name__}")
             return
@@ -150,14 +198,14 @@ class Core:
             case ClientHello():
                 intake.on_client_hello(state, sender, message)
             case NannyHello():
-                fleet.on_nanny_hello(state, sender, message)
-            case Goodbye() | Ping():
+                sessions.on_nanny_hello(state, sender, message)
+            case Goodbye() | Ping() | Ack():
                 pass
             case EngineHello():
-                fleet.on_engine_hello(state, sender, message)
+                sessions.on_engine_hello(state, sender, message, now)
             case ControlHello():
                 pass  # of an engine that is not expected: its EngineHello will be refused
-            case Done() | Outputs() | GivenBack() | Started():
+            case Done() | Outputs() | GivenBack() | Started() | Holding():
                 log.debug("dropped a %s of %r, which is over", type(message).__name__, sender)
             case _:
                 self._refuse(sender, f"{type(message).__name__} before hello")
@@ -170,23 +218,26 @@ class Core:
         log.warning("refused a message of %r: %s", sender, sentence)
         self.state.outbox.say(sender, Refused(sentence))
 
-    def undelivered(self, envelope: Envelope, now: float) -> None:
-        """Take note that a message could not be sent. What it owed a client is kept for its return."""
-        client = self.state.client_peers.get(envelope.peer)
-        if client is not None:
-            intake.keep(client, envelope)
-        self.lost(envelope.peer, now)
+    def _is_next(self, sender: Peer, side: Client | Engine, message: Numbered) -> bool:
+        """Return whether a numbered message is to be taken; if one before it is missing, ask for it."""
+        verdict = side.incoming.judge(message.seq)
+        if verdict is Verdict.TAKE:
+            self.state.heard[sender] = side
+            return True
+        if verdict is Verdict.GAP:
+            self.state.outbox.say(sender, Resume())
+        return False
 
     def lost(self, peer: Peer, now: float) -> None:
-        """Take note that a peer cannot be reached."""
+        """Take note that a peer cannot be reached: what was sent to it may be lost. It will say its hello again."""
         state = self.state
         client = state.client_peers.get(peer)
         if client is not None:
             intake.away(state, client, now)
         elif peer in state.nannies:
-            fleet.nanny_lost(state, state.nannies[peer], "its host is lost", now)
+            sessions.nanny_away(state, state.nannies[peer], now)
         elif peer in state.engine_peers:
-            fleet.unreachable(state, state.engine_peers[peer], now)
+            sessions.engine_away(state, state.engine_peers[peer], now)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -200,7 +251,12 @@ class Core:
         state = self.state
         for client in state.clients.values():
             if client.away_since is None:
+                intake.ack(state, client)
                 state.outbox.say(client.peer, Pong())
+        for engine in state.engines.values():
+            sessions.ack(state, engine)
+            if engine.state is EngineState.READY:
+                state.outbox.say(engine.peer, Pong())
         for peer in state.nannies:
             state.outbox.say(peer, Pong())
         state.at(now + PROBE_S, self._probe)
@@ -237,7 +293,19 @@ class Core:
         requests.answer_waiters(state)
         self._forget_dropped()
         state.flush_news()
-        return Turn((), state.outbox.take())
+        sessions.ack_engines(state)
+        intake.ack_clients(state)
+        lookups = fetches.take_lookups(state)
+        messages = state.outbox.take()  # this has something to write down, too
+        return Turn(state.take_entries(), messages, lookups)
+
+    def summary(self) -> Summary:
+        """Return the books in short, for the journal: it stands for all moves of earlier turns. After `take`."""
+        return restore.summary(self.state)
+
+    def books(self) -> Books:
+        """Return the books in full, for a journal that begins anew: they stand for all entries so far. After `take`."""
+        return dump.books(self.state)
 
     def _forget_dropped(self) -> None:
         """Tell engines which functions nobody needs any more."""
@@ -245,6 +313,8 @@ class Core:
         self.state.functions.dropped.clear()
         if not dropped:
             return
+        for digest in dropped:
+            self.state.note(FunctionLeft(digest, 0))
         for engine in self.state.engines.values():
             mine = [digest for digest in dropped if digest in engine.known]
             if mine and engine.pid:

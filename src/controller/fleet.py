@@ -9,24 +9,16 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..ids import EngineId, Incarnation, Peer
-from ..wire.messages import (
-    VERSION,
-    DeathCertificate,
-    EngineExited,
-    EngineHello,
-    EngineWelcome,
-    Exit,
-    NannyHello,
-    NannyWelcome,
-    Refused,
-    StartEngines,
-    StopEngine,
-)
-from . import outcomes
-from .records import Engine, EngineState, Nanny, TaskState
+from ..wire.messages import VERSION, DeathCertificate, EngineExited, Exit, StartEngines, StopEngine
+from . import outcomes, setups
+from .ledger import Heard, NannyGone
+from .records import Engine, EngineState, TaskState
 
 if TYPE_CHECKING:
+    from .records import Nanny
     from .state import State
 
 SETTLE_S = 0.02
@@ -39,9 +31,6 @@ TRIES = 3
 PAUSE_S = 0.25
 """Pause before the second try; it doubles each time."""
 
-UNREACHABLE_S = 5.0
-"""An engine that cannot be sent to, and whose end nobody reported by then, is killed, so that its tasks are settled."""
-
 
 def ready_ids(state: State) -> list[int]:
     """Return the ids of the engines that are ready, in order."""
@@ -49,17 +38,6 @@ def ready_ids(state: State) -> list[int]:
 
 
 # ------------------------------------------------------------------------------------------------------ arrivals
-
-
-def on_nanny_hello(state: State, peer: Peer, message: NannyHello) -> None:
-    """A host joins with room for some engines."""
-    if message.version != VERSION:
-        state.outbox.say(peer, Refused(version_sentence("nanny", message.version)))
-        return
-    nanny = Nanny(peer, message.host, message.pid, message.cores, head=message.head)
-    state.nannies[peer] = nanny
-    state.outbox.say(peer, NannyWelcome())
-    add_engines(state, nanny, message.engines)
 
 
 def version_sentence(who: str, version: int) -> str:
@@ -77,7 +55,7 @@ def add_engines(state: State, nanny: Nanny, count: int) -> list[EngineId]:
     while len(ids) < count:
         if candidate not in state.engines:
             engine_id = EngineId(candidate)
-            engine = Engine(engine_id, nanny.peer, nanny.host)
+            engine = Engine(engine_id, nanny.peer, nanny.host, state.gone.pop(engine_id, 0))
             state.engines[engine_id] = engine
             nanny.engines.add(engine_id)
             expect(state, engine)
@@ -95,24 +73,6 @@ def expect(state: State, engine: Engine) -> None:
     state.announce(engine)
 
 
-def on_engine_hello(state: State, peer: Peer, message: EngineHello) -> None:
-    """An engine process is ready for work. Its control socket was connected first and has been heard of."""
-    engine = state.engine_peers.get(peer)
-    if message.version != VERSION:
-        state.outbox.say(peer, Refused(version_sentence("engine", message.version)))
-    elif engine is None or engine.peer != peer or engine.state is not EngineState.STARTING:
-        state.outbox.say(peer, Refused(f"no engine {message.engine}.{message.incarnation} is expected to start"))
-    else:
-        engine.pid = message.pid
-        engine.host = message.host or engine.host
-        engine.state = EngineState.READY
-        engine.failures = 0
-        state.outbox.say(peer, EngineWelcome())
-        state.announce(engine)
-        state.touch(engine)
-        state.fleet_changed = True
-
-
 # ------------------------------------------------------------------------------------------------------ ends
 
 
@@ -122,10 +82,11 @@ def on_engine_exited(state: State, peer: Peer, message: EngineExited, now: float
     engine = state.engines.get(certificate.engine)
     if engine is None or engine.nanny != peer or engine.incarnation != certificate.incarnation:
         return
-    _begin_end(state, engine, certificate, now)
+    begin_end(state, engine, certificate, now)
 
 
-def _begin_end(state: State, engine: Engine, certificate: DeathCertificate, now: float) -> None:
+def begin_end(state: State, engine: Engine, certificate: DeathCertificate, now: float) -> None:
+    """An engine's process has ended: settle its tasks when all that it had sent has come."""
     if engine.state in (EngineState.DYING, EngineState.FAILED):
         return
     if engine.state is EngineState.STARTING:
@@ -139,24 +100,21 @@ def _begin_end(state: State, engine: Engine, certificate: DeathCertificate, now:
 def _finish_end(state: State, engine: Engine, certificate: DeathCertificate, now: float) -> None:
     """All that the process had sent has come: settle its tasks, then replace it or let its id go."""
     del state.engine_peers[engine.peer], state.engine_peers[engine.control]
+    state.heard.pop(engine.peer, None)
+    state.note(Heard(engine.peer, 0))
     reason = engine.reason or certificate.reason
-    named = DeathCertificate(
-        engine.id,
-        engine.incarnation,
-        engine.pid or certificate.pid,
-        certificate.exit_code,
-        reason,
-        certificate.task,
-        certificate.item,
-        certificate.memory_bytes,
-        certificate.last_output,
-    )
+    named = msgspec.structs.replace(certificate, pid=engine.pid or certificate.pid, reason=reason)
+    setup = setups.ended_in(engine, certificate)
+    if setup:  # it has not started for good
+        engine.failures += 1
+        reason = f"{reason} in its set-up {setup}"
     outcomes.settle(state, engine, named)
     nanny = state.nannies.get(engine.nanny)
     if engine.retiring or nanny is None or state.stopping:
         _remove(state, engine, reason)
     elif engine.failures >= TRIES:
         engine.state = EngineState.FAILED
+        state.keep(engine)
         engine.reason = f"{reason}; {certificate.last_output}".rstrip("; ")
         refuse_direct(state, engine, f"engine {engine.id} could not be started: {engine.reason}")
         _refuse_pools(state)
@@ -179,6 +137,8 @@ def _start(state: State, engine: Engine, incarnation: Incarnation, _now: float) 
 def _remove(state: State, engine: Engine, reason: str) -> None:
     """An engine id goes for good; nothing can be addressed to it any more."""
     del state.engines[engine.id]
+    state.gone[engine.id] = engine.incarnation
+    state.keep(engine)
     state.retiring.discard(engine.id)
     state.idle.discard(engine.id)
     state.laden.discard(engine.id)
@@ -234,6 +194,7 @@ def why_not(state: State, targets: tuple[int, ...]) -> str:
 def nanny_lost(state: State, nanny: Nanny, reason: str, now: float) -> None:
     """A host is gone, and its engines with it."""
     del state.nannies[nanny.peer]
+    state.note(NannyGone(nanny.peer))
     for engine_id in sorted(nanny.engines):
         engine = state.engines.get(engine_id)
         if engine is None:
@@ -242,24 +203,15 @@ def nanny_lost(state: State, nanny: Nanny, reason: str, now: float) -> None:
             _remove(state, engine, reason)
         else:
             certificate = DeathCertificate(engine.id, engine.incarnation, engine.pid, None, reason)
-            _begin_end(state, engine, certificate, now)
+            begin_end(state, engine, certificate, now)
     state.fleet_changed = True
-
-
-def unreachable(state: State, engine: Engine, now: float) -> None:
-    """A message to an engine could not be sent: its process has ended, or its connection broke and work was lost."""
-    if engine.state is EngineState.READY:
-        state.at(now + UNREACHABLE_S, _kill_unreachable, state, engine, engine.incarnation)
-
-
-def _kill_unreachable(state: State, engine: Engine, incarnation: Incarnation, _now: float) -> None:
-    if engine.incarnation == incarnation and engine.state is EngineState.READY:
-        kill(state, engine, "killed because its connection was lost")
 
 
 def kill(state: State, engine: Engine, reason: str) -> None:
     """End an engine's process for sure; it will be replaced unless it is retiring."""
     engine.reason = reason
+    engine.killed = True
+    state.keep(engine)
     state.outbox.say(engine.nanny, StopEngine(engine.id, engine.incarnation, signal.SIGKILL))
 
 

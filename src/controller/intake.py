@@ -9,86 +9,110 @@ import msgspec
 from ..ids import ClientNo, first_task_id
 from ..wire.messages import (
     VERSION,
+    Ack,
     Cancel,
     ClientHello,
-    Engines,
     Forget,
     Goodbye,
     Options,
-    Outputs,
     Refused,
-    Reply,
     Result,
-    Results,
     Status,
     Submit,
     Welcome,
 )
-from . import fleet, stopping
+from . import fleet, setups, stopping
+from .ledger import Acked, ClientCame, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..ids import Peer
-    from ..wire.messages import Task as Submitted
-    from .outbox import Envelope
+    from ..wire.messages import Task as Wanted
     from .state import State
 
-KEEP_S = 60.0
-"""How long the results of a client that has vanished are kept for its return."""
+KEEP_S = 24 * 3600.0
+"""How long what a client is owed is kept in memory for its return: a laptop may sleep over night."""
+
+VANISHED_S = 30.0
+"""How long a client that wants its tasks cancelled when it vanishes may be away before they are, if it does not say."""
+
+ACK_EVERY = 16
+"""A client is told what has come from it with its results, at once if that may be large, after so many messages, or
+when it is probed. Until then it keeps what it has sent."""
 
 
 def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
-    """A client arrives, or is back after its connection broke."""
+    """A client arrives, or is back after a connection broke: what it has missed is sent again."""
     if message.version != VERSION:
         state.outbox.say(peer, Refused(fleet.version_sentence("client", message.version)))
         return
     client = state.client_peers.get(peer)
+    if client is None and message.welcomed:
+        sentence = "it does not know this client: it was restarted without its journal, or the client was away too long"
+        state.outbox.say(peer, Refused(sentence))
+        return
     if client is None:
         client = Client(state.next_client_no(), peer, message.name, message.pid, message.host)
-        state.clients[client.no] = client
-        state.client_peers[peer] = client
-    engines = [engine.info() for _, engine in sorted(state.engines.items())]
-    state.outbox.say(peer, Welcome(client.no, state.cluster, state.pid, engines))
-
-
-def back(state: State, client: Client) -> None:
-    """A client that was away is heard again: it gets what was kept for it."""
+        client.cancel_on_exit = message.cancel_on_exit
+        client.patience_s = message.patience_s
+        enter_client(state, client)
+        cancels, patience_s = message.cancel_on_exit, message.patience_s
+        state.note(ClientCame(client.no, peer, message.name, message.pid, message.host, cancels, patience_s))
     client.away_since = None
-    if client.missed:
-        state.outbox.say(client.peer, Engines(list(client.missed.values())))
-        client.missed = {}
-    state.outbox.to_client(client)
-    for reply in client.replies:
-        state.outbox.answer(client.peer, reply)
-    client.replies = []
+    client.acked = client.incoming.have
+    engines = [engine.info() for _, engine in sorted(state.engines.items())]
+    welcome = Welcome(client.no, state.cluster, state.pid, engines, client.acked, state.durable)
+    state.outbox.say(peer, welcome)
+    for missed, frames in client.outgoing.after(message.have):
+        state.outbox.say(peer, missed, frames)
+    on_ack(state, client, message.have)
 
 
-def keep(client: Client, envelope: Envelope) -> None:
-    """A message to a client could not be sent: keep what it is owed."""
-    match envelope.message:
-        case Results(results):
-            client.results[:0] = results
-            client.frames[:0] = envelope.frames
-        case Outputs(records):
-            client.outputs[:0] = records
-        case Engines(engines):
-            client.missed.update((engine.id, engine) for engine in engines)
-        case Reply():
-            client.replies.append(envelope.message)
+def enter_client(state: State, client: Client) -> None:
+    """Have a client in the books."""
+    state.clients[client.no] = client
+    state.client_peers[client.peer] = client
+
+
+def on_ack(state: State, client: Client, have: int) -> None:
+    """A client has our messages up to that number."""
+    client.outgoing.acked(have)
+    if have:
+        state.note(Acked(client.no, have))
+
+
+def ack_clients(state: State) -> None:
+    """Tell clients what has come from them, if it is much and they have not been told with results."""
+    for side in state.heard.values():
+        if isinstance(side, Client) and (side.owes_ack or side.incoming.have - side.acked >= ACK_EVERY):
+            ack(state, side)
+
+
+def ack(state: State, client: Client) -> None:
+    """Tell a client what has come from it, if it has not been told."""
+    client.owes_ack = False
+    if client.acked < client.incoming.have and client.away_since is None:
+        client.acked = client.incoming.have
+        state.outbox.say(client.peer, Ack(client.acked))
 
 
 def away(state: State, client: Client, now: float) -> None:
     """A client cannot be reached: keep what it is owed for a while."""
     if client.away_since is None:
         client.away_since = now
-        state.at(now + KEEP_S, _give_up, state, client)
+        state.at(now + KEEP_S, _give_up, state, client, KEEP_S)
+        if client.cancel_on_exit:
+            patience_s = VANISHED_S if client.patience_s is None else client.patience_s
+            state.at(now + patience_s, _give_up, state, client, patience_s)
 
 
-def _give_up(state: State, client: Client, now: float) -> None:
-    if client.away_since is not None and now - client.away_since >= KEEP_S - 1e-6:
-        _forget_client(state, client)
+def _give_up(state: State, client: Client, after_s: float, now: float) -> None:
+    if state.clients.get(client.no) is not client or client.away_since is None:
+        return
+    if now - client.away_since >= after_s - 1e-6:
+        on_goodbye(state, client, Goodbye(client.cancel_on_exit), now)
 
 
 def on_goodbye(state: State, client: Client, message: Goodbye, now: float) -> None:
@@ -105,22 +129,33 @@ def on_goodbye(state: State, client: Client, message: Goodbye, now: float) -> No
 def _forget_client(state: State, client: Client) -> None:
     state.clients.pop(client.no, None)
     state.client_peers.pop(client.peer, None)
+    client.outgoing.clear()
+    state.note(ClientLeft(client.no))
     for digest in client.digests:
-        state.functions.disown(digest, client.no)
+        _disown(state, client, digest)
+
+
+def _disown(state: State, client: Client, digest: bytes) -> None:
+    state.functions.disown(digest, client.no)
+    state.note(FunctionLeft(digest, client.no))
 
 
 def on_forget(state: State, client: Client, message: Forget) -> None:
     """A client will not name these functions again without sending them again."""
     for digest in message.digests:
         client.digests.discard(digest)
-        state.functions.disown(digest, client.no)
+        _disown(state, client, digest)
 
 
 def on_submit(state: State, client: Client, message: Submit, frames: Sequence[Any]) -> None:
     """A client submits tasks. The loop's fast branch serves those that any engine may run."""
     for function in message.functions:
+        known = function.digest in state.functions.entries
         state.functions.add(function.digest, function.pickled, client.no)
         client.digests.add(function.digest)
+        state.note(FunctionCame(function.digest, client.no, b"" if known else function.pickled))
+    state.note(Submitted(client.no, message, frames))
+    client.owes_ack |= bool(frames)
     tasks, functions = state.tasks, state.functions
     options_list, no = message.options, client.no
     first, beyond = first_task_id(no), first_task_id(ClientNo(no + 1))
@@ -164,19 +199,20 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
         state.common.push_many(client, batch_options.priority, batch)
 
 
-def _refuse_unborn(state: State, client: Client, submitted: Submitted, sentence: str) -> None:
+def _refuse_unborn(state: State, client: Client, submitted: Wanted, sentence: str) -> None:
     """Answer a task that never enters the books."""
     for copy in range(max(1, submitted.copies)):
         client.results.append(Result(submitted.id + copy, Status.REFUSED, sentence.encode(), hi=submitted.items))
     state.outbox.to_client(client)
 
 
-def _submit_targeted(
-    state: State, client: Client, submitted: Submitted, options: Options, frames: Sequence[Any]
-) -> None:
+def _submit_targeted(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
     """Enter a task for certain engines: one for each in turn (a direct view), or one for any of them."""
-    targets = options.targets
-    if not targets:
+    targets = options.targets or ()
+    if options.setup is not None and (sentence := setups.keep(state, submitted, options)):
+        _refuse_unborn(state, client, submitted, sentence)
+        return
+    if not targets and options.setup is None:
         _refuse_unborn(state, client, submitted, "it is addressed to no engine")
         return
     if not options.ordered:
@@ -202,7 +238,7 @@ def _submit_targeted(
 
 
 def _enter(
-    state: State, client: Client, submitted: Submitted, options: Options, frames: Sequence[Any], *, task_id: int
+    state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any], *, task_id: int
 ) -> Task:
     task = Task(task_id, client.no, submitted.function, submitted.payload, options, frames, task_id, 0, submitted.items)
     state.tasks[task_id] = task

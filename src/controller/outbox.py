@@ -1,4 +1,4 @@
-"""What a turn says: records to commit, then messages to send, grouped by receiver.
+"""What a turn says: entries for the journal, then messages to send, grouped by receiver.
 
 Order matters to receivers, and this is it: single messages (`say`), work for engines, output before the results that
 count it, and last the answers to requests, which may speak of results just sent.
@@ -9,14 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..wire.messages import Function, Outputs, Results, Run
+from .ledger import Assigned, Delivered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import msgspec
 
     from ..ids import Peer
     from ..wire.messages import Call
+    from .ledger import Entry, Lookup
     from .records import Client, Engine
 
 
@@ -29,11 +31,13 @@ class Envelope(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """The answer of the core: commit the records, then send the messages in this order."""
+    """The answer of the core: commit the entries, then send the messages in this order; and look these things up."""
 
-    records: Sequence[Any]
-    """For the journal, once there is one; always empty so far."""
+    entries: list[Entry]
+    """For the journal; always empty without one."""
     messages: list[Envelope]
+    lookups: Sequence[Lookup] = ()
+    """Of the journal, when the entries are written."""
 
 
 class _Work:
@@ -51,15 +55,16 @@ class _Work:
 class Outbox:
     """Collects what a turn says."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[Entry], None]) -> None:
+        self._note = note
         self._singles: list[Envelope] = []
         self._work: dict[int, _Work] = {}
         self._clients: dict[int, Client] = {}
         self._answers: list[Envelope] = []
 
-    def say(self, peer: Peer, message: msgspec.Struct) -> None:
+    def say(self, peer: Peer, message: msgspec.Struct, frames: Sequence[Any] = ()) -> None:
         """Send a single message."""
-        self._singles.append(Envelope(peer, message))
+        self._singles.append(Envelope(peer, message, frames))
 
     def answer(self, peer: Peer, message: msgspec.Struct) -> None:
         """Send an answer, after everything else of this turn."""
@@ -84,20 +89,32 @@ class Outbox:
         if self._work:
             for work in self._work.values():
                 if work.calls:
-                    messages.append(Envelope(work.engine.peer, Run(work.functions, work.calls), work.frames))
+                    engine = work.engine
+                    engine.acked = engine.incoming.have
+                    messages.append(Envelope(engine.peer, Run(work.functions, work.calls, engine.acked), work.frames))
+                    self._note(Assigned(engine.id, [call.id for call in work.calls]))
             self._work = {}
         if self._clients:
             for client in self._clients.values():
-                if client.away_since is not None:
-                    continue
                 if client.outputs:
-                    messages.append(Envelope(client.peer, Outputs(client.outputs)))
+                    self._deliver(client, Outputs(client.outputs), (), messages)
                     client.outputs = []
                 if client.results:
-                    messages.append(Envelope(client.peer, Results(client.results), client.frames))
+                    client.acked = client.incoming.have
+                    self._deliver(client, Results(client.results, client.acked), client.frames, messages)
                     client.results, client.frames = [], []
             self._clients = {}
         if self._answers:
             messages += self._answers
             self._answers = []
         return messages
+
+    def _deliver(
+        self, client: Client, message: Results | Outputs, frames: Sequence[Any], messages: list[Envelope]
+    ) -> None:
+        """Number a message to a client, and send it if it is there; what is for one that is gone is only written."""
+        if client.peer:
+            client.outgoing.number(message, frames)
+            if client.away_since is None:
+                messages.append(Envelope(client.peer, message, frames))
+        self._note(Delivered(client.no, message, frames))

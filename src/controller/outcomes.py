@@ -9,6 +9,8 @@ import msgspec
 from ..recorder import AFTER_LAST
 from ..wire.codec import encode
 from ..wire.messages import DeathCertificate, Done, Outputs, Result, Status
+from . import setups
+from .ledger import Killed, Piece
 from .records import TaskState
 
 if TYPE_CHECKING:
@@ -17,12 +19,20 @@ if TYPE_CHECKING:
     from .records import Engine, Task
     from .state import State
 
+POISON = 3
+"""A task that has ended so many engines is not given to another, whatever its `retries`: it would end them all."""
+
 
 def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) -> None:
     """An engine reports results. The first branch is the inner loop of the controller's receiving side."""
     assigned, tasks, clients = engine.assigned, state.tasks, state.clients
-    entries = state.functions.entries
+    entries, stops, sought = state.functions.entries, state.stops, state.sought
     at = 0
+    if frames:
+        engine.owes_ack = True  # they may be large
+    if engine.in_setup:
+        engine.in_setup = setups.is_under_way(engine)
+    in_setup = engine.in_setup  # then all take the long way
     freed_s = 0.0
     begun = engine.begun
     digest, calls, total_s = b"", 0, 0.0  # a run of results of one function
@@ -37,7 +47,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
         if task.order > begun:  # noqa: PLR1730 - calling max() costs more, for every task
             begun = task.order
         result.engine = engine.id
-        if result.status == Status.OK and not (task.hi or task.attempt or result.outputs or state.stops):
+        if result.status == Status.OK and not (task.hi or task.attempt or stops or sought or in_setup):
             del assigned[task.id], tasks[task.id]
             task.state = TaskState.ENDED
             freed_s += task.cost_s
@@ -48,7 +58,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
                 digest, calls, total_s = task.function, 0, 0.0
             calls += 1
             total_s += result.duration
-            client = clients.get(task.client)
+            client = clients.get(task.client) or state.receiver_of(task)
             if client is not None:
                 client.unfinished -= 1
                 client.results.append(result)
@@ -84,7 +94,9 @@ def _on_call(state: State, engine: Engine, task: Task, result: Result, frames: S
         _try_again(state, task, task.lo, task.hi)
         state.drop(task)
         return
-    _end_after_output(state, engine, task, result, frames)
+    if task.options.setup is not None:
+        setups.on_ended(state, engine, task, result)
+    state.end(task, result, frames)
 
 
 def _stopped(result: Result, status: Status, sentence: str) -> Result:
@@ -114,7 +126,7 @@ def _on_items(state: State, engine: Engine, task: Task, result: Result, frames: 
         task.cost_s = state.estimate_s(task)
         engine.load_s += task.cost_s
         if not again:
-            _deliver_after_output(state, engine, task, result, frames)
+            state.deliver(task, result, frames)
         if state.idle:
             state.rebalance = True  # its tail may be worth more elsewhere now that we know more
         return
@@ -123,7 +135,7 @@ def _on_items(state: State, engine: Engine, task: Task, result: Result, frames: 
     if again:
         state.drop(task)
     else:
-        _end_after_output(state, engine, task, result, frames)
+        state.end(task, result, frames)
 
 
 def _account_items(task: Task, lo: int, hi: int) -> None:
@@ -144,64 +156,26 @@ def _try_again(state: State, task: Task, lo: int, hi: int) -> None:
     """Have a call, or these items of it, run again: as a piece with an id of its own, because the same engine may get
     it, whose flight recorder must not be taken to speak of this attempt when it speaks of the last.
     """
-    piece = state.split_off(task, lo, hi)
-    piece.attempt += 1
-    state.enqueue_again(piece)
+    state.enqueue_again(state.split_off(task, lo, hi, attempt=task.attempt + 1))
 
 
 # ------------------------------------------------------------------------------------------------------ output
 
 
 def on_outputs(state: State, engine: Engine, message: Outputs) -> None:
-    """Tasks printed or displayed something."""
+    """Tasks printed or displayed something. It comes before the results that count it, on the same way."""
     for record in message.records:
         task = engine.assigned.get(record.task)
-        held = engine.held.get(record.task) if task is None else None
-        if held is not None:
-            task = held[0]
         if task is None:
             continue
-        task.outputs += 1
         record.task = task.root
         record.engine = engine.id
-        client = state.clients.get(task.client)
-        if client is not None:
+        client = state.receiver_of(task)
+        if record.kind == setups.REPORT and task.options.setup is not None:
+            setups.on_report(engine, task, record)
+        elif client is not None:
             client.outputs.append(record)
             state.outbox.to_client(client)
-        if engine.held:
-            _release_held(state, engine, task)
-
-
-def _end_after_output(state: State, engine: Engine, task: Task, result: Result, frames: Sequence[Any]) -> None:
-    """End a task, its last result to be delivered when the output it counts has come."""
-    if result.outputs <= task.outputs:
-        state.end(task, result, frames)
-    else:
-        state.drop(task, result.status)
-        _hold(engine, task, result, frames)
-
-
-def _deliver_after_output(state: State, engine: Engine, task: Task, result: Result, frames: Sequence[Any]) -> None:
-    if result.outputs <= task.outputs:
-        state.deliver(task, result, frames)
-    else:
-        _hold(engine, task, result, frames)
-
-
-def _hold(engine: Engine, task: Task, result: Result, frames: Sequence[Any]) -> None:
-    engine.held.setdefault(task.id, (task, []))[1].append((result, frames))
-
-
-def _release_held(state: State, engine: Engine, task: Task) -> None:
-    held = engine.held.get(task.id)
-    if held is None:
-        return
-    results = held[1]
-    while results and results[0][0].outputs <= task.outputs:
-        result, frames = results.pop(0)
-        state.deliver(task, result, frames)
-    if not results:
-        del engine.held[task.id]
 
 
 # ------------------------------------------------------------------------------------------------------ death
@@ -215,15 +189,11 @@ def settle(state: State, engine: Engine, certificate: DeathCertificate) -> None:
     after had not begun and go elsewhere, unharmed. The same follows from a result that came: should an earlier one have
     been lost on its way, its call had run. Without a record (its host is lost) all may have run.
     """
-    for task, results in engine.held.values():
-        for result, frames in results:
-            result.outputs = task.outputs  # the rest of its output is lost, its value is not
-            state.deliver(task, result, frames)
-    engine.held = {}
     tasks = list(engine.assigned.values())
     engine.assigned = {}
     engine.load_s = 0.0
     unknown = certificate.exit_code is None
+    deadly = not (unknown or engine.killed)
     recorded = next((task.order for task in tasks if task.id == certificate.task), 0)
     begun = max(recorded, engine.begun)
     again: list[Task] = []
@@ -233,9 +203,9 @@ def settle(state: State, engine: Engine, certificate: DeathCertificate) -> None:
             again.append(task)
         elif task.hi:
             item = task.hi if finished else min(max(certificate.item, task.lo), task.hi)
-            _settle_items(state, task, item, certificate, again, unknown=unknown)
+            _settle_items(state, task, item, certificate, again, unknown=unknown, deadly=deadly)
         else:
-            _lose(state, task, certificate, running=unknown or not finished, again=again)
+            _lose(state, task, certificate, again, running=unknown or not finished, deadly=deadly)
     for task in reversed(again):
         if task.id in state.stops:
             state.end(task, state.stops[task.id].result(task))
@@ -244,14 +214,21 @@ def settle(state: State, engine: Engine, certificate: DeathCertificate) -> None:
 
 
 def _settle_items(
-    state: State, task: Task, item: int, certificate: DeathCertificate, again: list[Task], *, unknown: bool
+    state: State,
+    task: Task,
+    item: int,
+    certificate: DeathCertificate,
+    again: list[Task],
+    *,
+    unknown: bool,
+    deadly: bool,
 ) -> None:
     """Decide on the unreported items of a divisible call; the engine ended in this item (or after all: `task.hi`)."""
     reported = task.early or []
     for lo, hi in _gaps(task.lo, item, reported):
-        _lose(state, state.split_off(task, lo, hi), certificate, running=unknown, again=again)
+        _lose(state, state.split_off(task, lo, hi), certificate, again, running=unknown, deadly=False)
     for lo, hi in _gaps(item, min(item + 1, task.hi), reported):
-        _lose(state, state.split_off(task, lo, hi), certificate, running=True, again=again)
+        _lose(state, state.split_off(task, lo, hi), certificate, again, running=True, deadly=deadly)
     again.extend(state.split_off(task, lo, hi) for lo, hi in _gaps(item + 1, task.hi, reported))  # had not begun
     state.drop(task)
 
@@ -268,15 +245,26 @@ def _gaps(lo: int, hi: int, reported: list[tuple[int, int]]) -> list[tuple[int, 
     return gaps
 
 
-def _lose(state: State, task: Task, certificate: DeathCertificate, *, running: bool, again: list[Task]) -> None:
-    """A task (or piece) went down with its engine: another attempt if its owner allows, else its end."""
+def _lose(
+    state: State, task: Task, certificate: DeathCertificate, again: list[Task], *, running: bool, deadly: bool
+) -> None:
+    """A task (or piece) went down with its engine: another attempt if its owner allows, else its end.
+
+    `deadly`: the engine ended by itself, so if this was running, it is the likely cause.
+    """
+    history = task.deaths or []
+    if running and deadly:
+        task.deaths = [*history, f"engine {certificate.engine} ({certificate.reason})"]
+    deaths = task.deaths or []
     stop = state.stops.get(task.id)
     if stop is not None:
         state.end(task, stop.result(task))
-    elif task.attempt < task.options.retries:
+    elif task.attempt < task.options.retries and len(deaths) < POISON:
         task.attempt += 1
-        task.outputs = 0
+        state.note(Piece(task.id, task.root, task.lo, task.hi, task.attempt))
+        if deaths:
+            state.note(Killed(task.id, deaths))
         again.append(task)
     else:
-        mine = msgspec.structs.replace(certificate, task=task.root, item=task.lo, running=running)
+        mine = msgspec.structs.replace(certificate, task=task.root, item=task.lo, running=running, history=history)
         state.end(task, Result(task.id, Status.LOST, encode(mine), engine=certificate.engine, lo=task.lo, hi=task.hi))

@@ -136,6 +136,8 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
         else:
             announce = options.timeout_s is not None
             fixed = options.targets is not None
+            if options.setup is not None:
+                engine.in_setup = True
             calls.append(Call(task.id, digest, task.payload, len(task.frames), task.lo, task.hi, fixed, announce))
         if task.frames:
             work.frames.extend(task.frames)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import setups
 from .records import EngineState, TaskState
 
 if TYPE_CHECKING:
+    from .records import Engine
     from .state import State
+
+
+UNANSWERED_S = 5.0
+"""An engine answers at once, whatever it runs; one that has not answered for so long is stopped, or its host is."""
 
 
 def status(state: State, now: float) -> dict[str, Any]:
@@ -25,7 +31,8 @@ def status(state: State, now: float) -> dict[str, Any]:
                 "pid": engine.pid,
                 "host": engine.host,
                 "tasks": len(engine.assigned),
-                "reason": engine.reason if engine.state is EngineState.FAILED else "",
+                "reason": _remark(engine, now),
+                "setup": setups.show(engine),
             }
             for _, engine in sorted(state.engines.items())
         ],
@@ -50,4 +57,14 @@ def status(state: State, now: float) -> dict[str, Any]:
             "finished": state.finished,
         },
         "functions": len(state.functions.entries),
+        "setup": [setup.name for setup in state.setups],
+        "journal": state.durable and not state.journal_failure,
+        "journal_failure": state.journal_failure,
     }
+
+
+def _remark(engine: Engine, now: float) -> str:
+    if engine.state is EngineState.FAILED:
+        return engine.reason
+    silent_s = 0.0 if engine.asked_at is None else now - engine.asked_at
+    return f"has not answered for {silent_s:.0f} s" if silent_s >= UNANSWERED_S else ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from ..ids import ClientNo, EngineId, Incarnation, Peer, control_peer, engine_peer
-from ..wire.messages import EngineInfo, Options, Output, Reply, Result
+from ..streams import Incoming, Outgoing
+from ..wire.messages import EngineInfo, Options, Output, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,29 +51,33 @@ class Task(msgspec.Struct, gc=False):
     """How many attempts have failed."""
     cost_s: float = 0.0
     """What it is charged for in its engine's load."""
-    outputs: int = 0
-    """Output records passed on so far."""
     order: int = 0
     """Its place among all that its engine was given, which is the order in which the engine runs them."""
     early: list[tuple[int, int]] | None = None
-    """Runs of items reported ahead of `lo`, when the two sockets of an engine overtake one another."""
+    """Runs of items reported ahead of `lo`."""
+    deaths: list[str] | None = None
+    """The engines that ended while they ran it: `engine 2 (killed by signal 11 (SIGSEGV))`. Replaced, never changed."""
 
 
 class Client:
     """A client, present or away."""
 
     __slots__ = (
+        "acked",
         "away_since",
+        "cancel_on_exit",
         "digests",
         "frames",
         "host",
-        "missed",
+        "incoming",
         "name",
         "no",
+        "outgoing",
         "outputs",
+        "owes_ack",
+        "patience_s",
         "peer",
         "pid",
-        "replies",
         "results",
         "unfinished",
         "used_s",
@@ -85,6 +90,15 @@ class Client:
         self.pid = pid
         self.host = host
         self.away_since: float | None = None
+        self.cancel_on_exit = False
+        self.patience_s: float | None = None
+        """How long it may be away before its tasks are cancelled, if it says."""
+        self.incoming = Incoming()
+        self.acked = 0
+        """What it was told that we have."""
+        self.owes_ack = False
+        """It keeps much until it is told that we have it."""
+        self.outgoing = Outgoing()
         self.used_s = 0.0
         """Engine time given to it, as the fair queue counts it."""
         self.unfinished = 0
@@ -93,11 +107,17 @@ class Client:
         self.outputs: list[Output] = []
         self.results: list[Result] = []
         self.frames: list[Any] = []
-        """What the next message to it will carry; kept while it is away."""
-        self.missed: dict[int, EngineInfo] = {}
-        """What it has not heard of the engines, for its return."""
-        self.replies: list[Reply] = []
-        """Answers that could not be sent, for its return."""
+        """What the next message to it will carry."""
+
+
+class Setup(NamedTuple):
+    """A call that every engine has run before anything else."""
+
+    no: int
+    """Its number in the journal; the order is that of the list."""
+    name: str
+    payload: bytes
+    """The arguments of `!setup`: what tells it from others."""
 
 
 class EngineState(StrEnum):
@@ -105,6 +125,8 @@ class EngineState(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
+    AWAY = "away"
+    """Its connection was broken, or we were: it is given nothing until it has said what it has."""
     DYING = "dying"
     FAILED = "failed"
     """Given up: its process ended before it was ready, again and again."""
@@ -114,6 +136,8 @@ class Engine:
     """An engine id and its present incarnation."""
 
     __slots__ = (
+        "acked",
+        "asked_at",
         "assigned",
         "begun",
         "control",
@@ -121,24 +145,30 @@ class Engine:
         "dismissed",
         "failures",
         "given",
-        "held",
         "host",
         "id",
+        "in_setup",
         "incarnation",
+        "incoming",
+        "killed",
         "known",
         "load_s",
         "nanny",
+        "owes_ack",
         "peer",
         "pid",
         "reason",
         "retiring",
+        "session",
+        "setup_failures",
         "state",
         "taking",
         "version",
         "withdrawals",
     )
 
-    def __init__(self, engine: EngineId, nanny: Peer, host: str) -> None:
+    def __init__(self, engine: EngineId, nanny: Peer, host: str, last: int = 0) -> None:
+        """Begin after the `last` incarnation that this id has had."""
         self.id = engine
         self.nanny = nanny
         self.host = host
@@ -148,7 +178,7 @@ class Engine:
         """Processes in a row that ended before they were ready."""
         self.retiring = False
         """To be stopped as soon as it has nothing to do, and not to be replaced."""
-        self.incarnation = Incarnation(0)
+        self.incarnation = Incarnation(last)
         self.version = 0
         self.renew()
 
@@ -162,6 +192,15 @@ class Engine:
         self.known: set[bytes] = set()
         self.assigned: dict[int, Task] = {}
         """In the order in which the engine runs them."""
+        self.incoming = Incoming()
+        self.acked = 0
+        """What it was told that we have."""
+        self.session = 0
+        """Of the last welcome that asked what it holds."""
+        self.owes_ack = False
+        """It keeps much until it is told that we have it."""
+        self.killed = False
+        """Its nanny was told to kill it."""
         self.given = 0
         """How many tasks it was given."""
         self.begun = 0
@@ -169,19 +208,33 @@ class Engine:
         self.load_s = 0.0
         self.taking = 0
         """Number of the unanswered request to give back unstarted work; 0 for none."""
+        self.asked_at: float | None = None
+        """Since when it has not answered a request to give something back."""
         self.withdrawals: dict[int, list[int]] = {}
         """Unanswered requests to give back tasks by name, in order to stop them."""
-        self.held: dict[int, tuple[Task, list[tuple[Result, Sequence[Any]]]]] = {}
-        """Results that came before the output they count."""
+        self.in_setup = False
+        """It may have set-up to run."""
+        self.setup_failures: dict[bytes, str] = {}
+        """Set-up that has failed there, by its payload: its name and the error."""
         self.reason = ""
         """Why we ended it, if we did."""
         self.dismissed = False
         """It was told to exit."""
         self.version += 1
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Which process it is: engine and incarnation."""
+        return int(self.id), int(self.incarnation)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process is there and may run tasks, as far as we know."""
+        return self.state in (EngineState.READY, EngineState.AWAY)
+
     def info(self) -> EngineInfo:
         """Return what clients are told."""
-        state = self.state if self.state in (EngineState.STARTING, EngineState.READY) else "dead"
+        state = self.state if self.state in (EngineState.STARTING, EngineState.READY, EngineState.AWAY) else "dead"
         return EngineInfo(self.id, self.incarnation, str(state), self.pid, self.host)
 
     def __repr__(self) -> str:
@@ -191,7 +244,7 @@ class Engine:
 class Nanny:
     """A host agent and the engine ids that live on its host."""
 
-    __slots__ = ("cores", "engines", "head", "host", "peer", "pid")
+    __slots__ = ("asked", "away_since", "cores", "engines", "head", "host", "peer", "pid", "session", "wanted")
 
     def __init__(self, peer: Peer, host: str, pid: int, cores: int, *, head: bool) -> None:
         self.peer = peer
@@ -199,4 +252,11 @@ class Nanny:
         self.pid = pid
         self.cores = cores
         self.head = head
+        self.session = 0
+        """Of the last welcome that asked what it runs."""
+        self.asked: set[tuple[int, int]] = set()
+        """The engine processes that were its own by then."""
+        self.wanted: int | None = None
+        """So many engines are to be started there as soon as it has said what it runs."""
+        self.away_since: float | None = None
         self.engines: set[EngineId] = set()

@@ -46,19 +46,20 @@ def on_scale(state: State, peer: Peer, message: Scale) -> None:
         return
     present = sorted(e.id for e in state.engines.values() if not e.retiring)
     surplus = present[message.n :]
-    leaving = [state.engines[i] for i in surplus]
-    for engine in leaving:
-        fleet.retire(state, engine)
+    for engine_id in surplus:
+        fleet.retire(state, state.engines[engine_id])
     missing = message.n - len(present)
-    ids: list[EngineId] = []
     if missing > 0:
         nannies = sorted(state.nannies.values(), key=lambda n: (len(n.engines) / max(1, n.cores), n.host))
         if not nannies:
             state.reply(peer, message.request, error="no host is there to start engines on")
             return
-        ids = fleet.add_engines(state, nannies[0], missing)
+        fleet.add_engines(state, nannies[0], missing)
 
-    coming = [state.engines[i] for i in ids]
+    # Also those that were to come or go already: the request may be asked again.
+    leaving = [engine for engine in state.engines.values() if engine.retiring and missing <= 0]
+    settled = (EngineState.READY, EngineState.FAILED)
+    coming = [e for _, e in sorted(state.engines.items()) if not e.retiring and e.state not in settled]
 
     def ready() -> bool:
         return not any(_is_there(state, e) for e in leaving) and all(e.state is EngineState.READY for e in coming)
@@ -75,13 +76,16 @@ def on_restart(state: State, peer: Peer, message: Restart) -> None:
         return
     engines = [state.engines[i] for i in ids]
     before = {engine.id: engine.incarnation for engine in engines}
+    before.update({EngineId(i): Incarnation(meant) for i, meant in message.incarnations if i in before})
     for engine in engines:
+        if engine.incarnation > before[engine.id] and engine.state is not EngineState.FAILED:
+            continue  # it has been replaced since
         if engine.state is EngineState.FAILED:
             engine.failures = 0
             engine.renew()
             fleet.expect(state, engine)
             state.outbox.say(engine.nanny, StartEngines([(engine.id, engine.incarnation)]))
-        elif engine.state is EngineState.READY:
+        elif engine.is_running:
             fleet.kill(state, engine, "was restarted as asked")
         else:
             before[engine.id] = Incarnation(engine.incarnation - 1)  # a fresh one is on its way already
@@ -104,7 +108,7 @@ def on_signal(state: State, peer: Peer, message: Signal) -> None:
         return
     for engine_id in ids:
         engine = state.engines[engine_id]
-        if engine.state is EngineState.READY:
+        if engine.is_running:
             state.outbox.say(engine.nanny, StopEngine(engine.id, engine.incarnation, message.signal))
     state.reply(peer, message.request, ids)
 

@@ -10,7 +10,8 @@ import logging
 import signal
 import socket as socket_module
 import time
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -20,25 +21,18 @@ from ..security import CLIENT_ROLE, ENGINE_ROLE
 from ..transport import NOBLOCK
 from ..wire import codec
 from ..wire.codec import MalformedError
+from ..wire.messages import Purge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..security import ZapHandler
     from .core import Core
+    from .journal import Journal
+    from .outbox import Envelope
 
 log = logging.getLogger("enginery.controller")
 
 BURST = 64
 """Messages a turn takes in at the most, so that what is decided leaves before everything has been read."""
-
-
-class Journal:
-    """Where the records of a turn become durable before its messages leave. There is none yet: records are empty."""
-
-    def commit(self, records: Sequence[Any]) -> None:
-        """Make the records durable."""
-        assert not records
 
 
 class Signals:
@@ -71,10 +65,20 @@ def _note(_number: int, _frame: object) -> None:
 class Server:
     """Runs a core on a ROUTER socket until the core stops."""
 
-    def __init__(self, core: Core, socket: zmq.Socket[bytes], zap: ZapHandler | None = None) -> None:
+    def __init__(
+        self,
+        core: Core,
+        socket: zmq.Socket[bytes],
+        zap: ZapHandler | None = None,
+        journal: Journal | None = None,
+    ) -> None:
         self.core = core
         self.socket = socket
-        self.journal = Journal()
+        self.journal = journal
+        core.state.journal_failure = journal.failure if journal is not None else ""
+        self._held: deque[tuple[int, list[Envelope]]] = deque()
+        """Messages of earlier turns, which leave when the journal has reached these tickets."""
+        self._ticket = 0
         self._zap = zap
         """With it (TCP), peers have roles by their keys, and each may say only what its role says."""
 
@@ -86,7 +90,13 @@ class Server:
         poller.register(signals.fileno(), zmq.POLLIN)
         if self._zap is not None:
             poller.register(self._zap.socket, zmq.POLLIN)
+        if self.journal is not None:
+            poller.register(self.journal.fd, zmq.POLLIN)
+        listening = True
         while not core.state.stopping:
+            if self.journal is not None and listening == self.journal.is_full():
+                listening = not listening
+                poller.modify(self.socket, zmq.POLLIN if listening else 0)
             deadline = core.deadline()
             timeout_ms = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
             ready = poller.poll(timeout_ms)
@@ -95,22 +105,56 @@ class Server:
                     self._zap.drain()
                 for number in signals.take():
                     core.stop(f"the controller was told to stop ({number.name})")
-            self.turn()
+                self._release()
+            self.turn(listening=listening)
+        if self.journal is not None:
+            self.journal.close()
+            self._release()
 
-    def turn(self) -> None:
+    def turn(self, *, listening: bool = True) -> None:
         """Receive, decide, commit, send."""
         core = self.core
         now = time.monotonic()
-        self._receive(now)
+        if listening:
+            self._receive(now)
         core.tick(now)
         turn = core.take()
-        self.journal.commit(turn.records)
-        for envelope in turn.messages:
+        if self.journal is None:
+            self._send(turn.messages)
+            return
+        purging = any(isinstance(lookup.message, Purge) for lookup in turn.lookups)  # it wants to know what has ended
+        summary = core.summary() if purging or self.journal.wants_summary() else None
+        if self.journal.wants_books:
+            self._ticket = self.journal.begin_anew(core.books())  # this turn's entries are in them
+        elif turn.entries or summary is not None:
+            self._ticket = self.journal.submit(turn.entries, summary)
+        for lookup in turn.lookups:
+            self.journal.look_up(lookup)
+        if not turn.messages:
+            return
+        if self._ticket > self.journal.done or self._held:
+            self._held.append((self._ticket, turn.messages))  # in order, also what reveals nothing new
+        else:
+            self._send(turn.messages)
+
+    def _release(self) -> None:
+        """Send what has waited for the journal."""
+        if self.journal is None:
+            return
+        self.journal.acknowledge()
+        done = self.journal.done
+        while self._held and self._held[0][0] <= done:
+            self._send(self._held.popleft()[1])
+        self._send(self.journal.take_answers())
+        self.core.state.journal_failure = self.journal.failure
+
+    def _send(self, messages: list[Envelope]) -> None:
+        for envelope in messages:
             try:
                 transport.send_to(self.socket, envelope.peer, envelope.message, envelope.frames)
             except zmq.ZMQError as error:
                 log.info("cannot reach %r: %s", envelope.peer, error)
-                core.undelivered(envelope, now)
+                self.core.lost(envelope.peer, time.monotonic())
 
     def _receive(self, now: float) -> None:
         socket, core, roles = self.socket, self.core, self._zap is not None

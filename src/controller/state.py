@@ -15,15 +15,21 @@ import msgspec
 from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
 from ..wire.messages import Engines, Reply, Result, Status
 from .functions import FunctionStore
+from .ledger import LOST_PAYLOAD, TOO_LARGE, EngineGone, EngineIs, Heard, Killed, Piece, Returned, Whole
 from .outbox import Outbox
 from .queues import FairQueue
-from .records import Client, Engine, EngineState, Nanny, Task, TaskState
+from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .fetches import Fetching
+    from .ledger import Entry, Lookup
     from .requests import Waiter
     from .stopping import Stop
+
+EPOCH_BITS = 28
+"""Room for so many numbers of pieces and of requests by each controller that a cluster has had."""
 
 WINDOW_S = 0.05
 """How much work an engine is given ahead. Long enough to hide a round trip and a burst of other work in the controller,
@@ -39,8 +45,16 @@ ITEM_OVERHEAD_S = 2e-7
 class State:
     """Everything the controller knows."""
 
-    def __init__(self, cluster: str) -> None:
+    def __init__(self, cluster: str, *, epoch: int = 1, durable: bool = False) -> None:
         self.cluster = cluster
+        self.epoch = epoch
+        """How many controllers this cluster has had, this one included."""
+        self.durable = durable
+        """There is a journal, which wants to know."""
+        self.journal_failure = ""
+        """Why nothing is written down any more, if it is not."""
+        self.entries: list[Entry] = []
+        """For the journal, of this turn."""
         self.tasks: dict[int, Task] = {}
         """All tasks that have not ended, by id."""
         self.pieces: dict[int, set[int]] = {}
@@ -48,11 +62,13 @@ class State:
         self.clients: dict[int, Client] = {}
         self.client_peers: dict[Peer, Client] = {}
         self.engines: dict[int, Engine] = {}
+        self.gone: dict[int, int] = {}
+        """Last incarnations of ids that are not there any more: should they come again, they go on counting."""
         self.engine_peers: dict[Peer, Engine] = {}
         """Both sockets of each engine's present incarnation."""
         self.nannies: dict[Peer, Nanny] = {}
         self.functions = FunctionStore()
-        self.outbox = Outbox()
+        self.outbox = Outbox(self.note)
         self.common = FairQueue()
         """Waiting tasks that any engine may run."""
         self.pools: dict[tuple[int, ...], FairQueue] = {}
@@ -71,6 +87,14 @@ class State:
         """A closer look at engines with little work is due."""
         self.stops: dict[int, Stop] = {}
         """Assigned tasks that are to be stopped, by id."""
+        self.setups: list[Setup] = []
+        """What every engine has run before anything else, in order."""
+        self.sought: dict[int, dict[tuple[Peer, int], Fetching]] = {}
+        """Open tasks that somebody fetches: by whom and with which request."""
+        self.told: set[int] = set()
+        """Of these, those of which a result came in this turn."""
+        self.lookups: list[Lookup] = []
+        """What is to be asked of the journal."""
         self.stopping = False
         self.pid = 0
         self.started = 0.0
@@ -84,12 +108,44 @@ class State:
         """An engine's state has changed, or somebody has come to wait for one: the waiters are to be looked through."""
         self.finished = 0
         """Tasks that have ended since the controller started."""
+        self.ghosts: dict[int, Client] = {}
+        """Stand-ins for clients that are gone for good, whose tasks go on."""
+        self.heard: dict[Peer, Client | Engine] = {}
+        """Whose numbered messages were taken in this turn."""
         self._news: dict[int, Engine] = {}
+        self._changed: dict[int, Engine] = {}
         self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._tick_numbers = itertools.count()
-        self._client_numbers = itertools.count(1)
-        self._piece_numbers = itertools.count((CONTROLLER_NO << COUNT_BITS) + 1)
-        self._request_numbers = itertools.count(1)
+        self.last_client = 0
+        """The highest number that a client was given."""
+        # No number of an earlier controller comes again: engines may still speak of those.
+        self._piece_numbers = itertools.count((CONTROLLER_NO << COUNT_BITS) + (epoch << EPOCH_BITS) + 1)
+        self._request_numbers = itertools.count((epoch << EPOCH_BITS) + 1)
+
+    # ------------------------------------------------------------------------------------------------ the journal
+
+    def note(self, entry: Entry) -> None:
+        """Have something written down before the messages of this turn leave."""
+        if self.durable:
+            self.entries.append(entry)
+
+    def take_entries(self) -> list[Entry]:
+        """Return what is to be written down for this turn."""
+        for peer, side in self.heard.items():
+            self.note(Heard(peer, side.incoming.have))
+        self.heard.clear()
+        for engine in self._changed.values():
+            if self.engines.get(engine.id) is engine:
+                self.note(engine_is(engine))
+            elif engine.id not in self.engines:
+                self.note(EngineGone(engine.id, engine.incarnation))
+        self._changed.clear()
+        entries, self.entries = self.entries, []
+        return entries
+
+    def keep(self, engine: Engine) -> None:
+        """An engine's record changed: write it down at the end of the turn."""
+        self._changed[engine.id] = engine
 
     # ------------------------------------------------------------------------------------------------ time
 
@@ -113,7 +169,8 @@ class State:
 
     def next_client_no(self) -> ClientNo:
         """Return a number no client has had."""
-        return ClientNo(next(self._client_numbers))
+        self.last_client += 1
+        return ClientNo(self.last_client)
 
     def next_piece_id(self) -> int:
         """Return an id for a piece of a divided task."""
@@ -125,10 +182,6 @@ class State:
 
     # ------------------------------------------------------------------------------------------------ clients
 
-    def client_for(self, task: Task) -> Client | None:
-        """Return the client to be told of a task's end; None if it is gone for good."""
-        return self.clients.get(task.client)
-
     def reply(self, peer: Peer, request: int, value: Any = None, error: str | None = None) -> None:
         """Answer a request, after the results of this turn."""
         self.outbox.answer(peer, Reply(request, value, error))
@@ -136,6 +189,7 @@ class State:
     def announce(self, engine: Engine) -> None:
         """Tell all clients of an engine's new state, at the end of the turn."""
         self._news[engine.id] = engine
+        self.keep(engine)
 
     def flush_news(self) -> None:
         """Say what `announce` collected."""
@@ -144,9 +198,7 @@ class State:
             self._news = {}
             for client in self.clients.values():
                 if client.away_since is None:
-                    self.outbox.say(client.peer, news)
-                else:
-                    client.missed.update((engine.id, engine) for engine in news.engines)
+                    self.outbox.say(client.peer, news)  # those who are away are told when they are welcomed again
 
     # ------------------------------------------------------------------------------------------------ tasks
 
@@ -171,9 +223,18 @@ class State:
 
     def enqueue_again(self, task: Task) -> None:
         """A task was given back, or gets another attempt: it waits again, before those that came after it."""
+        if task.payload is LOST_PAYLOAD:
+            self.end(task, Result(task.id, Status.UNKNOWN, TOO_LARGE.encode(), lo=task.lo, hi=task.hi))
+            return
         task.state = TaskState.WAITING
         task.engine = -1
         task.cost_s = 0.0
+        if self.durable:
+            last = self.entries[-1] if self.entries else None
+            if isinstance(last, Returned):
+                last.tasks.append(task.id)
+            else:
+                self.entries.append(Returned([task.id]))
         if task.options.ordered:
             targets = task.options.targets
             assert targets is not None
@@ -185,10 +246,20 @@ class State:
             self.queue_for(task).push_front(client, task)
 
     def ghost(self, no: int) -> Client:
-        """Return a stand-in for a client that is gone for good, whose tasks go on."""
-        client = Client(ClientNo(no), Peer(b""), "gone", 0, "")
-        client.away_since = 0.0
+        """Return the stand-in for a client that is gone for good, whose tasks go on."""
+        client = self.ghosts.get(no)
+        if client is None:
+            client = self.ghosts[no] = Client(ClientNo(no), Peer(b""), "gone", 0, "")
+            client.away_since = 0.0
         return client
+
+    def receiver_of(self, task: Task) -> Client | None:
+        """Return whom to deliver a task's results and output to: if its client is gone, only the journal wants them; of
+        a task of our own, nobody does.
+        """
+        client = self.clients.get(task.client)
+        unheard = client is not None or not self.durable or task.client == CONTROLLER_NO
+        return client if unheard else self.ghost(task.client)
 
     def end(self, task: Task, result: Result, frames: Sequence[Any] = ()) -> None:
         """A task has ended, with this (last) result."""
@@ -207,7 +278,9 @@ class State:
             over = not pieces
             if over:
                 del self.pieces[task.root]
-        if over:
+        if over and task.client == CONTROLLER_NO:
+            self.note(Whole(task.root, []))  # no result of it is delivered that would tell
+        elif over:
             self.finished += 1
             client = self.clients.get(task.client)
             if client is not None:
@@ -217,24 +290,34 @@ class State:
             if stop is not None:
                 stop.ended(self, task, status)
 
-    def split_off(self, task: Task, lo: int, hi: int) -> Task:
+    def split_off(self, task: Task, lo: int, hi: int, *, attempt: int | None = None) -> Task:
         """Enter a task of its own that takes over some items of another, which keeps its own account of them."""
-        piece = msgspec.structs.replace(task, id=self.next_piece_id(), lo=lo, hi=hi, cost_s=0.0, outputs=0, early=None)
+        if attempt is None:
+            attempt = task.attempt
+        piece = msgspec.structs.replace(
+            task, id=self.next_piece_id(), lo=lo, hi=hi, attempt=attempt, cost_s=0.0, early=None
+        )
+        self.note(Piece(piece.id, piece.root, lo, hi, attempt))
+        if piece.deaths:
+            self.note(Killed(piece.id, piece.deaths))
         self.tasks[piece.id] = piece
         self.functions.entries[piece.function].unfinished += 1
         self.pieces.setdefault(task.root, {task.id}).add(piece.id)
         stop = self.stops.get(task.id)
         if stop is not None:
+            self.note(stop.move([piece.id]))
             self.stops[piece.id] = stop
             stop.inherited(task.root)
         return piece
 
     def deliver(self, task: Task, result: Result, frames: Sequence[Any] = ()) -> None:
         """Pass a result on to the task's client, if it is still to be found."""
-        client = self.clients.get(task.client)
+        client = self.receiver_of(task)
         if client is None:
             return
         result.id = task.root
+        if task.root in self.sought:
+            self.told.add(task.root)
         client.results.append(result)
         if frames:
             client.frames.extend(frames)
@@ -323,6 +406,21 @@ class State:
     def owner_of(self, root: int) -> int:
         """Return the number of the client that submitted a task."""
         return client_of(TaskId(root))
+
+
+def engine_is(engine: Engine) -> EngineIs:
+    """Return what is to be written down of an engine."""
+    return EngineIs(
+        engine.id,
+        engine.incarnation,
+        engine.nanny,
+        engine.host,
+        engine.pid,
+        str(engine.state),
+        engine.failures,
+        engine.retiring,
+        engine.reason,
+    )
 
 
 def _has_items(engine: Engine) -> bool:

@@ -56,6 +56,7 @@ def take_back(state: State) -> None:
     for _, engine_id, named in victims[: len(idle)]:
         engine = state.engines[engine_id]
         engine.taking = state.next_request()
+        engine.asked_at = state.now if engine.asked_at is None else engine.asked_at
         state.outbox.say(engine.control, TakeBack(engine.taking, named))
 
 
@@ -81,6 +82,8 @@ def _can_give(engine: Engine, idle: set[int]) -> tuple[bool, list[int] | None]:
 
 def on_given_back(state: State, engine: Engine, message: GivenBack, now: float) -> None:
     """An engine gave back what it could (perhaps nothing)."""
+    if message.session != engine.session:
+        return  # it tells, or has told, what it has since it gave that back
     returned: list[Task] = []
     for task_id in message.calls:
         task = engine.assigned.get(task_id)
@@ -90,21 +93,27 @@ def on_given_back(state: State, engine: Engine, message: GivenBack, now: float) 
     for task_id, new_hi in message.tails:
         task = engine.assigned.get(task_id)
         if task is not None and task.lo <= new_hi < task.hi:
-            returned.append(_split(state, engine, task, new_hi))
-    # The oldest goes to the very front.
-    for task in sorted(returned, key=lambda task: (task.root, task.lo), reverse=True):
-        if task.id in state.stops:
-            stopping.withdraw(state, task)
-        else:
-            state.enqueue_again(task)
+            returned.append(split(state, engine, task, new_hi))
+    back_to_queue(state, returned)
     if message.request == engine.taking:
         engine.taking = 0
         if not returned and state.idle:
             state.at(now + AGAIN_S, _ask_again, state)
     else:
-        stopping.on_answer(state, engine, message.request)
+        stopping.on_answer(state, engine, message.request, now)
+    if not engine.taking and not engine.withdrawals:
+        engine.asked_at = None
     state.touch(engine)
     state.rebalance = True if returned else state.rebalance
+
+
+def back_to_queue(state: State, returned: list[Task]) -> None:
+    """Tasks that an engine does not have any more wait again, the oldest at the very front, or end if they are to."""
+    for task in sorted(returned, key=lambda task: (task.root, task.lo), reverse=True):
+        if task.id in state.stops:
+            stopping.withdraw(state, task)
+        else:
+            state.enqueue_again(task)
 
 
 def _ask_again(state: State, _now: float) -> None:
@@ -123,7 +132,7 @@ def _look_closer(state: State, light: list[tuple[Engine, int]], _now: float) -> 
     state.rebalance = True
 
 
-def _split(state: State, engine: Engine, task: Task, new_hi: int) -> Task:
+def split(state: State, engine: Engine, task: Task, new_hi: int) -> Task:
     """Make a task of its own from the items `new_hi <= i < hi`, which the engine will not run."""
     piece = state.split_off(task, new_hi, task.hi)
     piece.state, piece.engine = TaskState.WAITING, -1

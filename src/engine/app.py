@@ -30,7 +30,17 @@ from ..errors import ClusterError
 from ..ids import EngineId, Incarnation, control_peer, engine_peer
 from ..recorder import FlightRecorder
 from ..transport import LINGER_MS, open_dealer
-from ..wire.messages import VERSION, ControlHello, EngineHello, EngineWelcome, Forget, Goodbye, Run
+from ..wire.messages import (
+    VERSION,
+    Ack,
+    ControlHello,
+    EngineHello,
+    EngineWelcome,
+    Forget,
+    Goodbye,
+    Holding,
+    Run,
+)
 from .books import Books
 from .control import FAILED, Control, stdio_flush
 from .coroutines import CoroutineRunner
@@ -214,6 +224,8 @@ class _Engine:
         self._connection = _read_connection(setup.connection)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._welcome = False
+        self._greeting = True
+        """A hello is not answered yet."""
         engine, incarnation = EngineId(setup.engine), Incarnation(setup.incarnation)
         recorder = FlightRecorder(Path(setup.recorder))
         waker, outbox, output = Waker(), Outbox(), template.output
@@ -233,12 +245,14 @@ class _Engine:
             control_waker=waker,
         )
         kernel = template.kernel
-        build_in(functions, kernel.namespace, kernel.execute, kernel.clear, kernel.hide)
+        build_in(functions, kernel.namespace, kernel.execute, kernel.clear, kernel.hide, report=output.publish)
         self._runner = Runner(parts)
         self._control = Control(
             parts,
             open_socket=lambda: open_dealer(self._context, self._connection, control_peer(engine, incarnation)),
             hello=ControlHello(engine, incarnation),
+            greet=self._greet,
+            is_greeting=lambda: self._greeting,
             leave=self._leave,
             lifeline=setup.lifeline,
         )
@@ -248,10 +262,7 @@ class _Engine:
         os.register_at_fork(after_in_child=self._forked)
         self._control.start()
         self._control.said_hello.wait(LINGER_MS / 1000)
-        setup = self._setup
-        self._parts.link.send(
-            EngineHello(VERSION, setup.engine, setup.incarnation, os.getpid(), socket_module.gethostname())
-        )
+        self._greet()
         deadline = time.monotonic() + WELCOME_S
         while not (self._welcome or self._control.stopping):
             left = deadline - time.monotonic()
@@ -274,12 +285,33 @@ class _Engine:
                 return
             self._parts.functions.add(message.functions)
             self._parts.books.add(message.calls, frames)
+            self._parts.link.acked(message.ack)
+        elif isinstance(message, Ack):
+            self._parts.link.acked(message.have)
         elif isinstance(message, EngineWelcome):
+            self._greeting = False
             self._welcome = True
+            if message.session:
+                self._parts.link.resume(message.have, lambda: self._holding(message.session))
         elif isinstance(message, Forget):
             self._parts.functions.forget(message.digests)
         else:
             self._control.on_notice(message)
+
+    def _greet(self) -> None:
+        """Say hello; again, when a connection was broken."""
+        self._greeting = True
+        setup = self._setup
+        self._parts.link.send(
+            EngineHello(VERSION, setup.engine, setup.incarnation, os.getpid(), socket_module.gethostname())
+        )
+
+    def _holding(self, session: int) -> Holding:
+        holding = self._parts.books.holding(session, self._parts.functions.digests())
+        if holding.running is not None:
+            parts = self._parts  # not by the time of day, which may jump: it was added when the call began
+            holding.elapsed_s = max(0.0, parts.clock() - (parts.since[0] - parts.current.epoch))
+        return holding
 
     def _leave(self, control_socket: zmq.Socket[bytes], code: int, orderly: bool) -> None:
         """End the process, from the control thread."""

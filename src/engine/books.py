@@ -22,6 +22,9 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..recorder import NO_TASK
+from ..wire.messages import Holding
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableSequence, Sequence
 
@@ -63,6 +66,8 @@ class Books:
         self.frames: dict[int, list[Any]] = {}
         """Out-of-band buffers of those unstarted calls that have any."""
         self.claim: Claim | None = None
+        self.end: tuple[int, int] = (-1, -1)
+        """The call of items that was claimed last, and where its items end by now."""
         self._current = current
         self._position = position
         self._estimate = estimate
@@ -100,6 +105,7 @@ class Books:
         with self.lock:
             self._position[1] = call.lo
             self.claim = claim = Claim(call)
+            self.end = call.id, call.hi
         return claim
 
     def advance(self, claim: Claim, item: int, size: int) -> bool:
@@ -123,6 +129,14 @@ class Books:
         with self.lock:
             if self.claim is not None and self.claim.slices == seen:
                 self.claim.stop = 0
+
+    def holding(self, session: int, functions: list[bytes]) -> Holding:
+        """Return what there is to do here, for a controller that may be wrong about it."""
+        with self.lock:
+            task = self._current.task
+            running = None if task == NO_TASK else task
+            hi = self.end[1] if self.end[0] == task else -1
+            return Holding(session, [call.id for call in self.queue], running, hi, functions=functions)
 
     # ------------------------------------------------------------------------------------------ giving back
 
@@ -195,6 +209,7 @@ class Books:
         if new_hi >= claim.hi:
             return None
         claim.hi = new_hi
+        self.end = claim.task, new_hi
         return new_hi
 
     def _weight(self, call: Call) -> float:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from ..transport import send
-from ..wire.messages import ControlHello, Exit, Farewell, GivenBack, Interrupt, Pong, Refused, TakeBack
+from ..transport import Monitor, send
+from ..wire.messages import ControlHello, Exit, Farewell, GivenBack, Interrupt, Pong, Refused, Resume, TakeBack
 from .link import log, receive_one
 
 if TYPE_CHECKING:
@@ -52,12 +52,18 @@ class Control:
         *,
         open_socket: Callable[[], zmq.Socket[bytes]],
         hello: ControlHello,
+        greet: Callable[[], None],
+        is_greeting: Callable[[], bool],
         leave: Callable[[zmq.Socket[bytes], int, bool], None],
         lifeline: int | None,
     ) -> None:
         self.said_hello = threading.Event()
         self._open_socket = open_socket
         self._hello = hello
+        self._greet = greet
+        self._is_greeting = is_greeting
+        self._lost_touch = False
+        """Something between the controller and us was lost."""
         self._books = parts.books
         self._link = parts.link
         self._waker = parts.control_waker
@@ -102,8 +108,13 @@ class Control:
     def _serve(self) -> None:
         self._socket = socket = self._open_socket()
         send(socket, self._hello)
+        monitors = (Monitor(socket), self._link.monitor)
+        for monitor in monitors:
+            monitor.events()  # its descriptor says nothing until it was once read empty
         self.said_hello.set()
         poll = select.poll()
+        for monitor in monitors:
+            poll.register(monitor.fd, select.POLLIN)
         poll.register(int(socket.getsockopt(zmq.FD)), select.POLLIN)
         poll.register(self._waker.fd, select.POLLIN)
         if self._lifeline is not None:
@@ -112,9 +123,17 @@ class Control:
         while self._stop is None:
             if self._wanted:
                 self._retry_named()
+            for monitor in monitors:
+                self._lost_touch |= monitor.came_back()
+            if self._lost_touch:
+                self._lost_touch = False
+                send(socket, self._hello)
+                self._greet()
+            if self._is_greeting():
+                self._link.receive_for_main(PATIENCE_S)
             while receive_one(socket, self.on_message):  # last of all uses of the socket: see `link` on descriptors
                 pass
-            if self._wanted:
+            if self._wanted or self._is_greeting():
                 timeout_s: float | None = NAMED_RETRY_S
             elif self._fall_asleep():
                 timeout_s = None
@@ -130,6 +149,7 @@ class Control:
             if now >= next_tick and not self._waker.asleep:
                 next_tick = now + TICK_S * 0.9
                 self._tick()
+        monitors[0].close()
         self._leave(socket, *self._stop)
 
     def _fall_asleep(self) -> bool:
@@ -170,6 +190,9 @@ class Control:
             self.stop(0, orderly=True)
         elif isinstance(message, Farewell):
             self.stop(0, orderly=False)
+        elif isinstance(message, Resume):
+            self._lost_touch = True
+            self._waker.wake()
         elif isinstance(message, Refused):
             log(f"the controller refused: {message.reason}")
             self.stop(1, orderly=False)
@@ -180,11 +203,14 @@ class Control:
         """Give back unstarted work, also what has come and the main thread has not had time to see."""
         self._link.receive_for_main(PATIENCE_S)
         if message.tasks is None:
-            calls, tails = self._books.give_back_half()
-            send(self._socket, GivenBack(message.request, calls, tails))
+            with self._link.lock:  # so it was before we told what we hold, or after
+                calls, tails = self._books.give_back_half()
+                send(self._socket, GivenBack(message.request, calls, tails, self._link.session))
         else:
-            tails = self._books.give_back_rest(message.tasks)
-            self._wanted.append(_Wanted(message, tails, monotonic() + NAMED_WAIT_S))
+            with self._link.lock:
+                tails = self._books.give_back_rest(message.tasks)
+                wanted = _Wanted(message, tails, monotonic() + NAMED_WAIT_S, self._link.session)
+            self._wanted.append(wanted)
             self._answer_named()
 
     def _retry_named(self) -> None:
@@ -199,25 +225,34 @@ class Control:
         """
         waiting = []
         for wanted in self._wanted:
-            given, unknown = self._books.give_back_named(wanted.missing)
-            wanted.given += given
-            wanted.missing = unknown
-            if unknown and monotonic() < wanted.until:
-                waiting.append(wanted)
-            else:
-                send(self._socket, GivenBack(wanted.request, wanted.given, wanted.tails))
+            with self._link.lock:
+                wanted.belong_to(self._link.session)
+                given, unknown = self._books.give_back_named(wanted.missing)
+                wanted.given += given
+                wanted.missing = unknown
+                if unknown and monotonic() < wanted.until:
+                    waiting.append(wanted)
+                else:
+                    send(self._socket, GivenBack(wanted.request, wanted.given, wanted.tails, wanted.session))
         self._wanted = waiting
 
 
 class _Wanted:
     """A `TakeBack` by name that is not answered yet."""
 
-    def __init__(self, message: TakeBack, tails: list[tuple[int, int]], until: float) -> None:
+    def __init__(self, message: TakeBack, tails: list[tuple[int, int]], until: float, session: int) -> None:
         self.request = message.request
         self.tails = tails
         self.until = until
         self.missing = message.tasks or []
         self.given: list[int] = []
+        self.session = session
+
+    def belong_to(self, session: int) -> None:
+        """Answer in this session: what was given before it began, the controller has heard of by then."""
+        if session != self.session:
+            self.session = session
+            self.given, self.tails = [], []
 
 
 def _is_alive(lifeline: int) -> bool:

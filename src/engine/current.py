@@ -2,8 +2,10 @@
 
 An interrupt hits the task it was meant for or nothing. The rules that make it so:
 
-- The handler stays for the engine's life and raises only while `armed`: inside user code, nowhere else. It disarms
+- The handler stays for the engine's life and raises only while `armed`: inside user code, nowhere else. It changes that
   before it raises, so that a second signal cannot break into what the first one unwinds through.
+- Code may catch the interrupt and run on. So where a frame of the user's was struck, another interrupt for the same
+  task strikes again (`STRUCK`), but never in a frame of the runner's: that has left user code, and is about to disarm.
 - An interrupt for a task is sent (`aim`) under the lock under which tasks are claimed, and only if that task has been
   claimed and not left. It stays in `target` until the next claim; so it is not lost when it comes just before the
   user's code starts.
@@ -15,12 +17,20 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from ..recorder import NO_TASK
 
 if TYPE_CHECKING:
     from types import FrameType
+
+
+STRUCK = 2
+"""State of `armed`: user code was interrupted, and unwinds or runs on."""
+
+_RUNNERS = {str(Path(__file__).with_name(name)) for name in ("runner.py", "items.py")}
+"""Whose frames call user code. Signals come there too: before, after, and while a function without a frame runs."""
 
 
 class Current:
@@ -29,13 +39,13 @@ class Current:
     The attributes are for the runner, which assigns to them directly: this is its innermost loop.
     """
 
-    __slots__ = ("_thread", "armed", "epoch", "interrupted", "outputs", "target", "task")
+    __slots__ = ("_fresh", "_thread", "armed", "epoch", "interrupted", "outputs", "target", "task")
 
     def __init__(self) -> None:
         self.task = NO_TASK
         """The task that was claimed last and has not been left. Set under the lock of the books."""
-        self.armed = False
-        """User code is running and may be interrupted."""
+        self.armed: int = False
+        """User code is running and may be interrupted (True), or has been (`STRUCK`)."""
         self.target = NO_TASK
         """The task that an interrupt on its way is meant for."""
         self.interrupted = False
@@ -44,6 +54,8 @@ class Current:
         """How many output records of the task there are so far."""
         self.epoch = 0.0
         """To be added to `perf_counter()` to get the time of day."""
+        self._fresh = False
+        """An interrupt for the target was sent that has not struck."""
         self._thread = threading.main_thread().ident or 0
 
     def install(self) -> None:
@@ -51,17 +63,26 @@ class Current:
         self._thread = threading.get_ident()
         signal.signal(signal.SIGINT, self.on_sigint)
 
-    def on_sigint(self, _signum: int, _frame: FrameType | None) -> None:
+    def on_sigint(self, _signum: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt in user code, unless the signal is meant for another task."""
-        if self.armed and self.target in {NO_TASK, self.task}:
-            self.strike()
+        ours = frame is None or frame.f_code.co_filename in _RUNNERS
+        if self.armed == STRUCK:
+            if self._fresh and self.target == self.task and not ours:
+                self._strike(STRUCK)
+        elif self.armed and self.target in {NO_TASK, self.task}:
+            self._strike(False if ours else STRUCK)
 
     def strike(self) -> None:
-        """Interrupt the running task here and now (main thread, armed).
+        """Interrupt the running task here and now (main thread, armed), before its code has begun."""
+        self._strike(False)
+
+    def _strike(self, armed: int) -> NoReturn:
+        """Raise, armed like that from now on.
 
         The target stays until `settle`: its signal may be still to come, when a signal from elsewhere was faster.
         """
-        self.armed = False
+        self.armed = armed
+        self._fresh = False
         self.interrupted = True
         raise KeyboardInterrupt
 
@@ -69,6 +90,7 @@ class Current:
         """Interrupt that task if it runs now. Any thread, with the lock of the books held."""
         if self.task == task:
             self.target = task
+            self._fresh = True
             signal.pthread_kill(self._thread, signal.SIGINT)
 
     def settle(self) -> None:
@@ -79,3 +101,4 @@ class Current:
         """
         time.sleep(0)
         self.target = NO_TASK
+        self._fresh = False

@@ -79,6 +79,10 @@ class Functions:
             self.entries.pop(digest, None)
         self._doomed &= in_use
 
+    def digests(self) -> list[bytes]:
+        """Return which functions of users' are here to stay. Any thread."""
+        return [digest for digest in list(self.entries) if digest not in self._doomed and digest[:1] != b"!"]
+
     def estimate(self, digest: bytes) -> float | None:
         """Return how long a call takes, None if nobody knows."""
         entry = self.entries.get(digest)

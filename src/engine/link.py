@@ -5,6 +5,9 @@ runs; while a call runs, the control thread may: to send results and output that
 receive calls that are to be given back unstarted. ZeroMQ allows that with a full memory barrier between the two users,
 which the lock is. One socket for all of it keeps everything in order: output before the result that counts it.
 
+What is sent is numbered, and kept until the controller says that it has it: when a connection breaks, or the controller
+dies, the control thread says hello again, and what was lost is sent once more (`resume`).
+
 The main thread waits for the task socket without the lock, on the socket's descriptor. That is edge-triggered: it is
 only to be waited for when everything has been received and nobody has used the socket since. So whoever uses the
 socket while the main thread is idle wakes it.
@@ -20,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from ..transport import NOBLOCK, send
+from ..streams import Outgoing
+from ..transport import NOBLOCK, Monitor, send
 from ..wire.codec import MalformedError, decode_to_engine
 from ..wire.messages import Done, Outputs
 from .output import write_raw
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from ..wire.messages import ToEngine
+    from ..wire.messages import Holding, ToEngine
     from .outbox import Outbox
     from .output import OutputBuffer
 
@@ -83,6 +87,11 @@ class TaskLink:
         self.flushes = 0
         """How often something was sent; the control thread sees by it whether the main thread gets on."""
         self.flushed_at = perf_counter()
+        self.session = 0
+        """The number under which the controller was told last what we hold."""
+        self.monitor = Monitor(socket)
+        """For the control thread."""
+        self._outgoing = Outgoing()
         self._socket = socket
         self._outbox = outbox
         self._output = output
@@ -148,9 +157,25 @@ class TaskLink:
             finally:
                 self.lock.release()
 
+    def acked(self, have: int) -> None:
+        """The controller has our messages up to that number. The lock is held."""
+        self._outgoing.acked(have)
+
+    def resume(self, have: int, holding: Callable[[], Holding]) -> None:
+        """Send what the controller misses, which has our messages up to that number, then what we hold. The lock is
+        held. What we hold is determined first: so the results of all that it does not name are sent before it.
+        """
+        now = holding()
+        self.session = now.session
+        for message, frames in self._outgoing.after(have):
+            send(self._socket, message, frames)
+        self._send_pending()
+        send(self._socket, now)
+
     def close(self, linger_ms: int) -> None:
         """Close the socket for good, from the control thread. The lock is kept: nobody uses it any more."""
         self.lock.acquire()
+        self.monitor.close()
         self._socket.close(linger_ms)
 
     def _touched(self) -> None:
@@ -161,9 +186,13 @@ class TaskLink:
         results, frames = self._outbox.take()
         records = self._output.take()  # after the results: so all that they count is here
         if records:
-            send(self._socket, Outputs(records))
+            outputs = Outputs(records)
+            self._outgoing.number(outputs)
+            send(self._socket, outputs)
         if results:
-            send(self._socket, Done(results), frames)
+            done = Done(results)
+            self._outgoing.number(done, frames)
+            send(self._socket, done, frames)
         self.flushes += 1
         self.flushed_at = perf_counter()
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .functions import Function
+from .items import load_arguments
+from .output import clean_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -14,6 +18,10 @@ PUSH = b"!push"
 PULL = b"!pull"
 DELETE = b"!delete"
 CLEAR = b"!clear"
+SETUP = b"!setup"
+
+ERROR_MAX = 300
+"""Characters of an error that the controller is told."""
 
 
 class Namespace:
@@ -58,12 +66,40 @@ class Namespace:
         return (self._evaluate(path), attribute) if path else (None, attribute)
 
 
+class Setup:
+    """Set-up: code or a function that every engine has run. How it went is a record of its output (`report`), since the
+    controller, which wants to know, opens no payload.
+    """
+
+    def __init__(self, functions: Functions, execute: Callable[..., Any], report: Callable[[str, Any], None]) -> None:
+        self._functions = functions
+        self._execute = execute
+        self._report = report
+
+    def __call__(self, what: str | bytes, arguments: bytes, buffers: Sequence[bytes]) -> Any:
+        """Run code, or call a pickled function with pickled arguments; return what that returns."""
+        try:
+            if isinstance(what, str):
+                value = self._execute(what, silent=True, store_history=False)
+            else:
+                function = self._functions.load(Function(what))
+                args, kwargs = load_arguments(arguments, [bytearray(buffer) for buffer in buffers])
+                value = function(*args, **kwargs)
+        except BaseException as error:
+            self._report("setup", clean_text(f"{type(error).__name__}: {error}"[:ERROR_MAX]))
+            raise
+        self._report("setup", "")
+        return value
+
+
 def build_in(
     functions: Functions,
     variables: dict[str, Any],
     execute: Callable[..., Any],
     clear: Callable[[], None],
     hide: tuple[str, ...],
+    *,
+    report: Callable[[str, Any], None],
 ) -> None:
     """Put the operations among an engine's functions."""
     namespace = Namespace(variables)
@@ -73,5 +109,6 @@ def build_in(
         (PULL, namespace.pull),
         (DELETE, namespace.delete),
         (CLEAR, clear),
+        (SETUP, Setup(functions, execute, report)),
     ):
         functions.build_in(digest, operation, hide)

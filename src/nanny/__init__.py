@@ -8,5 +8,7 @@ zygote     a program of its own: the engines' parent, a fork server
 children   the nanny's end of the zygote
 output     what engines write to their descriptors 1 and 2
 metrics    memory of processes
+kills      pure: whether the kernel killed one for lack of memory
+oom        where the kernel counts such kills
 ```
 """

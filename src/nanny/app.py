@@ -27,8 +27,11 @@ from .children import Children
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
 
+    from ..config import Connection
     from ..security import Keys
+    from ..wire.messages import NannyHello
     from .server import Server
 
 CONTROLLER = "enginery.controller.app"
@@ -57,6 +60,14 @@ class Plan(NamedTuple):
     """Descriptor that is at its end when the process that wants the cluster has ended; None: it runs until stopped."""
     timeout_s: float
     """How long the start may take."""
+    journal: str | None
+    """Path of the controller's journal; None for none."""
+    keep_s: float
+    keep_bytes: int
+    """How long results are kept in the journal, and how many bytes."""
+    join: str | None = None
+    """Path of the engines' connection file (`engine.json`) of a cluster whose controller is elsewhere: this host's
+    engines are to be that cluster's, and no controller is started here."""
 
 
 def main() -> NoReturn:
@@ -80,7 +91,7 @@ def main() -> NoReturn:
             keep_logs = code != 0
         finally:
             if keep_logs:  # it has served, and then failed: somebody will want to know why
-                leftovers.clear(directory, keep=(rendezvous.LOCK, rendezvous.LOGS))
+                leftovers.clear(directory, keep=(rendezvous.LOCK, rendezvous.LOGS, rendezvous.END))
             else:
                 leftovers.remove(directory)
     except ClusterExists as error:
@@ -114,24 +125,53 @@ def run(plan: Plan, directory: Path) -> int:
     children = zygote()
     raise_file_limit()
     # What follows imports ZeroMQ, while the zygote imports far more.
-    from .. import config, security  # noqa: PLC0415
+    import msgspec  # noqa: PLC0415
 
-    keys = security.new_keys() if plan.listen is not None else None
-    address = f"tcp://{plan.listen}" if plan.listen is not None else f"ipc://{rendezvous.socket_path(directory)}"
-    config.save(directory / rendezvous.CONTROLLER_FILE, security.controller_config(directory.name, address, keys))
-    controller, answer = start_controller(directory)
-    leftovers.note_process(directory, "controller", controller.pid)
+    from .. import config, security  # noqa: PLC0415
     from .server import Server  # noqa: PLC0415
 
-    server = Server(directory, children, new_zygote=zygote, lifeline=lifeline, owner=plan.owner, log=log)
+    def serve(new_controller: Callable[[], tuple[subprocess.Popen[bytes], Answer]] | None = None) -> Server:
+        return Server(
+            directory,
+            children,
+            new_zygote=zygote,
+            new_controller=new_controller,
+            is_guest=plan.join is not None,
+            lifeline=lifeline,
+            owner=plan.owner,
+            log=log,
+        )
+
+    if plan.join is not None:
+        connection = config.load(Path(plan.join), config.Connection)
+        server = serve()
+        return attend(server, directory, lambda: join(plan, directory, server, connection))
+    keys = security.new_keys() if plan.listen is not None else None
+    address = f"tcp://{plan.listen}" if plan.listen is not None else f"ipc://{rendezvous.socket_path(directory)}"
+    settings = security.controller_config(directory.name, address, keys)
+    if plan.journal is not None:
+        settings = msgspec.structs.replace(
+            settings, life=os.urandom(8).hex(), journal=plan.journal, keep_s=plan.keep_s, keep_bytes=plan.keep_bytes
+        )
+    config.save(directory / rendezvous.CONTROLLER_FILE, settings)
+    controller, answer = start_controller(directory)
+    server = serve((lambda: start_controller(directory)) if plan.journal is not None else None)
+    server.watch_controller(controller)
+    return attend(server, directory, lambda: start(plan, directory, server, answer, keys))
+
+
+def attend(server: Server, directory: Path, start: Callable[[], bool]) -> int:
+    """See everything through, from the start to the end; return as `run` does."""
     try:
-        server.watch_controller(controller)
-        if not start(plan, directory, server, answer, keys):
+        if not start():
             return 0
         while not server.finished:
             server.turn()
     finally:
         server.close()
+    if server.failure:
+        with contextlib.suppress(OSError):
+            (directory / rendezvous.END).write_text(server.failure, "utf-8")
     return 1 if server.failure else 0
 
 
@@ -154,6 +194,19 @@ class Answer:
             return
         os.close(self.fd)
         self.fd = None
+        self._take_in()
+
+    def close(self) -> None:
+        """Take what there is, and wait for no more: who was to say it has ended, or said it long ago."""
+        if self.fd is not None:
+            os.set_blocking(self.fd, False)
+            with contextlib.suppress(BlockingIOError):
+                self._said += os.read(self.fd, 4096)
+            os.close(self.fd)
+            self.fd = None
+            self._take_in()
+
+    def _take_in(self) -> None:
         text = self._said.decode("utf-8", "replace").strip()
         if text.startswith("error:"):
             self.error = text.removeprefix("error:").strip()
@@ -185,27 +238,53 @@ def start(plan: Plan, directory: Path, server: Server, answer: Answer, keys: Key
     return True
 
 
+def join(plan: Plan, directory: Path, server: Server, connection: Connection) -> bool:
+    """Serve until zygote and controller are ready for us, and report it; else report why not and return False."""
+    from .. import config  # noqa: PLC0415
+
+    config.save(directory / rendezvous.ENGINE_FILE, connection)
+    server.connect(connection, introduction(plan))
+    deadline = time.monotonic() + plan.timeout_s
+    while not (server.core.is_connected and server.zygote_ready):
+        left = deadline - time.monotonic()
+        if left <= 0 and not server.finished:
+            where = f"the controller of cluster {connection.cluster} at {connection.address}"
+            server.stop(f"{where} did not answer within {plan.timeout_s:g} s")
+        else:
+            server.turn(timeout_s=max(0.0, left))
+        if server.finished:
+            tell(plan, f"error cannot join cluster {connection.cluster}: {server.failure or server.core.stopping}")
+            return False
+    tell(plan, "ready")
+    log(f"joined cluster {connection.cluster} with {plan.engines} engines")
+    return True
+
+
+def introduction(plan: Plan, *, head: bool = False) -> NannyHello:
+    """Return our hello."""
+    from ..wire import messages as m  # noqa: PLC0415
+
+    cores = os.cpu_count() or 1
+    return m.NannyHello(m.VERSION, socket.gethostname(), os.getpid(), cores, plan.engines, head=head)
+
+
 def connect(plan: Plan, directory: Path, server: Server, address: str, keys: Keys | None) -> None:
     """Write the files with which others find the controller, and introduce ourselves to it."""
+    import msgspec  # noqa: PLC0415
+
     from .. import config, security  # noqa: PLC0415
-    from ..wire import messages as m  # noqa: PLC0415
 
     host = socket.gethostname()
     if plan.reachable is not None:
+        settings = config.load(directory / rendezvous.CONTROLLER_FILE, config.ControllerConfig)
+        bound = msgspec.structs.replace(settings, address=address)  # another controller is to be found there
+        config.save(directory / rendezvous.CONTROLLER_FILE, bound)
         port = address.rpartition(":")[2]
         address = f"tcp://{plan.reachable}:{port}"
     client, engine = security.connections(directory.name, address, keys, host)
     config.save(directory / rendezvous.ENGINE_FILE, engine)
     config.save(directory / rendezvous.CLIENT_FILE, client)
-    hello = m.NannyHello(
-        version=m.VERSION,
-        host=host,
-        pid=os.getpid(),
-        cores=os.cpu_count() or 1,
-        engines=plan.engines,
-        head=True,
-    )
-    server.connect(engine, hello)
+    server.connect(engine, introduction(plan, head=True))
 
 
 def prepare_directory(directory: Path) -> None:

@@ -58,10 +58,11 @@ class Unstarted(NamedTuple):
 
 
 class Exited(NamedTuple):
-    """A process has ended, with its exit code (negative for a signal)."""
+    """A process has ended, with its exit code (negative for a signal) and the most memory it had resident."""
 
     key: Key
     status: int
+    peak_bytes: int = 0
 
 
 class Lost(NamedTuple):
@@ -160,7 +161,7 @@ class Children:
             self._unanswered -= 1
             return Started(_key(message["started"]), message["pid"])
         if "exited" in message:
-            return Exited(_key(message["exited"]), message["status"])
+            return Exited(_key(message["exited"]), message["status"], message["peak_bytes"])
         if "unstarted" in message:
             self._unanswered -= 1
             return Unstarted(_key(message["unstarted"]), message["reason"])

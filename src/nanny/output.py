@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
 LAST_LINES = 20
 """What a death certificate quotes, at most."""
@@ -18,13 +19,31 @@ LAST_LINES = 20
 LAST_BYTES = 8192
 
 CRASH = "Fatal Python error: "
-"""How the interpreter begins its account of a crash. It is long, and its beginning says where the crash was."""
+"""How the interpreter begins its account of a crash: the stacks of all threads, of which one was in the crash."""
+
+GUILTY = "Current thread"
+"""How the stack of that one begins, the innermost call first."""
+
+CRASH_LINES = 40
+"""What is quoted of a crash, at most."""
+
+OUTERMOST = 10
+"""Of a stack that is cut, this many of the outermost calls are quoted: they are of the task's own code."""
+
+CRASH_BYTES = 1 << 16
+"""An account may be much longer than what is otherwise kept: stacks of threads, then names of extension modules. If
+this much and more came after such a beginning, it was not this process that crashed."""
 
 BEFORE_CRASH = 5
 """Lines before a crash that are quoted with it."""
 
+_CALLERS = tuple(f'  File "{Path(__file__).parents[1] / "engine" / name}"' for name in ("runner.py", "items.py"))
+"""The calls of the engine that user code is called from. What is outside of them is the same in every stack."""
+
 LOG_MAX = 16 << 20
 """A longer log is set aside as `<name>.old`, in place of an older one: no print loop fills a disk."""
+
+_CRASH = CRASH.encode()
 
 READ_AT_ONCE = 1 << 16
 
@@ -41,6 +60,8 @@ class EngineOutput:
         """`write_end` is the caller's to hand to the process, and to close."""
         os.set_blocking(self.fd, False)
         self._tail = b""
+        self._crash = b""
+        """From a little before the account of a crash to the end of what came; empty if there was none."""
         self._file: int | None = None
         self._size = 0
         self.is_open = True
@@ -58,12 +79,12 @@ class EngineOutput:
             self._keep(data)
 
     def last(self) -> str:
-        """Return the last lines, as text; of a crash, the first lines of its account and what came before."""
-        text = self._tail.decode("utf-8", "replace").strip("\n")
-        lines = text.splitlines()
-        crash = next((i for i, line in enumerate(lines) if line.startswith(CRASH)), None)
-        begin = max(0, len(lines) - LAST_LINES if crash is None else crash - BEFORE_CRASH)
-        return "\n".join(lines[begin : begin + LAST_LINES])
+        """Return the last lines, as text; of a crash, where it was and what came before."""
+        lines = (self._crash or self._tail).decode("utf-8", "replace").strip("\n").splitlines()
+        crash = max((i for i, line in enumerate(lines) if line.startswith(CRASH)), default=None)
+        if crash is None:
+            return "\n".join(lines[-LAST_LINES:])
+        return "\n".join([*lines[max(0, crash - BEFORE_CRASH) : crash], *account_of_crash(lines[crash:])])
 
     def close(self) -> None:
         """Close the pipe and the log."""
@@ -75,7 +96,15 @@ class EngineOutput:
             self._file = None
 
     def _keep(self, data: bytes) -> None:
-        self._tail = (self._tail + data)[-LAST_BYTES:]
+        known = len(self._tail)
+        self._tail += data
+        if (at := self._tail.rfind(_CRASH, max(0, known - len(_CRASH) + 1))) >= 0:
+            self._crash = self._tail[max(0, at - LAST_BYTES) :]
+        elif self._crash:
+            self._crash += data
+        if len(self._crash) > LAST_BYTES + CRASH_BYTES:
+            self._crash = b""
+        self._tail = self._tail[-LAST_BYTES:]
         with contextlib.suppress(OSError):  # a full disk costs the log, not the engine
             if self._file is None:
                 self._file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -85,3 +114,26 @@ class EngineOutput:
                 self.log.replace(self.log.with_suffix(".old"))
                 os.close(self._file)
                 self._file = None
+
+
+def account_of_crash(lines: Sequence[str]) -> list[str]:
+    """Return what an account of a crash says of where it was: its first paragraph and the stack of the guilty thread.
+
+    Calls that are the engine's own are left out, as far as they are outside of the user's. Of an account that names no
+    guilty thread (it was not one of Python's), the first lines are all there is to be had.
+    """
+    paragraphs: list[list[str]] = [[]]
+    for line in lines:
+        if line:
+            paragraphs[-1].append(line)
+        else:
+            paragraphs.append([])
+    guilty = next((paragraph for paragraph in paragraphs if paragraph and paragraph[0].startswith(GUILTY)), None)
+    if guilty is None:
+        return list(lines[:CRASH_LINES])
+    own = next((i for i, line in enumerate(guilty) if i > 1 and line.startswith(_CALLERS)), len(guilty))
+    told = [*paragraphs[0], *guilty[:own]]
+    left_out = len(told) - CRASH_LINES
+    if left_out > 0:
+        told[-OUTERMOST - left_out : -OUTERMOST] = [f"  ... {left_out} more calls"]
+    return told

@@ -26,7 +26,7 @@ from ..wire import messages as m
 from ..wire.codec import MalformedError, decode_to_nanny
 from . import children as c
 from . import core as core_
-from . import metrics
+from . import metrics, oom
 from .output import EngineOutput
 
 if TYPE_CHECKING:
@@ -35,9 +35,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..config import Connection
+    from .app import Answer
 
 MEASURE_EVERY_S = 2.0
-"""How often the engines' memory is looked at, for their death certificates."""
+"""How often the engines' memory and the kernel's kills are looked at, for death certificates."""
+
+ZYGOTE_TRIES = 5
+"""How many zygotes in a row may end before they are ready, once there has been one that was; the cluster then ends."""
+
+GOODBYE_MS = 200
+"""How long a goodbye to a controller on another host may take to leave."""
 
 BURST = 100
 """Messages of the controller taken in one turn."""
@@ -52,25 +59,39 @@ class Server:
         children: c.Children,
         *,
         new_zygote: Callable[[], c.Children],
+        new_controller: Callable[[], tuple[subprocess.Popen[bytes], Answer]] | None = None,
+        is_guest: bool = False,
         lifeline: int,
         owner: int | None,
         log: Callable[[str], None],
     ) -> None:
+        """Be at work; `new_controller` starts one that takes over from one that died. A guest has none here."""
         self.directory = directory
-        self.core = core_.NannyCore()
+        counter = oom.find_counter(os.getpid())
+        self.core = core_.NannyCore(counter, durable=new_controller is not None, is_guest=is_guest)
         self.controller: subprocess.Popen[bytes] | None = None
         self.children = children
         self.zygote_ready = False
+        self._zygote_served = False
+        """There has been one that was ready: the template can be made."""
+        self._zygotes_lost = 0
+        """How many have ended in a row before they were ready."""
         self.failure = ""
         """Why the cluster could not be started, or had to end, if it is not that somebody wanted it to."""
         self._new_zygote = new_zygote
+        self._new_controller = new_controller
+        self._answer: Answer | None = None
+        """What the controller says as it starts, if it has taken over from another."""
         self._lifeline = lifeline
         self._owner = owner
         self._log = log
         self._outputs: dict[c.Key, EngineOutput] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: transport.Monitor | None = None
+        self._hello: m.NannyHello | None = None
         self._measured = time.monotonic()
+        self._count_kills(counter, self._measured)
         self._signals: list[int] = []
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -87,17 +108,26 @@ class Server:
 
     # ------------------------------------------------------------------------------------------------------ starting
 
-    def watch_controller(self, process: subprocess.Popen[bytes]) -> None:
+    def watch_controller(self, process: subprocess.Popen[bytes], answer: Answer | None = None) -> None:
         """Take charge of the controller's process."""
         self.controller = process
-        self.core.on_controller_started()
+        self._answer = answer
+        leftovers.note_process(self.directory, "controller", process.pid)
+        self.core.on_controller_started(time.monotonic())
 
     def connect(self, connection: Connection, hello: m.NannyHello) -> None:
         """Introduce ourselves to the controller."""
         self._context = zmq.Context()
         name = f"n{hello.host}.{hello.pid}.".encode()[:200] + os.urandom(4).hex().encode()
         self._socket = transport.open_dealer(self._context, connection, name)
-        transport.send(self._socket, hello)
+        self._monitor = transport.Monitor(self._socket)
+        self._hello = hello
+        self._greet()
+
+    def _greet(self) -> None:
+        """Say hello, with what we have."""
+        if self._socket is not None and self._hello is not None:
+            transport.send(self._socket, self.core.hello(self._hello))
 
     # ------------------------------------------------------------------------------------------------------ the turn
 
@@ -115,9 +145,7 @@ class Server:
         self._read_children(now)
         self._read_controller(now)
         if now - self._measured >= MEASURE_EVERY_S:
-            self._measured = now
-            for key, pid in self.core.running():
-                self.core.on_memory(key, metrics.resident_bytes(pid))
+            self._measure(now)
         self.core.tick(now)
         self._do(self.core.take())
         return also is not None and also in ready
@@ -128,6 +156,19 @@ class Server:
         self.core.stop(failure, time.monotonic())
         self._do(self.core.take())
 
+    def _measure(self, now: float) -> None:
+        self._measured = now
+        for key, pid in self.core.running():
+            counter = oom.find_counter(pid)  # first: what weighs something afterwards was there
+            self.core.on_memory(key, metrics.resident_bytes(pid), now, counter)
+        for counter in self.core.counters():
+            self._count_kills(counter, now)
+
+    def _count_kills(self, counter: str | None, now: float) -> None:
+        count = None if counter is None else oom.count(counter)
+        if counter is not None and count is not None:
+            self.core.on_kills(counter, count, now)
+
     def _wait(self, also: int | None, timeout_s: float) -> dict[Any, int]:
         poller = zmq.Poller()
         poller.register(self._wake_read, zmq.POLLIN)
@@ -135,8 +176,9 @@ class Server:
         for fd in (also, self._owner):
             if fd is not None:
                 poller.register(fd, zmq.POLLIN)
-        if self._socket is not None:
+        if self._socket is not None and self._monitor is not None:
             poller.register(self._socket, zmq.POLLIN)
+            poller.register(self._monitor.socket, zmq.POLLIN)
         for output in self._outputs.values():
             if output.is_open:
                 poller.register(output.fd, zmq.POLLIN)
@@ -154,23 +196,26 @@ class Server:
                 self.core.stop(f"it was asked to ({signal.Signals(number).name})", now)
         if self.controller is not None and (status := self.controller.poll()) is not None:
             self.controller = None
-            if not self.core.stopping:
-                self.failure = f"the controller has ended ({core_.reason_for(status)}){self._last_words()}"
+            words = self._why_it_ended()
             self.core.on_controller_exited(status, now)
+            if self.core.stopping.startswith(core_.CONTROLLER_ENDED):
+                self.failure = f"the controller has ended ({core_.reason_for(status)}){words}"
 
     def _read_children(self, now: float) -> None:
         for event in self.children.events():
             match event:
                 case c.Ready():
-                    self.zygote_ready = True
+                    self.zygote_ready = self._zygote_served = True
                 case c.Started(key, pid):
                     leftovers.note_process(self.directory, f"engine-{key.engine}", pid)
                     self.core.on_started(key, pid)
                 case c.Unstarted(key, reason):
                     self._bury(key)
                     self.core.on_unstarted(key, reason)
-                case c.Exited(key, status):
-                    self.core.on_exited(key, status, *self._bury(key))
+                case c.Exited(key, status, peak_bytes):
+                    self._count_kills(self.core.counter_for(key, status), now)
+                    end = core_.End(now, time.time(), peak_bytes)
+                    self.core.on_exited(key, status, *self._bury(key), end=end)
                 case c.Failed(reason):
                     self.failure = reason
                     self.core.stop(reason, now)
@@ -182,35 +227,52 @@ class Server:
         self.failure = failure + self._last_words()
         self.core.stop(self.failure, now)
 
+    def _why_it_ended(self) -> str:
+        """Return what the controller said of its end, if it did."""
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.close()
+            if answer.error:
+                return f": {answer.error}"
+        return self._last_words()
+
     def _last_words(self) -> str:
         """Return the last line of a traceback in the log, which names what went wrong, or nothing."""
         try:
             text = (self.directory / rendezvous.LOGS / rendezvous.NANNY_LOG).read_text("utf-8", "replace")
         except OSError:
             return ""
-        _, found, trace = text.rpartition("Traceback (most recent call last)")
+        # At the beginning of a line: an indented one is an engine's, quoted in the account of its end.
+        _, found, trace = f"\n{text}".rpartition("\nTraceback (most recent call last)")
         said = [line for line in trace.splitlines() if line[:1].isalpha()]
         return f": {said[0]}" if found and said else ""
 
     def _on_zygote_lost(self, status: int, now: float) -> None:
-        if not self.zygote_ready and not self.core.stopping:
+        self._zygotes_lost = 0 if self.zygote_ready else self._zygotes_lost + 1
+        tries = ZYGOTE_TRIES if self._zygote_served else 1
+        if self._zygotes_lost >= tries and not self.core.stopping:
             self._fail(f"the engines' template could not be made ({core_.reason_for(status)})", now)
         self.zygote_ready = False
+        end = core_.End(now, time.time())
         for key, process in list(self.core.processes.items()):
             if process.pid:
                 with contextlib.suppress(OSError):  # what the engine has started would outlive it
                     os.killpg(process.pid, signal.SIGKILL)
-            self.core.on_exited(key, -signal.SIGKILL, *self._bury(key), reason="killed because the zygote had ended")
+            reason = "killed because the zygote had ended"
+            self.core.on_exited(key, -signal.SIGKILL, *self._bury(key), reason=reason, end=end)
         self.core.on_zygote_lost(status)
 
     def _read_controller(self, now: float) -> None:
-        if self._socket is None:
+        if self._socket is None or self._monitor is None:
             return
+        if self._monitor.came_back():
+            self._greet()
         for _ in range(BURST):
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
+            self.core.on_heard(now)
             try:
                 message = decode_to_nanny(frames[0])
             except MalformedError as error:
@@ -229,7 +291,9 @@ class Server:
                     self.failure = message.reason
                     self.core.on_refused(message, now)
                 case m.NannyWelcome():
-                    self.core.on_nanny_welcome()
+                    self.core.on_nanny_welcome(message)
+                case m.Resume():
+                    self._greet()
                 case m.Pong():
                     pass
 
@@ -248,6 +312,8 @@ class Server:
                 case core_.RenewZygote():
                     self.children.close()
                     self.children = self._new_zygote()
+                case core_.StartController():
+                    self._start_controller()
                 case core_.Log(text):
                     self._log(text)
                 case core_.KillAll():
@@ -272,6 +338,13 @@ class Server:
             "lifeline": self._lifeline,
         }
         self.children.start(key, setup, output.write_end)
+
+    def _start_controller(self) -> None:
+        assert self._new_controller is not None, "without a journal no other controller is started"
+        try:
+            self.watch_controller(*self._new_controller())
+        except OSError as error:
+            self.stop(f"no controller can be started: {error.strerror or error}")
 
     def _recorder(self, key: c.Key) -> Path:
         return self.directory / rendezvous.ENGINES / f"{key.engine}.{key.incarnation}.rec"
@@ -302,8 +375,9 @@ class Server:
     def close(self) -> None:
         """End what is left and release everything. The cluster's folder can go after that."""
         self._kill_all()
-        if self._socket is not None:
-            self._socket.close(linger=0)
+        if self._socket is not None and self._monitor is not None:
+            self._monitor.close()
+            self._socket.close(linger=GOODBYE_MS if self.core.is_guest else 0)
         if self._context is not None:
             self._context.term()
         for output in self._outputs.values():

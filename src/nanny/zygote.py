@@ -13,7 +13,7 @@ The rules of this file:
 
 Messages are JSON datagrams on a Unix socket. From the nanny: `{"start": key, "setup": {...}}` with the descriptor for
 the child's output, `{"signal": key, "number": n}`. To the nanny: `{"ready": true}`, `{"failed": sentence}`,
-`{"started": key, "pid": n}`, `{"unstarted": key, "reason": sentence}`, `{"exited": key, "status": n}`.
+`{"started": key, "pid": n}`, `{"unstarted": key, "reason": sentence}`, `{"exited": key, "status": n, "peak_bytes": n}`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ MESSAGE_MAX = 1 << 16
 PR_SET_PDEATHSIG = 1
 
 _LINUX: bool = sys.platform == "linux"
+
+_MAXRSS_UNIT = 1024 if _LINUX else 1
+"""Linux counts in KB, macOS in bytes."""
 
 
 class Template(NamedTuple):
@@ -178,10 +181,10 @@ class Zygote:
     def reap(self) -> None:
         """Bury every child that has ended, and tell."""
         while (ended := _next_ended()) is not None:
-            pid, status = ended
+            pid, status, peak_bytes = ended
             key = self.children.pop(pid, None)
             if key is not None:
-                self.tell(exited=key, status=status)
+                self.tell(exited=key, status=status, peak_bytes=peak_bytes)
 
     def kill_all(self) -> None:
         """Kill the children with all that they have started, and reap them."""
@@ -197,17 +200,21 @@ class Zygote:
             self.socket.send(json.dumps(message).encode())
 
 
-def _next_ended() -> tuple[int, int] | None:
-    """Reap one ended child, its group first; return its id and its exit code, negative for a signal."""
+def _next_ended() -> tuple[int, int, int] | None:
+    """Reap one ended child, its group first.
+
+    Return its id, its exit code (negative for a signal), and the most memory it, or a child of its own that it had
+    waited for, ever had resident: the kernel's own figure, which no measuring could be late for.
+    """
     if not hasattr(os, "waitid"):  # macOS before Python 3.13: kill its group a moment late
         try:
-            pid, waited = os.waitpid(-1, os.WNOHANG)
+            pid, waited, used = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return None
         if pid == 0:
             return None
         _kill_group(pid)
-        return pid, os.waitstatus_to_exitcode(waited)
+        return pid, os.waitstatus_to_exitcode(waited), used.ru_maxrss * _MAXRSS_UNIT
     try:
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -215,8 +222,8 @@ def _next_ended() -> tuple[int, int] | None:
     if ended is None:
         return None
     _kill_group(ended.si_pid)
-    _, waited = os.waitpid(ended.si_pid, 0)
-    return ended.si_pid, os.waitstatus_to_exitcode(waited)
+    _, waited, used = os.wait4(ended.si_pid, 0)
+    return ended.si_pid, os.waitstatus_to_exitcode(waited), used.ru_maxrss * _MAXRSS_UNIT
 
 
 def _kill_group(leader: int) -> None:

@@ -6,179 +6,83 @@ header that say how many they have (`frames`). The controller never opens a payl
 
 A request is an imperative (`Submit`, `Run`), a fact a past form (`Done`, `EngineExited`).
 
+**Numbers.** Messages that must not be lost (`Numbered`) are numbered by their sender, from 1 without a gap on each way,
+and kept by it until the receiver has said that it has them (`ack`, `Ack`, `have`). When a connection breaks, or the
+controller was restarted, the peer says its hello again, each side says up to which number it has heard, and what is
+missing is sent again. A number heard before is dropped; after a gap everything numbered is, until the hello.
+
 Change anything here and raise `VERSION`: peers of different versions refuse each other at hello, with a sentence.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+from .archive import Fetch, Fetched, Find, Found, Purge, TaskInfo
+from .death import DeathCertificate
+from .parts import (
+    Call,
+    Count,
+    EngineInfo,
+    Function,
+    Options,
+    Output,
+    Result,
+    Status,
+    Task,
+)
 
-VERSION = 1
+__all__ = [  # of what is declared in `parts` and `archive`: users look here
+    "Call",
+    "DeathCertificate",
+    "EngineInfo",
+    "Fetch",
+    "Fetched",
+    "Find",
+    "Found",
+    "Function",
+    "Options",
+    "Output",
+    "Purge",
+    "Result",
+    "Status",
+    "Task",
+    "TaskInfo",
+]
 
-
-class Status(IntEnum):
-    """How a task ended. Every task ends once, in one of these."""
-
-    OK = 0
-    """`payload` is the pickled value (for a divided task: the pickled list of values of its items)."""
-    ERROR = 1
-    """User code raised; `payload` is the pickled `serialize.Failure`."""
-    CANCELLED = 2
-    """Withdrawn before it started, or stopped while it ran. `payload` is a sentence in UTF-8."""
-    TIMEOUT = 3
-    """Stopped at its time limit. `payload` is a sentence in UTF-8."""
-    LOST = 4
-    """Its engine died. `payload` is an encoded `DeathCertificate`."""
-    REFUSED = 5
-    """It can never run (no such engine, unknown function). `payload` is a sentence in UTF-8."""
-
-
-# --------------------------------------------------------------------------------------------------------- parts
-
-
-class Function(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A pickled function and its name, the digest of the pickle.
-
-    A digest that starts with `!` names an operation built into the engine and is never accompanied by a pickle.
-    """
-
-    digest: bytes
-    pickled: bytes
-
-
-class Options(msgspec.Struct, array_like=True, frozen=True):
-    """How a task wants to be run; one `Options` serves many tasks of a `Submit`."""
-
-    targets: tuple[int, ...] | None = None
-    """Engines that may run it; None for any."""
-    priority: int = 0
-    """Higher goes first among the waiting tasks of the same client."""
-    retries: int = 0
-    """Further attempts allowed after an error or the death of its engine."""
-    timeout_s: float | None = None
-    """Limit on the run time of one attempt, from its start."""
-    label: str | None = None
-    ordered: bool = False
-    """Addressed to one engine (a direct view): run there in order of submission, never taken back and moved."""
+VERSION = 2
 
 
-class Task(msgspec.Struct, array_like=True, gc=False):
-    """One call, as its client submits it."""
+class Numbered(msgspec.Struct, array_like=True, kw_only=True):
+    """A message that is kept until its receiver has it."""
 
-    id: int
-    function: bytes
-    payload: bytes
-    """The pickled arguments `(args, kwargs)`; for a divisible task, the pickled list of its items' argument tuples."""
-    frames: Count = 0
-    """How many frames of the message hold this task's out-of-band buffers."""
-    options: Count = 0
-    """Index into `Submit.options`."""
-    items: Count = 0
-    """0 for a plain call; for a divisible task (a batch of `map`) how many items it has."""
-    copies: Count = 1
-    """With `ordered` targets: this many tasks with ids `id, id+1, ...`, one for each target in turn, sharing payload
-    and frames."""
-
-
-class Call(msgspec.Struct, array_like=True, gc=False):
-    """One call, as an engine is told to run it."""
-
-    id: int
-    function: bytes
-    payload: bytes
-    frames: Count = 0
-    lo: Count = 0
-    hi: Count = 0
-    """For a divisible task: run items `lo <= i < hi` only. Both 0 for a plain call."""
-    fixed: bool = False
-    """Addressed to this engine: never given back unasked."""
-    announce: bool = False
-    """Send `Started` when it starts (it has a time limit, or somebody wants to know)."""
-
-
-class Result(msgspec.Struct, array_like=True, gc=False):
-    """What became of a task, or of a run of items of a divisible one."""
-
-    id: int
-    status: int
-    payload: bytes
-    frames: Count = 0
-    engine: int = -1
-    started: float = 0.0
-    """Seconds since the epoch, by the engine's clock; 0 if it never started."""
-    duration: float = 0.0
-    """Seconds of run time."""
-    outputs: int = 0
-    """How many output records of this task precede this result."""
-    lo: int = 0
-    hi: int = 0
-    """For a divisible task: these items (`lo <= i < hi`), counted in the task as its client submitted it."""
-
-
-class Output(msgspec.Struct, array_like=True, gc=False):
-    """Something a task printed or displayed."""
-
-    task: int
-    kind: str
-    """`stdout`, `stderr`, or a kind of rich output (`display`, `result`, ...)."""
-    data: Any
-    """Text for streams; a MessagePack value for rich output."""
-    engine: int = -1
-    lo: int = 0
-    """For an item of a divisible task: the item."""
-
-
-class DeathCertificate(msgspec.Struct, array_like=True, frozen=True):
-    """What is known about the end of an engine process."""
-
-    engine: int
-    incarnation: int
-    pid: int
-    exit_code: int | None = None
-    """Exit code, negative for a signal; None if nobody could see it (its host is lost)."""
-    reason: str = ""
-    """One clause for people: `killed by signal 9 (SIGKILL)`, `exited with code 3`, `its host left the cluster`."""
-    task: int | None = None
-    """The last task (or piece) that began, by the flight recorder; None if none did."""
-    item: int = 0
-    """For a divisible task, the item it was in; `recorder.AFTER_LAST` if the task was over and no other had begun."""
-    memory_bytes: int = 0
-    """Resident memory when last measured."""
-    last_output: str = ""
-    """The last lines it wrote to its file descriptors 1 and 2."""
-    running: bool = True
-    """In a `LOST` result: False if the task (or these items) had run, and only the result was lost with the engine."""
-
-
-class EngineInfo(msgspec.Struct, array_like=True, frozen=True):
-    """One engine, as clients see it."""
-
-    id: int
-    incarnation: int
-    state: str
-    """`starting`, `ready` or `dead` (a dead one is shown once, then left out)."""
-    pid: int = 0
-    host: str = ""
+    seq: Count = 0
+    """Its number on its way from sender to receiver; 0 for none: then it may be lost."""
 
 
 # ----------------------------------------------------------------------------------------------- client -> controller
 
 
 class ClientHello(msgspec.Struct, array_like=True, tag=True):
-    """First message of a client; answered by `Welcome` or `Refused`."""
+    """First message of a client, and said again when its connection was broken; answered by `Welcome` or `Refused`."""
 
     version: int
     name: str = ""
     pid: int = 0
     host: str = ""
+    have: Count = 0
+    """Number of the last `Results` or `Outputs` it has."""
+    welcomed: bool = False
+    """It was welcomed before: a controller that does not know it has lost its tasks."""
+    cancel_on_exit: bool = False
+    """Should it vanish, its tasks are to be cancelled."""
+    patience_s: float | None = None
+    """With `cancel_on_exit`: when it has been away for so long; None: as long as the controller thinks fit."""
 
 
-class Submit(msgspec.Struct, array_like=True, tag=True):
+class Submit(Numbered, array_like=True, tag=True):
     """Run these tasks. Functions are those the controller does not have from this client yet."""
 
     functions: list[Function]
@@ -186,7 +90,7 @@ class Submit(msgspec.Struct, array_like=True, tag=True):
     tasks: list[Task]
 
 
-class Forget(msgspec.Struct, array_like=True, tag=True):
+class Forget(Numbered, array_like=True, tag=True):
     """These functions will not be named again without being sent again (client to controller, controller to engine)."""
 
     digests: list[bytes]
@@ -215,10 +119,15 @@ class Scale(msgspec.Struct, array_like=True, tag=True):
 
 
 class Restart(msgspec.Struct, array_like=True, tag=True):
-    """Replace these engines (all: None) by fresh ones under the same ids. Answered when they answer."""
+    """Replace these engines (all: None) by fresh ones under the same ids. Answered when they answer.
+
+    Those that are not of the `incarnations` named (`(engine, incarnation)` each) have been replaced since, and are left
+    alone: so the request may be made again when its answer was lost.
+    """
 
     request: int
     engines: list[int] | None = None
+    incarnations: list[tuple[int, int]] = []
 
 
 class Signal(msgspec.Struct, array_like=True, tag=True):
@@ -248,6 +157,12 @@ class WaitEngines(msgspec.Struct, array_like=True, tag=True):
     n: int | None = None
 
 
+class ClearSetup(msgspec.Struct, array_like=True, tag=True):
+    """Forget all set-up: engines that come from now on have none. Answered with how many calls that were."""
+
+    request: int
+
+
 class Goodbye(msgspec.Struct, array_like=True, tag=True):
     """The sender leaves; nothing need be sent to it any more. A client's unfinished tasks go on unless `cancel`."""
 
@@ -256,6 +171,12 @@ class Goodbye(msgspec.Struct, array_like=True, tag=True):
 
 class Ping(msgspec.Struct, array_like=True, tag=True):
     """Are you there? Answered by `Pong`. Said by any peer that has heard nothing for a while."""
+
+
+class Ack(msgspec.Struct, array_like=True, tag=True):
+    """Everything up to that number has come (and, if the controller says so, will survive its death)."""
+
+    have: Count
 
 
 # ----------------------------------------------------------------------------------------------- controller -> client
@@ -269,15 +190,25 @@ class Welcome(msgspec.Struct, array_like=True, tag=True):
     cluster: str
     controller_pid: int
     engines: list[EngineInfo]
+    have: Count = 0
+    """Number of the last numbered message that has come from the client."""
+    durable: bool = False
+    """There is a journal: should the controller die, another takes over."""
 
 
-class Results(msgspec.Struct, array_like=True, tag=True):
+class Resume(msgspec.Struct, array_like=True, tag=True):
+    """To any peer: say your hello again, something between us was lost."""
+
+
+class Results(Numbered, array_like=True, tag=True):
     """Tasks that ended (controller to client); frames in order of the results."""
 
     results: list[Result]
+    ack: Count = 0
+    """As `Ack.have`, to the client."""
 
 
-class Outputs(msgspec.Struct, array_like=True, tag=True):
+class Outputs(Numbered, array_like=True, tag=True):
     """Output of tasks (engine to controller to client); arrives before the result that counts it."""
 
     records: list[Output]
@@ -317,7 +248,9 @@ class Farewell(msgspec.Struct, array_like=True, tag=True):
 
 
 class EngineHello(msgspec.Struct, array_like=True, tag=True):
-    """First message on an engine's task socket; answered by `EngineWelcome` or `Refused`."""
+    """First message on an engine's task socket, said again when one of its connections was broken; answered by
+    `EngineWelcome` or `Refused`.
+    """
 
     version: int
     engine: int
@@ -336,16 +269,43 @@ class ControlHello(msgspec.Struct, array_like=True, tag=True):
 class EngineWelcome(msgspec.Struct, array_like=True, tag=True):
     """The engine may expect work."""
 
+    have: Count = 0
+    """Number of the last numbered message that has come from the engine."""
+    session: int = 0
+    """The engine may have been given something: it is to send again what is missing, then `Holding` with this number.
+    0: it is fresh and holds nothing."""
+
+
+class Holding(msgspec.Struct, array_like=True, tag=True):
+    """What an engine has to do, on its task socket, after all results of what it has done: the truth, by which the
+    controller corrects its books. What it does not name, and has sent no result of, it never got or has given back.
+    """
+
+    session: int
+    """That of the welcome it answers: what was said to another controller, or before another break, is void."""
+    calls: list[int]
+    """Not started, in order."""
+    running: int | None = None
+    """The call that runs."""
+    hi: int = -1
+    """For a call of items: it goes on to there only; -1: as far as it was told."""
+    elapsed_s: float = 0.0
+    """Since when it runs."""
+    functions: list[bytes] = []
+    """Digests of the functions it has."""
+
 
 class Run(msgspec.Struct, array_like=True, tag=True):
     """Run these calls in order, after those you have. Functions are those the engine has not been given yet."""
 
     functions: list[Function]
     calls: list[Call]
+    ack: Count = 0
+    """As `Ack.have`, to the engine."""
 
 
-class Done(msgspec.Struct, array_like=True, tag=True):
-    """Calls, or runs of items, that ended (engine to controller, on either socket).
+class Done(Numbered, array_like=True, tag=True):
+    """Calls, or runs of items, that ended (engine to controller, on its task socket).
 
     For a call with items, `lo` and `hi` count as in the `Call`. A call of items is over when results for all the items
     it still holds have come.
@@ -382,6 +342,8 @@ class GivenBack(msgspec.Struct, array_like=True, tag=True):
     request: int
     calls: list[int]
     tails: list[tuple[int, int]]
+    session: int = 0
+    """The last one in which the engine has told what it holds: what it gave back before is accounted for by that."""
 
 
 class Interrupt(msgspec.Struct, array_like=True, tag=True):
@@ -398,7 +360,7 @@ class Exit(msgspec.Struct, array_like=True, tag=True):
 
 
 class NannyHello(msgspec.Struct, array_like=True, tag=True):
-    """First message of a nanny; answered by `NannyWelcome` or `Refused`."""
+    """First message of a nanny, said again when its connection was broken; answered by `NannyWelcome` or `Refused`."""
 
     version: int
     host: str
@@ -408,10 +370,26 @@ class NannyHello(msgspec.Struct, array_like=True, tag=True):
     """How many engines it was started for; the controller says which ids they get."""
     head: bool = False
     """It started this controller."""
+    welcomed: bool = False
+    """It was welcomed before."""
 
 
 class NannyWelcome(msgspec.Struct, array_like=True, tag=True):
     """The nanny is one of the cluster's."""
+
+    session: int = 0
+    """It may have been told something before: it is to say what it runs in a `Running` of this number; 0: it is new."""
+
+
+class Running(msgspec.Struct, array_like=True, tag=True):
+    """What a nanny runs: the truth, by which the controller corrects its books."""
+
+    session: int
+    """That of the welcome it answers: what was said before another one is void."""
+    running: list[tuple[int, int]]
+    """Its engine processes, asked for or running: `(engine, incarnation)` each."""
+    ended: list[DeathCertificate]
+    """The last end of each of its engines, heard of or not."""
 
 
 class StartEngines(msgspec.Struct, array_like=True, tag=True):
@@ -445,11 +423,16 @@ FromClient = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | ClearSetup
+    | Find
+    | Fetch
+    | Purge
     | Goodbye
     | Ping
+    | Ack
 )
-FromEngine = EngineHello | ControlHello | Done | Started | Outputs | GivenBack | Goodbye | Ping
-FromNanny = NannyHello | EngineExited | Shutdown | Goodbye | Ping
+FromEngine = EngineHello | ControlHello | Holding | Done | Started | Outputs | GivenBack | Goodbye | Ping
+FromNanny = NannyHello | Running | EngineExited | Shutdown | Goodbye | Ping
 ToController = (
     ClientHello
     | Submit
@@ -461,26 +444,37 @@ ToController = (
     | Shutdown
     | StatusQuery
     | WaitEngines
+    | ClearSetup
+    | Find
+    | Fetch
+    | Purge
     | Goodbye
     | Ping
+    | Ack
     | EngineHello
     | ControlHello
+    | Holding
     | Done
     | Started
     | Outputs
     | GivenBack
     | NannyHello
+    | Running
     | EngineExited
 )
-ToClient = Welcome | Results | Outputs | Engines | Reply | Refused | Pong | Farewell
-ToEngine = EngineWelcome | Run | Forget | TakeBack | Interrupt | Exit | Refused | Pong | Farewell
-ToNanny = NannyWelcome | StartEngines | StopEngine | Exit | Refused | Pong | Farewell
+ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Found | Fetched | Resume | Refused | Pong | Farewell
+ToEngine = EngineWelcome | Run | Forget | Ack | TakeBack | Interrupt | Exit | Resume | Refused | Pong | Farewell
+ToNanny = NannyWelcome | StartEngines | StopEngine | Exit | Resume | Refused | Pong | Farewell
 ToPeer = (
     Welcome
     | Results
     | Outputs
+    | Ack
     | Engines
     | Reply
+    | Found
+    | Fetched
+    | Resume
     | Refused
     | Pong
     | Farewell

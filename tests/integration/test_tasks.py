@@ -385,13 +385,18 @@ def test_retries_run_the_task_again_on_another_engine(client, tmp_path):
     client.wait_for_engines(3, timeout=10)
 
 
-def test_the_death_is_known_at_once(client):
+def test_the_death_is_known_at_once(client, tmp_path):
+    def hang(place):
+        Path(place).touch()
+        time.sleep(60)
+
     delays = []
-    for _ in range(3):
+    for round_ in range(3):
         client.wait_for_engines(3, timeout=10)
         pid = client[0].apply_sync(os.getpid)
-        future = client[0].apply_async(time.sleep, 60)
-        wait_until(lambda: engines_of(client)[0]["tasks"] == 1, "it runs")
+        place = tmp_path / str(round_)
+        future = client[0].apply_async(hang, str(place))
+        wait_until(place.exists, "it runs")
         began = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         assert isinstance(future.exception(10), EngineDied)
@@ -454,10 +459,44 @@ def test_when_the_cluster_stops_every_wait_ends():
             client.submit(abs, 1)
 
 
-def test_when_the_controller_is_killed_every_wait_ends():
+def test_when_the_controller_is_killed_and_there_is_no_journal_every_wait_ends():
+    from enginery import ControllerLost
+
+    with Cluster(n=1, journal=False) as client:
+        future = client.submit(time.sleep, 60)
+        os.kill(client.status()["controller_pid"], signal.SIGKILL)
+        assert isinstance(future.exception(20), ControllerLost)
+
+
+def test_when_the_controller_is_killed_nothing_is_lost_and_work_goes_on(tmp_path):
+    begun = tmp_path / "begun"
+
+    def run_long(i):
+        with begun.open("a") as file:
+            file.write(f"{i}\n")
+        time.sleep(1)
+
+    with Cluster(n=2) as client:
+        running = [client.submit(run_long, i) for i in range(2)]
+        wait_until(lambda: begun.exists() and len(begun.read_text().split()) == 2, "both run")
+        futures = [client.submit(lambda i=i: (time.sleep(0.005), i)[1]) for i in range(100)]
+        items = client.map(lambda i: (time.sleep(0.002), -i)[1], range(200))
+        for _ in range(3):
+            pid = client.status()["controller_pid"]
+            os.kill(pid, signal.SIGKILL)
+            assert client.status()["controller_pid"] != pid
+        assert [future.result(30) for future in futures] == list(range(100))
+        assert items.get(30) == [-i for i in range(200)]
+        assert all(future.result(30) is None for future in running)
+        assert sorted(begun.read_text().split()) == ["0", "1"], "they ran on, and were not run again"
+
+
+def test_when_the_nanny_is_killed_too_every_wait_ends():
     from enginery import ControllerLost
 
     with Cluster(n=1) as client:
         future = client.submit(time.sleep, 60)
-        os.kill(client.status()["controller_pid"], signal.SIGKILL)
-        assert isinstance(future.exception(20), ControllerLost)
+        status = client.status()
+        os.kill(status["hosts"][0]["pid"], signal.SIGKILL)
+        os.kill(status["controller_pid"], signal.SIGKILL)
+        assert isinstance(future.exception(10), ControllerLost)

@@ -91,6 +91,12 @@ def await_event(children, kind, timeout_s=15.0):
         seen.extend(children.events())
 
 
+def await_end(children):
+    """Return which child has ended next, and how."""
+    event = await_event(children, Exited)
+    return event.key, event.status
+
+
 def start(children, key, **setup):
     """Start a child; return the read end of its output."""
     read, write = os.pipe()
@@ -113,7 +119,7 @@ def test_a_child_runs_with_its_output_in_its_own_group(zygote, fork):
     assert await_event(children, Ready) == Ready()
     started = await_event(children, Started)
     assert started.key == B
-    assert await_event(children, Exited) == Exited(B, 0)
+    assert await_end(children) == (B, 0)
     # Prepared once in the template that was forked, and not at all in a fresh process.
     assert all_of(output) == f"said say {int(fork)} True\nraw\n"
 
@@ -121,20 +127,20 @@ def test_a_child_runs_with_its_output_in_its_own_group(zygote, fork):
 def test_ends_are_reported_at_once_with_their_status(zygote):
     children = zygote()
     os.close(start(children, A, kind="exit", code=3))
-    assert await_event(children, Exited) == Exited(A, 3)
+    assert await_end(children) == (A, 3)
     os.close(start(children, B, kind="sleep"))
     await_event(children, Started)
     pid = await_event(children, Started).pid
     begun = time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    assert await_event(children, Exited) == Exited(B, -9)
+    assert await_end(children) == (B, -9)
     assert time.monotonic() - begun < 1.0  # milliseconds on a quiet machine
 
 
 def test_an_exception_is_in_the_output(zygote):
     children = zygote()
     output = start(children, A, kind="fail")
-    assert await_event(children, Exited) == Exited(A, 1)
+    assert await_end(children) == (A, 1)
     assert "ValueError: no good" in all_of(output)
 
 
@@ -144,10 +150,10 @@ def test_signals_reach_the_child_and_only_if_it_lives(zygote):
     await_event(children, Started)
     children.signal(B, signal.SIGKILL)  # there is no such child
     children.signal(A, signal.SIGTERM)
-    assert await_event(children, Exited) == Exited(A, -signal.SIGTERM)
+    assert await_end(children) == (A, -signal.SIGTERM)
     children.signal(A, signal.SIGTERM)
     os.close(start(children, B, kind="exit", code=0))
-    assert await_event(children, Exited) == Exited(B, 0)
+    assert await_end(children) == (B, 0)
 
 
 def family(children, key, path):
@@ -161,7 +167,7 @@ def test_what_a_child_has_started_ends_with_it(zygote, tmp_path):
     children = zygote()
     pid, grandchild = family(children, A, tmp_path / "pid")
     os.kill(pid, signal.SIGKILL)
-    assert await_event(children, Exited) == Exited(A, -9)
+    assert await_end(children) == (A, -9)
     wait_until(lambda: not is_alive(grandchild), "the grandchild is gone")
 
 
@@ -206,8 +212,8 @@ def test_many_at_once(zygote):
     keys = [Key(i, 1) for i in range(100)]
     for key in keys:
         os.close(start(children, key, kind="exit", code=key.engine))
-    ended = [await_event(children, Exited) for _ in keys]
-    assert sorted(ended) == [Exited(key, key.engine) for key in keys]
+    ended = [await_end(children) for _ in keys]
+    assert sorted(ended) == [(key, key.engine) for key in keys]
 
 
 def test_children_have_random_numbers_of_their_own(zygote, monkeypatch):

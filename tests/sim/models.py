@@ -1,7 +1,8 @@
 """What engines, nannies and clients do to the controller: a model of each, for `World`.
 
 Engines die at any moment and take with them what they had not got out; nannies report ends, or are lost with all their
-engines; clients leave, vanish and come back; tasks fail, print, hang and kill.
+engines; clients leave, vanish and come back; connections break; tasks fail, print, hang and kill. Everybody keeps what
+it has said until it is acknowledged, and says what is missing again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from enginery.ids import (
     first_task_id,
 )
 from enginery.recorder import AFTER_LAST
+from enginery.streams import Incoming, Outgoing, Verdict
 from enginery.wire import codec
 from enginery.wire import messages as m
 from world import CONTROLLER
@@ -64,9 +66,25 @@ class Engine:
         self.out: list = []
         self.record: tuple[int | None, int] = (None, 0)
         self.run_number = 0
+        self.began = 0.0
+        self.session = 0
+        self.outgoing = Outgoing()
         world.peers[self.main] = world.peers[self.control] = self
-        world.send(self.control, CONTROLLER, m.ControlHello(number, incarnation))
-        world.send(self.main, CONTROLLER, m.EngineHello(m.VERSION, number, incarnation, self.pid, "host"))
+        if not world.alive:
+            world.down |= {self.main, self.control}
+            return
+        self.reconnected()
+
+    def reconnected(self) -> None:
+        """One of our connections is there (again)."""
+        self.world.send(self.control, CONTROLLER, m.ControlHello(self.id, self.incarnation))
+        hello = m.EngineHello(m.VERSION, self.id, self.incarnation, self.pid, "host")
+        self.world.send(self.main, CONTROLLER, hello)
+
+    def say(self, message: Any, frames: Any = ()) -> None:
+        """Say something that must not be lost."""
+        self.outgoing.number(message, frames)
+        self.world.send(self.main, CONTROLLER, message, frames)
 
     def die(self, status: int) -> None:
         if not self.alive:
@@ -81,9 +99,11 @@ class Engine:
     def receive(self, address: bytes, header: bytes, frames: list) -> None:
         message = codec.decode_to_engine(header)
         match message:
-            case m.Run() | m.Forget():
+            case m.Run() | m.Forget() | m.EngineWelcome() | m.Ack():
                 assert address == self.main
                 self.mailbox.append((message, frames))
+                if isinstance(message, m.EngineWelcome):  # the control thread waits for it
+                    self.drain()
                 if self.current is None:
                     self.proceed()
             case m.TakeBack():
@@ -93,7 +113,9 @@ class Engine:
                 self.interrupt(message.task)
             case m.Exit() | m.Farewell() | m.Refused():
                 self.die(0)
-            case m.EngineWelcome():
+            case m.Resume():
+                self.reconnected()
+            case m.Pong():
                 pass
             case _:
                 raise AssertionError(message)
@@ -104,6 +126,14 @@ class Engine:
             if isinstance(message, m.Forget):
                 self.functions.difference_update(message.digests)
                 continue
+            if isinstance(message, m.Ack):
+                self.outgoing.acked(message.have)
+                continue
+            if isinstance(message, m.EngineWelcome):
+                if message.session:
+                    self.tell(message.have, message.session)
+                continue
+            self.outgoing.acked(message.ack)
             self.functions.update(f.digest for f in message.functions)
             at = 0
             for call in message.calls:
@@ -111,6 +141,19 @@ class Engine:
                 self.queue.append((call, frames[at : at + call.frames]))
                 at += call.frames
             assert at == len(frames)
+
+    def tell(self, have: int, session: int) -> None:
+        """Say again what was lost, and what we hold."""
+        self.session = session
+        holding = m.Holding(session, [call.id for call, _ in self.queue], functions=sorted(self.functions))
+        if self.current is not None:
+            call = self.current[0]
+            holding.running, holding.hi = call.id, self.current[3] if call.hi else -1
+            holding.elapsed_s = self.world.now - self.began
+        for message, frames in self.outgoing.after(have):
+            self.world.send(self.main, CONTROLLER, message, frames)
+        self.flush()
+        self.world.send(self.main, CONTROLLER, holding)
 
     def take_back(self, message: m.TakeBack) -> None:
         calls, tails = [], []
@@ -131,7 +174,7 @@ class Engine:
                 middle = (current[4] + current[3]) // 2
                 tails = [(current[0].id, middle)]
                 current[3] = middle
-        self.world.send(self.control, CONTROLLER, m.GivenBack(message.request, calls, tails))
+        self.world.send(self.control, CONTROLLER, m.GivenBack(message.request, calls, tails, self.session))
 
     def proceed(self) -> None:
         """Begin the next call, if there is one."""
@@ -143,6 +186,7 @@ class Engine:
         if call.announce:
             self.world.send(self.main, CONTROLLER, m.Started(call.id))
         self.current = [call, frames, call.lo, call.hi, call.lo, 0]
+        self.began = self.world.now
         self.slice()
 
     def slice(self) -> None:
@@ -176,8 +220,7 @@ class Engine:
         records = [m.Output(call.id, "stdout", f"{call.id} {i} {n}") for n in range(work.outputs)]
         if records:
             current[5] += len(records)
-            socket = self.world.random.choice([self.main, self.control])
-            self.world.send(socket, CONTROLLER, m.Outputs(records))
+            self.say(m.Outputs(records))
         status = m.Status.ERROR if how == "interrupt" or work.fails[k] else m.Status.OK
         frames = [b"%d" % call.id] if call.frames and status == m.Status.OK else []
         lo, hi = (i, i + 1) if call.hi else (0, 0)
@@ -185,7 +228,7 @@ class Engine:
         took = min(work.durations[k], 1.0) if how == "interrupt" else work.durations[k]
         result = m.Result(call.id, status, payload, len(frames), -1, self.world.now, took, current[5], lo, hi)
         if not self.out:
-            self.world.after(RESCUE_S, self.flush, True)
+            self.world.after(RESCUE_S, self.flush)
         self.out.append((result, frames))
         if call.hi and i + 1 < current[4]:
             current[2] = i + 1
@@ -202,15 +245,13 @@ class Engine:
         self.current = None
         self.proceed()
 
-    def flush(self, rescued: bool = False) -> None:
+    def flush(self) -> None:
         """Send the results there are; the control thread does so if the main thread has not for a while."""
         if not self.out or not self.alive:
             return
         out, self.out = self.out, []
         frames = [frame for _, parts in out for frame in parts]
-        rescued = rescued or self.world.random.random() < 0.2
-        socket = self.control if rescued else self.main
-        self.world.send(socket, CONTROLLER, m.Done([result for result, _ in out]), frames)
+        self.say(m.Done([result for result, _ in out]), frames)
 
     def interrupt(self, task: int) -> None:
         if self.current is None or self.current[0].id != task:
@@ -241,22 +282,50 @@ class Nanny:
         """How many items of a divisible call an engine may claim at a time."""
         self.bad_starts = 0
         self.lost = False
+        self.room = engines
+        self.head = not world.nannies
+        self.welcomed = False
+        self.ended: dict[int, m.DeathCertificate] = {}
         world.peers[self.name] = self
-        head = not world.nannies
         world.nannies.append(self)
-        world.send(self.name, CONTROLLER, m.NannyHello(m.VERSION, self.name.decode(), 1, 2, engines, head=head))
+        if not world.alive:
+            world.down.add(self.name)
+            return
+        self.reconnected()
+
+    def reconnected(self) -> None:
+        hello = m.NannyHello(m.VERSION, self.name.decode(), 1, 2, self.room, head=self.head, welcomed=self.welcomed)
+        self.world.send(self.name, CONTROLLER, hello)
+
+    def tell(self, session: int) -> None:
+        """Say what we run, and how what we ran has ended."""
+        running = [(e.id, e.incarnation) for e in self.engines.values() if e.alive]
+        ended = list(self.ended.values())
+        self.world.send(self.name, CONTROLLER, m.Running(session, sorted([*running, *self.starting]), ended))
 
     def receive(self, address: bytes, header: bytes, frames: list) -> None:
         message = codec.decode_to_nanny(header)
         match message:
             case m.StartEngines():
                 for number, incarnation in message.engines:
-                    assert (number, incarnation) not in self.starting, "started twice"
+                    there = self.engines.get(number)
+                    if (number, incarnation) in self.starting or (
+                        there and there.alive and there.incarnation == incarnation
+                    ):
+                        continue  # said again
+                    if there and there.alive:
+                        there.die(-signal.SIGKILL)
                     self.starting.add((number, incarnation))
                     self.world.after(self.world.random.uniform(0.001, 0.1), self.start, number, incarnation)
             case m.StopEngine():
                 self.stop(message.engine, message.incarnation, message.signal)
-            case m.NannyWelcome() | m.Pong() | m.Farewell():
+            case m.NannyWelcome():
+                self.welcomed = True
+                if message.session:
+                    self.tell(message.session)
+            case m.Resume():
+                self.reconnected()
+            case m.Pong() | m.Farewell():
                 pass
             case _:
                 raise AssertionError(message)
@@ -278,10 +347,15 @@ class Nanny:
         elif (number, incarnation) in self.starting:
             self.starting.discard((number, incarnation))
             self.report(m.DeathCertificate(number, incarnation, 7, -signal_number, "was killed before it was ready"))
+        elif number in self.ended and self.ended[number].incarnation == incarnation:
+            self.report(self.ended[number])
         else:
             self.report(m.DeathCertificate(number, incarnation, 0, None, "was not running"))
 
     def report(self, certificate: m.DeathCertificate) -> None:
+        last = self.ended.get(certificate.engine)
+        if last is None or last.incarnation <= certificate.incarnation:
+            self.ended[certificate.engine] = certificate
         self.world.send(self.name, CONTROLLER, m.EngineExited(certificate))
 
     def exited(self, engine: Engine, status: int) -> None:
@@ -319,31 +393,53 @@ class Client:
         self.outputs: dict[int, int] = defaultdict(int)
         self.requests = 0
         self.replies: dict[int, m.Reply] = {}
+        self.asked: dict[int, Any] = {}
+        """Requests that are not answered yet: they are asked again."""
         self.cancels: dict[int, list[int]] = {}
         self.left = False
         self.away = False
-        self.unsent: list = []
-        """What it said while it was away: its socket keeps that for when it is connected again."""
+        self.outgoing, self.incoming = Outgoing(), Incoming()
         world.peers[self.name] = self
         world.clients.append(self)
-        self.say(m.ClientHello(m.VERSION, "sim", 1, "host"))
+        if not world.alive:
+            world.down.add(self.name)
+            return
+        self.reconnected()
+
+    def reconnected(self) -> None:
+        """The connection is there (again)."""
+        self.away = False
+        self.say(m.ClientHello(m.VERSION, "sim", 1, "host", self.incoming.have, bool(self.no)))
 
     def say(self, message: Any, frames: Any = ()) -> None:
-        if self.away:
-            self.unsent.append((message, frames))
-        elif not self.left:
+        if isinstance(message, m.Numbered) and not message.seq:
+            self.outgoing.number(message, frames)
+        if not self.left:
             self.world.send(self.name, CONTROLLER, message, frames)
 
     def receive(self, address: bytes, header: bytes, frames: list) -> None:
         message = codec.decode_to_client(header)
+        if isinstance(message, m.Numbered):
+            verdict = self.incoming.judge(message.seq)
+            if verdict is Verdict.GAP:
+                self.reconnected()
+            if verdict is not Verdict.TAKE:
+                return
+            if self.world.random.random() < 0.2:
+                self.say(m.Ack(self.incoming.have))
         match message:
             case m.Welcome():
                 assert self.no in (0, message.client), "it came back as another"
-                self.no = message.client
-                self.engines = {e.id: e.state for e in message.engines if e.state != "dead"}
+                again, self.no = bool(self.no), message.client
+                self.engines = {e.id: (e.state, e.incarnation) for e in message.engines if e.state != "dead"}
+                if again:
+                    for missed, parts in self.outgoing.after(message.have):
+                        self.say(missed, parts)
+                    for request in list(self.asked.values()):
+                        self.say(request)
             case m.Engines():
                 for engine in message.engines:
-                    self.engines[engine.id] = engine.state
+                    self.engines[engine.id] = engine.state, engine.incarnation
                     if engine.state == "dead":
                         del self.engines[engine.id]
             case m.Outputs():
@@ -351,6 +447,7 @@ class Client:
                     self.outputs[record.task] += 1
             case m.Results():
                 at = 0
+                self.outgoing.acked(message.ack)
                 for result in message.results:
                     parts = frames[at : at + result.frames]
                     at += result.frames
@@ -361,9 +458,13 @@ class Client:
                         self.world.ended[result.id, i] = self.world.now
                 assert at == len(frames)
             case m.Reply():
-                assert message.request not in self.replies, "answered twice"
                 assert message.request <= self.requests, "answered what was not asked"
-                self.replies[message.request] = message
+                self.replies.setdefault(message.request, message)  # asked again, it is answered again
+                self.asked.pop(message.request, None)
+            case m.Ack():
+                self.outgoing.acked(message.have)
+            case m.Resume():
+                self.reconnected()
             case m.Pong() | m.Farewell():
                 pass
             case _:
@@ -390,7 +491,12 @@ class Client:
 
     def ask(self, kind: Any, *arguments: Any) -> int:
         self.requests += 1
-        self.say(kind(self.requests, *arguments))
+        if kind is m.Restart:
+            (ids,) = arguments
+            arguments = ids, [(i, incarnation) for i, (_, incarnation) in self.engines.items()]
+        request = kind(self.requests, *arguments)
+        self.asked[self.requests] = request
+        self.say(request)
         return self.requests
 
     def cancel(self, ids: list[int], grace_s: float | None, *, interrupt: bool = True) -> None:
@@ -408,28 +514,16 @@ class Client:
         del self.world.peers[self.name]
 
     def vanish(self) -> None:
-        """The connection breaks. What is on its way to us arrives, what is sent from now on cannot be sent."""
-        if self.left or self.away:
+        """The connection breaks."""
+        if self.left or self.away or self.name in self.world.down:
             return
         self.world.trace(f"{self.name.decode()} vanishes")
         self.away = True
-        del self.world.peers[self.name]
-        in_flight = self.world.in_flight[CONTROLLER]
-        for letter in [letter for letter in in_flight if letter[1] == self.name and letter[4]]:
-            letter[4] = False
-            self.receive(self.name, letter[2], letter[3])
+        self.world.break_link(self.name)
 
-    def return_(self, notices: bool) -> None:
-        """The connection is there again. A client that noticed says hello; another goes on, at least with a ping."""
-        if not self.away:
-            return
-        self.world.trace(f"{self.name.decode()} is back")
-        self.away = False
-        self.world.peers[self.name] = self
-        self.say(m.ClientHello(m.VERSION, "sim", 1, "host") if notices else m.Ping())
-        unsent, self.unsent = self.unsent, []
-        for message, frames in unsent:
-            self.say(message, frames)
+    def return_(self) -> None:
+        """The connection is there again, once there is a controller."""
+        self.world.mend_link(self.name)
 
     # -- judging
 
@@ -456,8 +550,8 @@ class Client:
                 assert id_ in ids
                 statuses = {self.results[id_, i][0].status for i in self.items_of(id_)}
                 assert m.Status.CANCELLED in statuses
-        engines = {e.id: e.info().state for e in self.world.core.state.engines.values()}
-        there = {id_: state for id_, state in engines.items() if state != "dead"}
+        engines = {e.id: e.info() for e in self.world.core.state.engines.values()}
+        there = {id_: (e.state, e.incarnation) for id_, e in engines.items() if e.state != "dead"}
         assert self.engines == there, "the client's picture of the engines is not true"
 
     def _account_for(self, id_: int, i: int, cancelled: set[int]) -> None:
@@ -473,6 +567,7 @@ class Client:
                 assert begun >= 1
                 assert not work.fails[i]
                 assert n or self.outputs[id_] >= result.outputs
+                assert n or begun > 1 or self.outputs[id_] == result.outputs, "output was lost or doubled"
             case m.Status.ERROR:
                 assert work.fails[i] or (id_, i) in world.struck, f"{result}"
             case m.Status.LOST:

@@ -13,8 +13,8 @@ from world import World
 TROUBLE_S = 8.0
 """Disasters happen until then; afterwards the cluster is to come to rest."""
 
-NOTICED_S = 6.0
-"""In how long the controller knows at the latest that a host is lost, by its probe."""
+NOTICED_S = 70.0
+"""In how long the controller knows at the latest that a host is lost: its probe, and then it waits for its return."""
 
 REST_S = 30.0
 """In how long, beyond the time that all the work takes one after the other."""
@@ -48,7 +48,7 @@ def some_targets(rng: random.Random, engines: int) -> list[int] | None:
 
 def disasters(seed: int, *, engines: int = 0, verbose: bool = False) -> World:
     """A cluster to which a random choice of everything happens."""
-    world = World(seed, verbose=verbose)
+    world = World(seed, durable=seed % 5 != 0, verbose=verbose)
     rng = random.Random(seed)
     engines = engines or rng.randint(1, 5)
     Nanny(world, engines)
@@ -69,7 +69,27 @@ def disasters(seed: int, *, engines: int = 0, verbose: bool = False) -> World:
         _trouble_the_fleet(world, rng, clients, engines)
     if rng.random() < 0.4:
         _trouble_the_clients(world, rng, clients)
+    if rng.random() < 0.4:
+        _break_connections(world, rng)
+    if rng.random() < 0.5:
+        for _ in range(rng.choice([1, 1, 2, 4])):
+            where = rng.choice(["now", "before commit", "after commit"])
+            world.after(rng.uniform(0.0, TROUBLE_S - 1.5), world.doom_controller, where)
     return world
+
+
+def _break_connections(world: World, rng: random.Random) -> None:
+    """Connections of engines and nannies break, and are there again before anybody gives up."""
+
+    def cut() -> None:
+        addresses = [address for address in sorted(world.peers) if not address.startswith(b"c")]
+        for address in rng.sample(addresses, min(len(addresses), rng.choice([1, 1, 2, 5]))):
+            world.trace(f"the connection of {address.decode()} breaks")
+            world.break_link(address)
+            world.after(rng.choice([0.001, 0.1, 3.0]), world.mend_link, address)
+
+    for _ in range(rng.choice([1, 2, 6])):
+        world.after(rng.uniform(0, TROUBLE_S - 4.0), cut)
 
 
 def _submit(world: World, client: Client, rng: random.Random, engines: int, deadly: float) -> None:
@@ -143,13 +163,13 @@ def _trouble_the_clients(world: World, rng: random.Random, clients: list[Client]
         for _ in range(rng.choice([0, 1, 2])):
             gone, back = rng.uniform(0, TROUBLE_S - 1), rng.choice([0.01, 0.3, 4.0, 20.0])
             world.after(gone, client.vanish)
-            world.after(gone + rng.uniform(0, back), client.return_, rng.random() < 0.5)
+            world.after(gone + rng.uniform(0, back), client.return_)
 
 
 def come_to_rest(world: World) -> None:
     """No more disasters: what was given up is started again, one engine at least is there; all is settled in time."""
     world.run(TROUBLE_S)
-    world.run_while(lambda: any(client.away for client in world.clients), TROUBLE_S + 25.0)
+    world.run_while(lambda: not world.alive or any(client.away for client in world.clients), TROUBLE_S + 25.0)
     for nanny in world.nannies:
         nanny.bad_starts = 0
     guard = Client(world, 1000)
@@ -161,7 +181,7 @@ def come_to_rest(world: World) -> None:
     guard.ask(m.Scale, max(1, sum(not engine.retiring for engine in engines.values())))
     guard.ask(m.WaitEngines)
     world.run_while(world.is_busy, world.now + REST_S + total_work(world))
-    world.run(world.now + 70.0)  # clients that stayed away are given up
+    world.run(world.now + 6.0)  # everything said has arrived
 
 
 def total_work(world: World) -> float:

@@ -2,8 +2,12 @@
 
 The controller's core is the real one. Engines, nannies and clients are models (`models`) that do to it what real ones
 may do, and worse. Here is what connects them: time, and a network that delays messages at random (in order on each
-connection, as ZeroMQ keeps them). Every message is encoded and decoded for real, so one that cannot cross the wire
-fails here. The books of the controller are checked after every turn.
+connection, as ZeroMQ keeps them) and whose connections break: then what was under way is lost, and what a peer says
+meanwhile waits in its socket. Every message is encoded and decoded for real, so one that cannot cross the wire fails
+here. The books of the controller are checked after every turn.
+
+The controller dies too, between turns and in the midst of one: what it had committed is in its journal (the real one,
+in memory), and another takes over. Or the disk is full for some turns, and the journal begins anew.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from enginery.controller.core import Core
 from enginery.controller.records import TaskState
+from enginery.controller.restore import restore
+from enginery.controller.store import Store
 from enginery.ids import Peer, TaskId, show_task
 from enginery.wire import codec
 from enginery.wire import messages as m
@@ -32,7 +38,7 @@ CONTROLLER = Peer(b"controller")
 class World:
     """Time, the network, and the controller's turns."""
 
-    def __init__(self, seed: int, *, verbose: bool = False) -> None:
+    def __init__(self, seed: int, *, durable: bool = True, verbose: bool = False) -> None:
         self.seed = seed
         self.verbose = verbose
         self.random = random.Random(seed)
@@ -42,7 +48,11 @@ class World:
         self._last_arrival: dict[tuple[bytes, bytes], float] = {}
         self.in_flight: dict[bytes, list] = defaultdict(list)
         self.peers: dict[bytes, Any] = {}
-        """Who can be sent to."""
+        """Who is there, by address."""
+        self.down: set[bytes] = set()
+        """Addresses whose connection is broken."""
+        self.backlog: dict[bytes, list] = defaultdict(list)
+        """What was said into a broken connection: the sender's socket keeps it."""
         self.turn_due = False
         self.turns = 0
         self.check_every = 1
@@ -58,7 +68,18 @@ class World:
         self.roots: dict[int, int] = {}
         """The tasks that clients know, for the calls that engines were given."""
         self.lag = self.random.choice([0.0002, 0.001, 0.01])
-        self.core = Core("sim", 1, 0.0)
+        self.store = Store(":memory:") if durable else None
+        self.doom = ""
+        """Where in its next turn the controller dies."""
+        self.summaries = self.random.choice([0.0, 0.02, 0.3])
+        """How often the journal is put in short."""
+        self.full_disks = self.random.choice([0.0, 0.0, 0.002, 0.02])
+        """How often the disk under the journal is full for a while."""
+        self.full_turns = 0
+        """For so many turns it still is. No controller dies meanwhile: then its tasks are lost, as it has said."""
+        self.alive = False
+        self.core: Core
+        self.begin_controller()
         self.nannies: list[Nanny] = []
         self.clients: list[Client] = []
 
@@ -113,13 +134,19 @@ class World:
     # -- the network
 
     def send(self, source: bytes, target: bytes, message: Any, frames: Any = ()) -> None:
+        if source in self.down:
+            self.backlog[source].append((codec.encode(message), list(frames)))
+        else:
+            self._post(source, target, codec.encode(message), list(frames))
+
+    def _post(self, source: bytes, target: bytes, header: bytes, frames: list) -> None:
         delay = self.random.expovariate(1 / self.lag)
         if self.random.random() < 0.02:
             delay += self.random.uniform(0, 0.05)
         link = (source, target)
         when = max(self.now + delay, self._last_arrival.get(link, 0.0) + 1e-9)
         self._last_arrival[link] = when
-        letter = [source, target, codec.encode(message), list(frames), True]
+        letter = [source, target, header, frames, True]
         self.in_flight[source].append(letter)
         self.after(when - self.now, self._arrive, letter)
 
@@ -129,13 +156,13 @@ class World:
         if not exists:
             return
         if target == CONTROLLER:
+            if not self.alive:
+                return
             message = codec.decode_to_controller(header)
             if self.verbose:
                 self.trace(f"{source.decode()} -> {message}")
             self.core.receive(Peer(source), message, frames, self.now)
-            if not self.turn_due:
-                self.turn_due = True
-                self.after(self.random.uniform(0, self.lag), self.turn)
+            self._schedule_turn(self.random.uniform(0, self.lag))
             return
         peer = self.peers.get(target)
         if peer is not None:
@@ -148,34 +175,132 @@ class World:
             for letter in letters[self.random.randrange(len(letters)) :]:
                 letter[4] = False
 
+    def break_link(self, address: bytes, *, dead: bool = False) -> None:
+        """A connection breaks: some of what is under way to the controller still arrives (none, if it is `dead`), some
+        is lost, some is still in the sender's socket; of what is under way from it some arrives, and the rest is lost.
+        """
+        if address in self.down:
+            return
+        self.down.add(address)
+        going = [letter for letter in self.in_flight[address] if letter[4]]
+        arrives = 0 if dead else self.random.randint(0, len(going))
+        lost = self.random.randint(arrives, len(going))
+        for letter in going[arrives:]:
+            letter[4] = False
+        self.backlog[address] = [(letter[2], letter[3]) for letter in going[lost:]]
+        coming = [letter for letter in self.in_flight[CONTROLLER] if letter[1] == address and letter[4]]
+        for letter in coming[self.random.randint(0, len(coming)) :]:
+            letter[4] = False
+
+    def mend_link(self, address: bytes) -> None:
+        """A connection is there again, if both ends are. What waited leaves, then its owner says hello."""
+        if address not in self.down or not self.alive:
+            return
+        self.down.discard(address)
+        for header, frames in self.backlog.pop(address, []):
+            self._post(address, CONTROLLER, header, frames)
+        peer = self.peers.get(address)
+        if peer is not None:
+            peer.reconnected()
+
     # -- the controller
+
+    def begin_controller(self) -> None:
+        """A controller begins, where the last one ended."""
+        state = None
+        if self.store is not None:
+            epoch = self.store.begin("life")
+            state = restore(self.store.load(), "sim", epoch, self.store.last_client(), self.now)
+            state.check()
+        self.core = Core("sim", 1, self.now, state)
+        self.alive = True
+        self.trace(f"a controller begins, with {len(self.core.state.tasks)} tasks")
+        for address in sorted(self.down):
+            self.after(self.random.uniform(0.001, 0.3), self.mend_link, address)
+        self._schedule_turn(0.0)
+
+    def doom_controller(self, where: str) -> None:
+        """The controller dies: now, or in its next turn, before it commits or before all it says has left."""
+        if not self.alive or self.store is None or self.full_turns:
+            return
+        if where == "now":
+            self.kill_controller()
+        else:
+            self.doom = where
+
+    def kill_controller(self) -> None:
+        self.trace("the controller dies")
+        self.alive, self.doom, self.tick_at = False, "", float("inf")
+        for address in sorted(self.peers):
+            self.break_link(address, dead=True)
+        self.after(self.random.uniform(0.05, 1.0), self.begin_controller)
+
+    def _schedule_turn(self, delay: float) -> None:
+        if not self.turn_due:
+            self.turn_due = True
+            self.after(delay, self.turn)
 
     def turn(self) -> None:
         self.turn_due = False
+        if not self.alive:
+            return
         core = self.core
         core.tick(self.now)
         turn = core.take()
         self.turns += 1
+        if self.doom == "before commit":
+            self.kill_controller()
+            return
+        if self.store is not None and self._disk_is_full(core):
+            pass  # of all the entries of these turns nothing is written down
+        elif self.store is not None:
+            summary = core.summary() if self.random.random() < self.summaries else None
+            if turn.entries or summary is not None:
+                self.store.commit(turn.entries, summary)
+            if summary is not None and self.random.random() < 0.2:
+                self.store.expire(0.0, 0)
         tasks = core.state.tasks
         if not self.turns % self.check_every:
             core.state.check()
-        for envelope in turn.messages:
+        messages = turn.messages
+        if self.doom:
+            messages = messages[: self.random.randint(0, len(messages))]
+        for envelope in messages:
             if self.verbose and not isinstance(envelope.message, m.Pong):
                 self.trace(f"    {envelope.peer.decode()} <- {envelope.message}")
             if isinstance(envelope.message, m.Run):
                 self.roots.update((call.id, tasks[call.id].root) for call in envelope.message.calls)
-            if envelope.peer not in self.peers:
-                core.undelivered(envelope, self.now)
+            if envelope.peer not in self.peers or envelope.peer in self.down:
+                core.lost(envelope.peer, self.now)
                 core.state.check()
             else:
                 self.send(CONTROLLER, envelope.peer, envelope.message, envelope.frames)
+        if self.doom:
+            self.kill_controller()
+            return
         deadline = core.deadline()
         if deadline is not None and (deadline < self.tick_at or self.tick_at <= self.now):
             self.tick_at = max(deadline, self.now)
             self.after(self.tick_at - self.now, self._tick, self.tick_at)
 
+    def _disk_is_full(self, core: Core) -> bool:
+        """Say whether nothing can be written in this turn; when that is over, the journal begins anew."""
+        assert self.store is not None
+        if self.full_turns:
+            self.full_turns -= 1
+            if not self.full_turns:
+                self.trace("the journal begins anew")
+                self.store.resume(core.books())
+            return True
+        if self.random.random() < self.full_disks and not self.doom:
+            self.trace("the disk is full")
+            self.store.suspend()
+            self.full_turns = self.random.choice([1, 3, 30])
+            return True
+        return False
+
     def _tick(self, when: float) -> None:
-        if when == self.tick_at:
+        if when == self.tick_at and self.alive:
             self.tick_at = float("inf")
             self.turn()
 
@@ -202,7 +327,7 @@ class World:
         assert not state.pieces
         assert not state.pools
         assert not state.waiters
-        assert not any(engine.withdrawals or engine.held for engine in state.engines.values())
+        assert not any(engine.withdrawals for engine in state.engines.values())
         assert all(client.unfinished == 0 for client in state.clients.values())
         for entry in state.functions.entries.values():
             assert entry.owners <= set(state.clients), f"{entry.digest!r} is kept for a client that is gone"

@@ -26,7 +26,7 @@ def run(*args):
 def test_help_names_every_command():
     result = run("--help")
     assert result.exit_code == 0
-    for name in ("start", "status", "list", "stop", "scale", "restart", "logs", "clean", "version"):
+    for name in ("start", "status", "list", "stop", "scale", "restart", "logs", "clean", "drill", "version"):
         assert f"  {name} " in result.output
         assert run(name, "--help").exit_code == 0
 
@@ -88,6 +88,13 @@ def test_ids(texts, ids):
 @pytest.mark.parametrize("text", ["x", "-", "1-", ",", "1,", "1.5", "0-999999999"])
 def test_ids_that_are_none(home, text):
     assert run("restart", "--", text).exit_code == 2
+
+
+def test_drills_that_cannot_be(home):
+    result = run("drill", "--faults", "flood")
+    assert (result.exit_code, result.stderr.partition(";")[0]) == (1, "there is no fault 'flood'")
+    assert run("drill", "-n", "0").stderr == "an engine count must be at least 1, not 0\n"
+    assert run("drill", "--minutes", "0").exit_code == 2
 
 
 def test_dead_clusters_are_listed_and_cleared(home):

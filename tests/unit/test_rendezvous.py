@@ -250,3 +250,25 @@ def test_the_list_leaves_out_what_is_no_cluster(home):
     (home / "file").write_text("")
     (home / ".hidden").mkdir()
     assert rendezvous.list_clusters() == []
+
+
+# ------------------------------------------------------------------------------------------------------ ends
+
+
+def test_a_cluster_of_this_host_can_be_watched(home):
+    lock = rendezvous.take_lock(home / "one")
+    config.save(home / "one" / "client.json", config.Connection(cluster="one", address="ipc:///one"))
+    ending = rendezvous.watch("one")
+    assert ending() is None
+    os.close(lock)
+    assert ending() == "its nanny was killed", "it has not cleared up"
+    (home / "one" / "end").write_text("the controller has ended (exited with code 1): no disk\n")
+    assert ending() == "the controller has ended (exited with code 1): no disk"
+    shutil.rmtree(home / "one")
+    assert ending() == "", "it was stopped"
+
+
+def test_a_cluster_of_another_host_cannot(home, tmp_path):
+    path = tmp_path / "client.json"
+    config.save(path, config.Connection(cluster="far", address="tcp://192.0.2.1:5"))
+    assert rendezvous.watch(path) is None

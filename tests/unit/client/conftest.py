@@ -147,6 +147,8 @@ class FakeController:
                 infos = [m.EngineInfo(i, 0, "ready") for i in range(message.n)]
                 self._say(peer, m.Engines([*infos, *(m.EngineInfo(i, 0, "dead") for i in range(message.n, 64))]))
                 self._say(peer, m.Reply(message.request, list(range(message.n))))
+            case m.ClearSetup():
+                self._say(peer, m.Reply(message.request, 0))
             case m.StatusQuery():
                 self._say(peer, m.Reply(message.request, {"cluster": "fake"}))
             case m.Restart() | m.Signal():
@@ -200,7 +202,10 @@ class FakeController:
                 return [eval(name, space) for name in args[0]]
             case b"!clear":
                 return space.clear()
-            case b"!execute":
+            case b"!setup" if isinstance(args[0], bytes):
+                positional, named = loads(args[1], args[2])
+                return pickle.loads(args[0])(*positional, **named)
+            case b"!execute" | b"!setup":
                 exec(args[0], space)
                 return {"execution_count": 1, "result": {"text/plain": str(kwargs)}}
         return pickle.loads(self.functions[digest])(*args, **kwargs)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import threading
 import time
 
 import pytest
 from enginery.client.client import Client
 from enginery.client.directview import DirectView
+from enginery.client.futures import GOES_ON
 from enginery.config import Connection, save
 from enginery.errors import (
     ClusterError,
@@ -338,7 +340,8 @@ def test_requests(fake, client):
     assert client.ids == [0, 1]
     client.restart()
     client.restart([1])
-    assert [message.engines for message in fake.of(m.Restart)] == [None, [1]]
+    there = [(0, 0), (1, 0)]
+    assert [(message.engines, message.incarnations) for message in fake.of(m.Restart)] == [(None, there), ([1], there)]
     client.send_signal("int", 0)
     client.send_signal(15)
     assert [(message.signal, message.engines) for message in fake.of(m.Signal)] == [(2, [0]), (15, None)]
@@ -467,6 +470,70 @@ def test_statuses(fake, client):
             future.result(10)
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_the_error_has_all_of_the_death_certificate(fake, client, running):
+    from enginery.errors import EngineDied
+    from enginery.wire.codec import encode
+
+    fake.hold = True
+    certificate = m.DeathCertificate(
+        *(2, 0, 77, -11, "killed by signal 11 (SIGSEGV)", 1, 0, 1000, "last words", running),
+        since=5.0,
+        ended=9.0,
+        peak_bytes=2000,
+        memory_curve=[(2.5, 900), (0.5, 1000)],
+        history=["engine 0 (exited with code 3)"],
+    )
+    future = client.submit(abs, -1)
+    fake.finish(m.Result(future._task, m.Status.LOST, encode(certificate), 0, 2))
+    with pytest.raises(EngineDied, match="it had also killed engine 0") as caught:
+        future.result(10)
+    error = caught.value
+    assert (error.exit_code, error.ended, error.peak_bytes, error.last_output) == (-11, 9.0, 2000, "last words")
+    assert error.memory_curve == [(2.5, 900), (0.5, 1000)]
+    assert error.history == ["engine 0 (exited with code 3)"]
+    assert error.since == (5.0 if running else 0.0), "the record is of the task that was running"
+
+
+@pytest.mark.parametrize("items", [0, 3])
+def test_cancel_tells_the_truth_whatever_the_answer(fake, client, items):
+    """It may come before the result that it speaks of; asked again, the controller may not know of the task."""
+    fake.hold = True
+    for stopped in (True, False):
+        future = client.map(abs, range(items), chunksize=items) if items else client.submit(abs, -1)
+        helpers.wait_until(lambda: fake.held, "the task is held")
+        _, _, task, _ = fake.held.pop()  # the controller does not say by itself how it ended
+        answers = []
+        thread = threading.Thread(target=lambda future=future, answers=answers: answers.append(future.cancel()))
+        asked = len(fake.of(m.Cancel))
+        fake.deaf = True
+        thread.start()
+        helpers.wait_until(lambda n=asked: len(fake.of(m.Cancel)) > n, "it was asked")
+        result = m.Results([m.Result(task.id, m.Status.CANCELLED, b"cancelled", hi=items)])
+        reply = m.Reply(fake.of(m.Cancel)[-1].request, [task.id] if stopped else [])
+        for message in (reply, result) if stopped else (result, reply):
+            fake.say(message)
+        thread.join(5)
+        fake.deaf = False
+        assert answers == [True]
+
+
+def test_cancel_of_some_of_several(fake, client):
+    fake.hold = True
+    group = client[:2].apply_async(abs, -1)
+    helpers.wait_until(lambda: len(fake.held) == 2, "both are held")
+    fake.run_held(1)
+    helpers.wait_until(lambda: group.progress == 1, "the first is done")
+    assert group.cancel() is True
+    assert group.status == ["ok", "cancelled"]
+    assert group.cancel() is True
+
+
+def interrupt_who_waits(*results):
+    helpers.wait_until(lambda: any(r._waiting and r._waiting.condition._waiters for r in results), "somebody waits")
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
 def test_ctrl_c_while_waiting_leaves_everything_in_order(fake, client):
     import _thread
 
@@ -476,7 +543,61 @@ def test_ctrl_c_while_waiting_leaves_everything_in_order(fake, client):
     with pytest.raises(KeyboardInterrupt):
         for _ in range(100):
             future.wait(0.1)
+    items = client.map(abs, range(3))
+    for wait in (future.result, future.get, future.wait, items.get, lambda: list(items), client.wait):
+        thread = threading.Thread(target=interrupt_who_waits, args=(future, items))
+        thread.start()
+        with pytest.raises(KeyboardInterrupt) as caught:
+            wait()
+        thread.join()
+        assert caught.value.__notes__ == [GOES_ON]
     fake.hold = False
     fake.run_held()
     assert future.result(10) == 1
     assert client.submit(abs, -2).result(10) == 2
+
+
+def test_set_up_is_registered_for_all_engines(fake, client):
+    results = client.register_setup("x = 1\ny = 2")
+    assert [reply.engine_id for reply in results.get(timeout=5)] == [0, 1, 2, 3]
+    assert client.register_setup(divmod, 7, 3).get(timeout=5) == [(2, 1)] * 4
+    options = [message.options[0] for message in fake.of(m.Submit)]
+    assert [(option.setup, option.targets, option.ordered) for option in options] == [
+        ("x = 1", (0, 1, 2, 3), True),
+        ("divmod", (0, 1, 2, 3), True),
+    ]
+    client.clear_setup()
+    assert fake.of(m.ClearSetup)
+
+
+def test_the_same_set_up_has_the_same_payload(fake, client):
+    def function(x):
+        return x
+
+    for _ in range(2):
+        client.register_setup("import sys").get(timeout=5)
+        client.register_setup(function, [1]).get(timeout=5)
+    payloads = [message.tasks[0].payload for message in fake.of(m.Submit)]
+    assert payloads[:2] == payloads[2:]
+    assert payloads[0] != payloads[1]
+
+
+def test_set_up_for_no_engines_yet(fake, client):
+    client.scale(0)
+    assert client.register_setup("x = 1").get(timeout=5) == []
+    helpers.wait_until(lambda: fake.of(m.Submit), "it was sent all the same")
+    (task,) = fake.of(m.Submit)[0].tasks
+    assert task.copies == 0
+    client.scale(2)
+    future = client.submit(abs, -1)
+    assert future.result(5) == 1
+    assert fake.of(m.Submit)[1].tasks[0].id != task.id
+
+
+def test_what_cannot_be_set_up(client):
+    with pytest.raises(TypeError, match="code takes no arguments"):
+        client.register_setup("x = 1", 5)
+    with pytest.raises(TypeError, match="set-up is code as a string, or a function, not int"):
+        client.register_setup(5)
+    with pytest.raises(SerializationError, match="argument"):
+        client.register_setup(abs, threading.Lock())

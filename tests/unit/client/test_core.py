@@ -4,8 +4,8 @@ import os
 
 import pytest
 from enginery.client import core as client_core
-from enginery.client.core import BROKEN_S, QUIET_S, SILENT_S, Core, Entry, RequestFuture
-from enginery.errors import ClusterError, ControllerLost, TaskLost
+from enginery.client.core import QUIET_S, SILENT_S, Core, Entry, RequestFuture
+from enginery.errors import ClusterError, ControllerLost
 from enginery.ids import COUNT_BITS
 from enginery.wire import messages as m
 
@@ -148,12 +148,14 @@ def test_functions_are_forgotten_beyond_a_bound(core, monkeypatch):
     assert core.take()[0][0].functions == [functions[0]]
 
 
-def test_a_single_task_goes_past_the_outbox_and_can_be_unsaid(core):
+def test_a_single_task_goes_past_the_outbox(core):
     f = function(1)
-    assert core.take_single(entry(1, f)).functions == [f]
-    assert core.take_single(entry(2, f)).functions == []
-    core.unsay(f)
-    assert core.take_single(entry(3, f)).functions == [f]
+    assert core.is_calm
+    first, second = core.take_single(entry(1, f)), core.take_single(entry(2, f))
+    assert (first.seq, first.functions) == (1, [f])
+    assert (second.seq, second.functions) == (2, [])
+    core.outbox.append(m.Ping())
+    assert not core.is_calm
 
 
 def test_silence_is_asked_about_and_then_is_loss(core):
@@ -165,6 +167,8 @@ def test_silence_is_asked_about_and_then_is_loss(core):
     core.tick(QUIET_S + 1)
     assert core.take() == [(m.Ping(), ())]
     core.receive(m.Pong(), (), QUIET_S + 2)
+    core.tick(QUIET_S + 2 + QUIET_S)
+    assert core.take() == [(m.Ping(), ())]
     core.tick(QUIET_S + 2 + SILENT_S - 0.1)
     assert core.lost is None
     core.tick(QUIET_S + 2 + SILENT_S)
@@ -172,21 +176,16 @@ def test_silence_is_asked_about_and_then_is_loss(core):
     assert "has not answered for 60 s" in str(core.lost)
 
 
-def test_a_broken_connection_is_loss_unless_we_are_welcomed_again(core):
-    core.sinks = {1: (sink := Sink())}
-    core.broken(10.0)
-    assert core.deadline() == 10.0 + BROKEN_S
-    core.outbox.append(m.Ping())
-    core.connected(11.0)
-    assert core.take() == [(HELLO, ()), (m.Ping(), ())]
-    core.receive(m.Welcome(3, "c", 9, []), (), 12.0)
-    core.tick(16.0)
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_client_that_was_stopped_itself_asks_before_it_gives_up(core, asked):
+    if asked:
+        core.tick(QUIET_S)
+        core.take()
+    core.tick(3600.0)
     assert core.lost is None
-    core.sinks = {2: (sink := Sink())}
-    core.broken(20.0)
-    core.tick(20.0 + BROKEN_S)
-    assert isinstance(sink.error, ControllerLost)
-    assert "broke" in str(sink.error)
+    assert core.take() == [(m.Ping(), ())]
+    core.tick(3600.0 + SILENT_S - QUIET_S)
+    assert core.lost is not None
 
 
 def test_the_first_connection_needs_no_second_hello(core):
@@ -199,6 +198,14 @@ def test_another_controller_does_not_know_us(core):
     core.broken(1.0)
     core.receive(m.Welcome(4, "c", 10, []), (), 2.0)
     assert "restarted" in str(sink.error)
+
+
+def test_a_cluster_that_has_ended_without_a_word_is_loss_at_once(core):
+    core.sinks = {1: (sink := Sink())}
+    core.broken(1.0)
+    core.gone()
+    assert isinstance(sink.error, ControllerLost)
+    assert str(sink.error).startswith("cluster c has ended")
 
 
 @pytest.mark.parametrize("message", [m.Farewell("the cluster was stopped"), m.Refused("malformed message")])
@@ -215,18 +222,3 @@ def test_the_end_fails_everything_at_once(core, message):
     core.lose(ControllerLost("again"))
     assert core.lost is first
     core.tick(1e9)
-
-
-def test_what_was_under_way_when_the_connection_broke_ends_when_it_is_back(core):
-    core.sinks = {1: (before := Sink())}
-    core.requests = {5: (request := RequestFuture())}
-    core.broken(10.0)
-    core.sinks[2] = after = Sink()
-    core.connected(11.0)
-    core.receive(m.Welcome(3, "c", 9, []), (), 12.0)
-    assert isinstance(before.error, TaskLost)
-    assert "broke and came back" in str(before.error)
-    with pytest.raises(ClusterError):
-        request.result(0)
-    assert after.error is None
-    assert list(core.sinks) == [2]

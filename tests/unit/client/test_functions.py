@@ -11,8 +11,10 @@ import weakref
 
 import numpy as np
 import pytest
+from enginery.client.core import Core, Entry
 from enginery.client.functions import FunctionCache, is_by_reference
 from enginery.errors import SerializationError
+from enginery.wire import messages as m
 
 
 @pytest.fixture
@@ -231,6 +233,28 @@ def test_equal_bytes_have_one_name(cache):
     value = [1]
     f = lambda: value
     assert cache.get(f).digest == cache.get(f).digest
+
+
+@pytest.mark.parametrize("first", [b"!", b"f", b"\0"])
+def test_the_name_of_a_users_function_is_never_one_of_the_engines_own(cache, monkeypatch, first):
+    """One pickle in 256 has a digest that begins with the mark of operations built into the engine."""
+
+    class Blake:
+        def __init__(self, _data, digest_size):
+            self.size = digest_size
+
+        def digest(self):
+            return first.ljust(self.size, b"x")
+
+    monkeypatch.setattr("enginery.client.functions.hashlib.blake2b", Blake)
+    made = cache.get(lambda x: x + 1)
+    assert made.digest[:1] == b"f"
+    assert len(made.digest) == 16
+    core = Core(m.ClientHello(m.VERSION), 0.0)
+    core.take()
+    core.outbox.append(Entry(m.Task(1, made.digest, b""), made, m.Options(), ()))
+    ((submitted, _),) = core.take()
+    assert submitted.functions == [made]
 
 
 def test_what_cannot_travel_is_named(cache):

@@ -1,7 +1,7 @@
 """How many engines fit."""
 
 import pytest
-from enginery.cluster.limits import available_bytes, check_count
+from enginery.cluster.limits import available_bytes, check_count, nbytes, seconds
 from enginery.errors import ClusterError
 
 GB = 1 << 30
@@ -33,3 +33,59 @@ def test_a_few_are_always_fine():
 
 def test_there_is_memory():
     assert available_bytes() > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (0, 0.0),
+        (90, 90.0),
+        (1.5, 1.5),
+        ("90", 90.0),
+        ("90s", 90.0),
+        ("90 s", 90.0),
+        (" 5min ", 300.0),
+        ("5m", 300.0),
+        ("12h", 43200.0),
+        (".5h", 1800.0),
+        ("1.5 d", 129600.0),
+        ("7D", 604800.0),
+        ("2w", 1209600.0),
+    ],
+)
+def test_times(text, expected):
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (0, 0),
+        (4096, 4096),
+        ("4096", 4096),
+        ("100b", 100),
+        ("5kB", 5000),
+        ("5k", 5000),
+        ("500MB", 500 * 10**6),
+        ("1.5 GB", 1500 * 10**6),
+        ("2g", 2 * 10**9),
+        ("1TB", 10**12),
+        ("0.5t", 5 * 10**11),
+    ],
+)
+def test_sizes(text, expected):
+    size = nbytes(text)
+    assert size == expected
+    assert isinstance(size, int)
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1", "1 y", "1..2", "five", "1h30", "1e3", "inf", "nan", "5 MB", None, -3])
+def test_what_is_no_time(text):
+    with pytest.raises(ValueError, match=f"a time is a number of seconds, or one like 90s, 12h or 7d, not {text!r}"):
+        seconds(text)
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1", "1 h", "1..2", "1PB", "2 Gi", None, -3])
+def test_what_is_no_size(text):
+    with pytest.raises(ValueError, match=f"a size is a number of bytes, or one like 500MB or 2GB, not {text!r}"):
+        nbytes(text)

@@ -55,6 +55,23 @@ def test_status():
     assert lines[4].split() == ["1", "failed", "h", "0", "exited", "with", "code", "1"]
 
 
+def test_status_tells_of_set_up_that_failed():
+    engines = [
+        {"id": 0, "state": "away", "pid": 10, "tasks": 0, "reason": "", "setup": "failed: import x: ImportError"}
+    ]
+    lines = show.status({**STATE, "engines": engines}).splitlines()
+    assert lines[0].startswith("cluster default: 0 of 1 engines ready")
+    assert lines[3].split(maxsplit=4) == ["0", "away", "10", "0", "setup: failed: import x: ImportError"]
+
+
+def test_status_tells_of_the_journal():
+    assert show.status({**STATE, "journal": True}).splitlines()[1].endswith("1 client, with a journal")
+    assert show.status({**STATE, "journal": False}).splitlines()[1].endswith("1 client, no journal")
+    failure = "the journal cannot be written (disk full); the cluster goes on without one"
+    lines = show.status({**STATE, "journal": False, "journal_failure": failure}).splitlines()
+    assert lines[2] == f"{failure}: if the controller dies now, its tasks are lost"
+
+
 def test_on_a_terminal_it_is_drawn(monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert "ready" in show.status(STATE)

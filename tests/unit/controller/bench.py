@@ -3,6 +3,11 @@
 Every message is encoded and decoded on its way, in both directions, so one that cannot cross the wire fails here. After
 every turn the books are checked. What the core says waits in the inbox of its receiver until a test takes it;
 `nothing_else_was_said` fails if anything is left. The fixture `bench` asks that at the end of each test.
+
+Clients and engines number what must not be lost, and keep it until the core has it, as real ones do; a message of the
+core's that is out of turn fails the test. `lose_connection` and `come_back` are what they say. With a journal, entries
+are committed before anything leaves, and the controller can `die` in mid-test; `restored_books_are_the_same` asks what
+another would make of the records.
 """
 
 from __future__ import annotations
@@ -12,12 +17,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from enginery.controller.core import Core
+from enginery.controller.restore import restore
+from enginery.controller.store import IN_MEMORY, Store
 from enginery.ids import ClientNo, EngineId, Incarnation, Peer, control_peer, engine_peer, first_task_id
+from enginery.streams import Incoming, Outgoing, Verdict
 from enginery.wire import codec
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from enginery.controller.state import State
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -30,6 +40,9 @@ MANY = 1000
 SETTLED_S = 0.05
 """After this, an engine whose end was reported has been dealt with."""
 
+LIFE = "life"
+"""The name of the run of the cluster in which a bench with a journal is."""
+
 
 class Side:
     """A peer of the controller and its inbox."""
@@ -39,9 +52,55 @@ class Side:
         self.name = Peer(name)
         self.inbox: deque[tuple[msgspec.Struct, list[Any]]] = deque()
         self.pongs = 0
+        self.outgoing = Outgoing()
+        """What it numbered, and the core has not confirmed."""
+        self.incoming = Incoming()
+        self.repeated = 0
+        """How many messages came that had come before."""
+        self.numbers = False
+        """Whether it numbers what must not be lost."""
+
+    @property
+    def names(self) -> list[bytes]:
+        """The routing ids of its sockets."""
+        return [self.name]
 
     def say(self, message: msgspec.Struct, frames: Sequence[Any] = ()) -> None:
-        self.bench.tell(self.name, message, frames)
+        """Say something; numbered, it is kept until it is confirmed, else it is lost without a connection."""
+        if self.numbers and isinstance(message, m.Numbered) and not message.seq:
+            self.outgoing.number(message, list(frames))
+        if self.name not in self.bench.unreachable:
+            self.bench.tell(self.name, message, frames)
+
+    def hear(self, message: msgspec.Struct, frames: list[Any]) -> None:
+        """Take what the core says. Confirmations are dealt with at once."""
+        have = message.have if isinstance(message, m.Ack) else getattr(message, "ack", 0)
+        assert have <= self.outgoing.last, "it confirms what was never said"
+        self.outgoing.acked(have)
+        if isinstance(message, m.Pong):
+            self.pongs += 1
+        elif isinstance(message, m.Numbered) and message.seq:
+            verdict = self.incoming.judge(message.seq)
+            assert verdict is not Verdict.GAP, f"{message} came after number {self.incoming.have}"
+            if verdict is Verdict.TAKE:
+                self.inbox.append((message, frames))
+            else:
+                self.repeated += 1
+        elif not isinstance(message, m.Ack):
+            self.inbox.append((message, frames))
+
+    def say_again(self, have: int) -> None:
+        """Say what the core misses."""
+        for message, frames in self.outgoing.after(have):
+            self.bench.tell(self.name, message, frames)
+
+    def lose_connection(self, *, noticed: bool = True) -> None:
+        """Be out of reach. The core notices when it next says something, or now."""
+        self.bench.unreachable.update(self.names)
+        if noticed:
+            for name in self.names:
+                self.bench.core.lost(name, self.bench.now)
+            self.bench.turn()
 
     def take_all(self, kind: type[M]) -> list[tuple[M, list[Any]]]:
         """Return the messages of a kind that came, with their frames."""
@@ -70,12 +129,27 @@ class ClientSide(Side):
         self.count = 0
         self.requests = 0
         self.frames: dict[int, list[Any]] = {}
+        self.numbers = True
+        self.cancel_on_exit = False
 
     def hello(self) -> m.Welcome:
-        self.say(m.ClientHello(m.VERSION, self.name.decode(), 7, "here"))
+        """Say hello, for the first time or again, and then what the core has missed."""
+        have, welcomed = self.incoming.have, bool(self.no)
+        self.say(m.ClientHello(m.VERSION, self.name.decode(), 7, "here", have, welcomed, self.cancel_on_exit))
         welcome = self.take(m.Welcome)
+        assert not self.no or welcome.client == self.no, "it is taken for somebody else"
         self.no = welcome.client
+        self.say_again(welcome.have)
         return welcome
+
+    def come_back(self) -> m.Welcome:
+        """Have a connection again, and notice."""
+        self.bench.unreachable.discard(self.name)
+        return self.hello()
+
+    def confirm(self) -> None:
+        """Say that everything has come."""
+        self.say(m.Ack(self.incoming.have))
 
     def new_ids(self, n: int) -> list[int]:
         first = first_task_id(ClientNo(self.no)) + self.count
@@ -163,11 +237,38 @@ class EngineSide(Side):
         self.frames: dict[int, list[Any]] = {}
         self.batch: list[m.Result] = []
         """What it runs by itself, in `Bench.work`."""
+        self.numbers = True
+        self.session = 0
+        """That of its last welcome."""
 
-    def hello(self) -> None:
+    @property
+    def names(self) -> list[bytes]:
+        return [self.name, self.control.name]
+
+    def hello(self) -> m.EngineWelcome:
+        """Say hello, for the first time or again."""
         self.control.say(m.ControlHello(self.id, self.incarnation))
         self.say(m.EngineHello(m.VERSION, self.id, self.incarnation, 100 + self.id, "host"))
-        self.take(m.EngineWelcome)
+        welcome = self.take(m.EngineWelcome)
+        self.session = welcome.session
+        return welcome
+
+    def come_back(
+        self, running: int | None = None, hi: int = -1, elapsed_s: float = 0.0, *, holding: bool = True
+    ) -> None:
+        """Have a connection again, and say what the core has missed and what is to be done here."""
+        self.bench.unreachable.difference_update(self.names)
+        self.say_again(self.hello().have)
+        if holding:
+            self.hold(running, hi, elapsed_s)
+
+    def hold(self, running: int | None = None, hi: int = -1, elapsed_s: float = 0.0) -> None:
+        """Say what is to be done here."""
+        assert not any(isinstance(message, m.Run) for message, _ in self.inbox), (
+            "it has not looked at what it was given"
+        )
+        waiting = [id_ for id_ in self.queue if id_ != running]
+        self.say(m.Holding(self.session, waiting, running, hi, elapsed_s, sorted(self.functions)))
 
     def calls(self) -> list[m.Call]:
         """Return the calls it was given since last asked."""
@@ -234,7 +335,7 @@ class EngineSide(Side):
         calls = list(calls)
         for id_ in calls:
             del self.queue[id_]
-        self.control.say(m.GivenBack(request.request, calls, list(tails)))
+        self.control.say(m.GivenBack(request.request, calls, list(tails), self.session))
         return calls
 
     def give_nothing(self) -> None:
@@ -274,6 +375,20 @@ class EngineSide(Side):
 
 
 class NannySide(Side):
+    """A nanny: it is told of processes by the tests, and tells what they tell it when it comes back."""
+
+    def __init__(self, bench: Bench, name: bytes, hello: m.NannyHello) -> None:
+        super().__init__(bench, name)
+        self.hello = hello
+
+    def come_back(self, running: Iterable[tuple[int, int]] = (), ended: Iterable[m.DeathCertificate] = ()) -> None:
+        """Have a connection again, and say which processes run and how those that do not have ended."""
+        self.bench.unreachable.discard(self.name)
+        self.say(msgspec.structs.replace(self.hello, welcomed=True))
+        welcome = self.take(m.NannyWelcome)
+        assert welcome.session
+        self.say(m.Running(welcome.session, list(running), list(ended)))
+
     def starts(self) -> list[tuple[int, int]]:
         """Return the engines it was told to start."""
         return [pair for message, _ in self.take_all(m.StartEngines) for pair in message.engines]
@@ -286,9 +401,11 @@ class NannySide(Side):
 class Bench:
     """The core, its peers and the time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         self.now = 100.0
-        self.core = Core("bench", 42, self.now)
+        self.store = Store(IN_MEMORY) if durable else None
+        self.pid = 42
+        self.core = self._new_core()
         self.sides: dict[bytes, Side] = {}
         self.engines: list[EngineSide] = []
         """By id, each in its present incarnation."""
@@ -320,10 +437,11 @@ class Bench:
 
     def add_nanny(self, engines: int = 0, *, cores: int = 4, ready: bool = True) -> NannySide:
         n = len(self.nannies)
-        nanny = NannySide(self, b"nhost%d.1" % n)
+        hello = m.NannyHello(m.VERSION, f"host{n}", 50 + n, cores, engines, head=n == 0)
+        nanny = NannySide(self, b"nhost%d.1" % n, hello)
         self.nannies.append(nanny)
         self.sides[nanny.name] = nanny
-        nanny.say(m.NannyHello(m.VERSION, f"host{n}", 50 + n, cores, engines, head=n == 0))
+        nanny.say(hello)
         nanny.take(m.NannyWelcome)
         if engines and ready:
             self.hello_engines(nanny)
@@ -372,20 +490,20 @@ class Bench:
         """Have the core do what is due and say what it has to say."""
         self.core.tick(self.now)
         turn = self.core.take()
-        assert not turn.records
+        if self.store is None:
+            assert not turn.entries, "there is no journal"
+        elif turn.entries:
+            self.store.commit(turn.entries)
         for envelope in turn.messages:
             if envelope.peer in self.unreachable:
-                self.core.undelivered(envelope, self.now)
+                self.core.lost(envelope.peer, self.now)
                 continue
             side = self.sides.get(envelope.peer)
             if side is None:
                 side = self.sides[envelope.peer] = Side(self, envelope.peer)
             message = _DECODERS[envelope.peer[:1]](codec.encode(envelope.message))
             self.said.append((envelope.peer, type(message).__name__))
-            if isinstance(message, m.Pong):
-                side.pongs += 1
-            else:
-                side.inbox.append((message, list(envelope.frames)))
+            side.hear(message, list(envelope.frames))
         if len(self.core.state.tasks) < MANY:
             self.core.state.check()
 
@@ -439,7 +557,44 @@ class Bench:
             del engine.queue[call.id]
         return end
 
+    # -- another controller
+
+    def _new_core(self) -> Core:
+        return Core("bench", self.pid, self.now, self._restored())
+
+    def _restored(self) -> State | None:
+        """Return the books that another controller would begin with."""
+        if self.store is None:
+            return None
+        return restore(self.store.load(), "bench", self.store.begin(LIFE), self.store.last_client(), self.now)
+
+    def summarize(self) -> None:
+        """Have the journal hold a summary of the books in place of the moves."""
+        assert self.store is not None
+        self.store.commit([], self.core.summary())
+
+    def begin_anew(self) -> None:
+        """Have the journal, which has missed something, begin anew with the whole of the books."""
+        assert self.store is not None
+        self.store.suspend()
+        self.store.resume(self.core.books())
+
+    def die(self, *, away_s: float = 1.0) -> None:
+        """Have another controller in place of this one, which has died. Everybody has lost its connection."""
+        self.now += away_s
+        self.pid += 1
+        self.core = self._new_core()
+        self.unreachable = {name for name in self.sides if name[:1] in _DECODERS}
+        self.turn()
+
     # -- judging
+
+    def restored_books_are_the_same(self) -> None:
+        """Assert that another controller would go on from here as this one does, but for what it has to ask."""
+        restored, state = self._restored(), self.core.state
+        assert restored is not None
+        assert books(restored) == books(state)
+        restored.check()
 
     def nothing_else_was_said(self) -> None:
         left = {side.name: side.kinds() for side in self.sides.values() if side.inbox}
@@ -449,6 +604,68 @@ class Bench:
         """For tests that look at the books only."""
         for side in self.sides.values():
             side.inbox.clear()
+
+
+def books(state: State) -> dict[str, Any]:
+    """Return what of the books survives the controller, in a form to be compared."""
+    gone = {engine.id for engine in state.engines.values() if engine.nanny not in state.nannies}
+    return {
+        "tasks": {task.id: _task(state, task) for task in state.tasks.values()},
+        "assigned": {engine.id: list(engine.assigned) for engine in state.engines.values()},
+        "clients": {
+            client.no: (
+                client.peer,
+                client.name,
+                client.host,
+                client.cancel_on_exit,
+                client.unfinished,
+                client.incoming.have,
+                client.outgoing.last,
+                [message.seq for message, _ in client.outgoing.after(0)],
+                client.digests,
+            )
+            for client in state.clients.values()
+        },
+        "functions": {
+            entry.digest: (entry.pickled, entry.owners, entry.unfinished)
+            for entry in state.functions.entries.values()
+            if entry.pickled or entry.unfinished
+        },
+        "engines": {
+            engine.id: (
+                engine.incarnation,
+                engine.nanny,
+                engine.host,
+                engine.pid,
+                engine.failures,
+                engine.retiring,
+                engine.state == "failed",
+                engine.incoming.have,
+            )
+            for engine in state.engines.values()
+            if engine.id not in gone
+        },
+        "nannies": {
+            nanny.peer: (nanny.host, nanny.cores, nanny.head, nanny.engines) for nanny in state.nannies.values()
+        },
+    }
+
+
+def _task(state: State, task: Any) -> tuple[Any, ...]:
+    early = set().union(*(range(lo, hi) for lo, hi in task.early or ()))
+    return (
+        task.root,
+        task.client,
+        task.function,
+        task.payload,
+        task.options,
+        [bytes(frame) for frame in task.frames],
+        task.attempt,
+        task.deaths or [],
+        task.state,
+        task.engine if task.state else -1,
+        set(range(task.lo, task.hi)) - early if task.hi else None,
+    )
 
 
 _DECODERS: dict[bytes, Callable[[bytes], Any]] = {

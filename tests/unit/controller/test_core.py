@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from enginery.controller.core import PROBE_S
+from enginery.controller.sessions import NANNY_AWAY_S
 from enginery.wire import messages as m
 
 from unit.controller.bench import Side
@@ -29,6 +30,8 @@ EXAMPLES = [
     m.Started(1),
     m.Outputs([]),
     m.GivenBack(1, [], []),
+    m.Holding(0, []),
+    m.Ack(0),
     m.EngineExited(m.DeathCertificate(0, 1, 0)),
     m.EngineHello(m.VERSION, 0, 1, 1),
     m.ControlHello(0, 1),
@@ -36,7 +39,9 @@ EXAMPLES = [
     m.ClientHello(m.VERSION),
 ]
 
-OF_ENGINES = {"Done", "Started", "Outputs", "GivenBack", "EngineHello", "ControlHello"}
+OF_ENGINES = {"Done", "Started", "Outputs", "GivenBack", "Holding", "EngineHello", "ControlHello"}
+OF_ANYBODY = {"Ack"}
+"""What a stranger may say without being told off: it has missed its end."""
 OF_NANNIES = {"EngineExited", "Shutdown", "NannyHello"}
 
 
@@ -67,7 +72,7 @@ def test_a_nanny_says_what_nannies_say(bench: Bench, message):
     assert nanny.take(m.Refused).reason == f"a nanny does not send {name(message)}"
 
 
-@pytest.mark.parametrize("message", [e for e in EXAMPLES if name(e) not in OF_ENGINES | HELLOS], ids=name)
+@pytest.mark.parametrize("message", [e for e in EXAMPLES if name(e) not in OF_ENGINES | OF_ANYBODY | HELLOS], ids=name)
 def test_a_stranger_says_hello_first(bench: Bench, message):
     bench.start()
     stranger = bench.sides[b"cstranger"] = Side(bench, b"cstranger")
@@ -77,7 +82,15 @@ def test_a_stranger_says_hello_first(bench: Bench, message):
 
 @pytest.mark.parametrize(
     "message",
-    [m.Done([]), m.Started(1), m.Outputs([]), m.GivenBack(1, [], []), m.ControlHello(9, 1), m.Ping()],
+    [
+        m.Done([]),
+        m.Started(1),
+        m.Outputs([]),
+        m.GivenBack(1, [], []),
+        m.Holding(0, []),
+        m.ControlHello(9, 1),
+        m.Ping(),
+    ],
     ids=name,
 )
 def test_the_last_words_of_an_engine_that_is_over_harm_nobody(bench: Bench, message):
@@ -108,8 +121,11 @@ def test_clients_and_nannies_are_probed(bench: Bench):
 
 def test_a_host_that_cannot_be_reached_is_noticed_by_the_probe(bench: Bench):
     bench.start(hosts=2)
-    bench.unreachable.add(bench.nannies[1].name)
-    bench.advance(PROBE_S + 0.1)
+    bench.nannies[1].lose_connection(noticed=False)
+    bench.advance(PROBE_S + NANNY_AWAY_S - 0.1)
+    assert list(bench.core.state.engines) == [0, 1]
+    assert bench.clients[0].news() == []
+    bench.advance(0.2)
     assert list(bench.core.state.engines) == [0]
     assert bench.clients[0].news() == [(1, "dead")]
 

@@ -6,7 +6,8 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 import pytest
-from enginery.controller.fleet import PAUSE_S, TRIES, UNREACHABLE_S
+from enginery.controller.fleet import PAUSE_S, TRIES
+from enginery.controller.sessions import ENGINE_AWAY_S, NANNY_AWAY_S
 from enginery.wire import codec
 from enginery.wire import messages as m
 
@@ -59,7 +60,7 @@ def test_a_nanny_of_another_version_is_refused(bench: Bench):
 
 def test_a_second_hello_of_a_nanny_adds_nothing(bench: Bench):
     nanny = bench.add_nanny(1)
-    nanny.say(m.NannyHello(m.VERSION, "host0", 50, 4, 1))
+    nanny.come_back([(0, 1)])
     assert len(bench.core.state.engines) == 1
 
 
@@ -77,13 +78,6 @@ def test_an_engine_nobody_expects_is_refused(bench: Bench, engine, incarnation):
     stray.control.say(m.ControlHello(engine, incarnation))
     stray.say(m.EngineHello(m.VERSION, engine, incarnation, 1))
     assert f"no engine {engine}.{incarnation} is expected" in stray.take(m.Refused).reason
-
-
-def test_an_engine_that_says_hello_twice_is_refused_the_second_time(bench: Bench):
-    bench.start()
-    engine = bench.engines[0]
-    engine.say(m.EngineHello(m.VERSION, 0, 1, 100))
-    engine.take(m.Refused)
 
 
 # ------------------------------------------------------------------------------------------------------- ends
@@ -264,8 +258,10 @@ def test_the_engines_of_a_lost_nanny_are_lost_with_the_reason(bench: Bench, poli
     if politely:
         bench.nannies[1].say(m.Goodbye())
     else:
-        bench.core.lost(bench.nannies[1].name, bench.now)
-    bench.advance(0.1)
+        bench.nannies[1].lose_connection()
+        bench.advance(NANNY_AWAY_S - 0.1)
+        assert not client.kinds()
+    bench.advance(0.2)
     # Then so are its tasks, and its engines do not come back
     results = client.results()
     reason = "its host left the cluster" if politely else "its host is lost"
@@ -334,27 +330,27 @@ def test_who_scales_up_on_a_host_that_is_lost_is_told(bench: Bench):
 # ------------------------------------------------------------------------------------------------------- unreachable
 
 
-def test_an_engine_that_cannot_be_reached_is_killed_so_that_its_tasks_are_settled(bench: Bench):
+def test_an_engine_that_stays_out_of_reach_is_killed_so_that_its_tasks_are_settled(bench: Bench):
     bench.start()
     client, engine = bench.clients[0], bench.engines[0]
-    bench.unreachable.add(engine.name)
+    engine.lose_connection(noticed=False)
     (task,) = client.submit()
-    bench.advance(UNREACHABLE_S - 0.1)
+    bench.advance(ENGINE_AWAY_S - 0.1)
     assert bench.nannies[0].stops() == []
     bench.advance(0.2)
     assert bench.nannies[0].stops() == [(0, SIGKILL)]
     engine.die(None)
     assert bench.hello_engines()[0].given() == [task]
-    client.news()
+    assert client.news() == [(0, "away"), (0, "dead"), (0, "starting"), (0, "ready")]
 
 
 def test_an_engine_that_cannot_be_reached_because_it_has_died(bench: Bench):
     bench.start()
     engine = bench.engines[0]
-    bench.unreachable.add(engine.name)
+    engine.lose_connection(noticed=False)
     (task,) = bench.clients[0].submit()
     engine.die()
-    bench.advance(2 * UNREACHABLE_S)
+    bench.advance(2 * ENGINE_AWAY_S)
     assert bench.nannies[0].stops() == []
     assert bench.hello_engines()[0].given() == [task]
     bench.clients[0].news()

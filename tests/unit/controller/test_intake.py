@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 import pytest
-from enginery.controller.intake import KEEP_S
+from enginery.controller.intake import ACK_EVERY, KEEP_S, VANISHED_S
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -388,52 +389,167 @@ def test_a_message_after_goodbye_is_refused(bench: Bench):
 # ------------------------------------------------------------------------------------------------------- away and back
 
 
-def test_results_are_kept_for_a_client_that_is_away(bench: Bench):
+@pytest.mark.parametrize("noticed", [False, True])
+def test_results_are_kept_for_a_client_that_is_away(bench: Bench, noticed):
     bench.start()
     client, engine = bench.clients[0], bench.engines[0]
     one, two = client.submit(2)
     engine.given()
-    # Given a client that cannot be reached when the first result is sent
-    bench.unreachable.add(client.name)
+    # Given a client that cannot be reached when its results come
+    client.lose_connection(noticed=noticed)
     engine.print(one, "before")
     engine.finish(one, frames=[b"frame"], outputs=1)
     engine.finish(two)
     assert not client.inbox
     # When it is back
-    bench.unreachable.clear()
-    welcome = client.hello()
-    # Then it gets everything, in order
+    welcome = client.come_back()
+    # Then it gets everything, in order, once
     assert welcome.client == 1
-    assert client.kinds() == ["Outputs", "Results"]
+    assert client.kinds() == ["Outputs", "Results", "Results"]
     assert client.output() == ["before"]
     assert client.ended() == {one: m.Status.OK, two: m.Status.OK}
     assert client.frames[one] == [b"frame"]
+    assert client.repeated == 0
 
 
-def test_answers_are_kept_for_a_client_that_is_away(bench: Bench):
+def test_only_what_was_not_heard_is_said_again(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    heard, missed = client.submit(2)
+    engine.given()
+    engine.finish(heard)
+    assert client.ended() == {heard: m.Status.OK}
+    client.lose_connection()
+    engine.finish(missed)
+    client.come_back()
+    assert client.ended() == {missed: m.Status.OK}
+    assert client.repeated == 0
+
+
+def test_what_a_client_has_not_confirmed_is_said_again_and_kept(bench: Bench):
+    # Given a client that has heard a result, but whose hello is older than that
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit()
+    engine.given()
+    engine.finish()
+    assert client.ended() == {task: m.Status.OK}
+    # When it is heard, then it is said again, as often as that happens
+    for again in (1, 2):
+        client.say(m.ClientHello(m.VERSION, welcomed=True))
+        client.take(m.Welcome)
+        assert client.repeated == again
+    # And no more when it has confirmed it
+    client.confirm()
+    client.say(m.ClientHello(m.VERSION, welcomed=True))
+    client.take(m.Welcome)
+    assert client.repeated == 2
+
+
+def test_what_was_said_twice_is_taken_once(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit()
+    ((submitted, frames),) = client.outgoing.after(0)
+    client.say(submitted, frames)
+    assert engine.given() == [task]
+    engine.finish()
+    client.say(submitted, frames)
+    assert engine.given() == []
+    assert client.ended() == {task: m.Status.OK}
+
+
+def test_after_a_gap_nothing_is_taken_until_the_hello(bench: Bench):
+    # Given a client one of whose messages is lost
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    bench.unreachable.add(client.name)
+    client.submit(function=b"lost")
+    bench.unreachable.clear()
+    # When it goes on
+    client.submit(function=b"after")
+    # Then it is asked to say its hello
+    client.take(m.Resume)
+    assert engine.given() == []
+    client.hello()
+    assert [call.function for call in engine.calls()] == [b"lost", b"after"]
+
+
+def test_a_client_is_told_what_has_come_of_it_with_its_results(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    client.submit()
+    assert len(client.outgoing) == 1
+    engine.given()
+    engine.finish()
+    client.results()
+    assert len(client.outgoing) == 0
+
+
+def test_a_client_that_has_no_results_is_told_what_has_come_of_it_after_some_messages(bench: Bench):
+    client = bench.start(engines=0).clients[0]
+    for _ in range(ACK_EVERY - 1):
+        client.submit()
+    assert len(client.outgoing) == ACK_EVERY - 1
+    client.submit()
+    assert len(client.outgoing) == 0
+
+
+def test_what_was_asked_and_not_answered_can_be_asked_again(bench: Bench):
+    # Given a client whose answer is lost
     bench.start(engines=1)
     client = bench.clients[0]
-    bench.unreachable.add(client.name)
     request = client.ask(m.Scale, 2)
+    assert client.news() == [(1, "starting")]
+    client.lose_connection()
     bench.hello_engines()
-    assert not client.inbox
-    bench.unreachable.clear()
-    client.hello()
-    assert client.news() == [(1, "ready")]
+    client.come_back()
+    assert client.kinds() == []
+    # When it asks again, then it is answered, and nothing is done twice
+    client.say(m.Scale(request, 2))
     assert client.answer(request) == [0, 1]
+    assert bench.nannies[0].starts() == []
 
 
-def test_an_away_client_that_is_heard_is_back(bench: Bench):
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_restart_asked_for_again_restarts_once(bench: Bench, replaced):
+    # Given a client that has lost its connection after it asked for a restart
+    bench.start(engines=2)
+    client = bench.clients[0]
+    client.say(m.Restart(1, [0, 1], [(0, 1), (1, 1)]))
+    assert bench.nannies[0].stops() == [(0, SIGKILL), (1, SIGKILL)]
+    client.lose_connection()
+    bench.engines[0].die()
+    bench.hello_engines()
+    if replaced:
+        bench.engines[1].die()
+        bench.hello_engines()
+    # When it asks again
+    client.come_back()
+    client.say(m.Restart(1, [0, 1], [(0, 1), (1, 1)]))
+    # Then only what is still to be restarted is
+    if not replaced:
+        assert bench.nannies[0].stops() == [(1, SIGKILL)]
+        bench.engines[1].die()
+        bench.hello_engines()
+    assert [reply.value for reply, _ in client.take_all(m.Reply)] == [[0, 1]] * (1 if replaced else 2)
+    client.news()
+    bench.nannies[0].stops()
+
+
+def test_an_away_client_that_is_heard_is_asked_for_its_hello(bench: Bench):
     # Given a client whose connection broke and was mended without its notice
     bench.start()
     client, engine = bench.clients[0], bench.engines[0]
     (task,) = client.submit()
     engine.given()
-    bench.unreachable.add(client.name)
+    client.lose_connection(noticed=False)
     engine.finish()
     bench.unreachable.clear()
     # When it asks whether we are there
     client.say(m.Ping())
+    client.take(m.Resume)
+    client.hello()
     # Then it gets what it is owed, and is not given up later
     assert client.ended() == {task: m.Status.OK}
     bench.advance(2 * KEEP_S)
@@ -445,22 +561,59 @@ def test_a_client_that_stays_away_is_given_up(bench: Bench):
     client, engine = bench.clients[0], bench.engines[0]
     client.submit()
     engine.given()
-    bench.unreachable.add(client.name)
+    client.lose_connection()
     engine.finish()
     bench.advance(KEEP_S + 1)
     assert not bench.core.state.clients
     assert engine.take(m.Forget).digests == [b"f"]
+    # It is not taken for a new one if it comes after all: its tasks are not known any more
     bench.unreachable.clear()
-    assert client.hello().client == 2
+    client.say(m.ClientHello(m.VERSION, welcomed=True))
+    assert "does not know this client" in client.take(m.Refused).reason
+    assert bench.add_client().hello().client == 2
+
+
+def test_a_client_that_wants_its_tasks_cancelled_when_it_vanishes(bench: Bench):
+    bench.start()
+    client, engine = bench.add_client(), bench.engines[0]
+    client.cancel_on_exit = True
+    client.hello()
+    running, prefetched, _ = client.submit(3)
+    engine.given()
+    client.lose_connection()
+    bench.advance(VANISHED_S - 0.1)
+    assert engine.control.kinds() == []
+    bench.advance(0.2)
+    request = engine.asked_back()
+    assert request.tasks == [running, prefetched]
+    engine.give_back(request, [prefetched])
+    assert engine.interrupted() == [running]
+    engine.fail(running)
+    assert engine.take(m.Forget).digests == [b"f"]
+    assert not bench.core.state.tasks
+
+
+def test_a_client_that_vanishes_for_a_moment_keeps_its_tasks(bench: Bench):
+    bench.start()
+    client = bench.add_client()
+    client.cancel_on_exit = True
+    client.hello()
+    (task,) = client.submit()
+    for _ in range(3):
+        client.lose_connection()
+        bench.advance(VANISHED_S * 0.7)
+        client.come_back()
+    bench.engines[0].given()
+    bench.engines[0].finish()
+    assert client.ended() == {task: m.Status.OK}
 
 
 def test_the_time_away_counts_anew(bench: Bench):
     client = bench.start().clients[0]
     for _ in range(3):
-        bench.unreachable.add(client.name)
+        client.lose_connection()
         bench.advance(KEEP_S * 0.7)
-        bench.unreachable.clear()
-        client.hello()
+        client.come_back()
     assert list(bench.core.state.clients) == [1]
 
 
@@ -478,18 +631,14 @@ def test_a_client_that_is_there_is_probed(bench: Bench):
 
 
 @pytest.mark.parametrize("noticed", [False, True])
-def test_a_client_that_is_back_hears_what_it_missed_of_the_engines(bench: Bench, noticed):
+def test_a_client_that_is_back_is_told_of_the_engines_as_they_are(bench: Bench, noticed):
     bench.start(engines=2)
     client = bench.clients[0]
-    bench.unreachable.add(client.name)
+    client.lose_connection(noticed=noticed)
     bench.engines[1].die(settle=False)
     bench.advance(0.1)
-    bench.unreachable.clear()
-    if noticed:
-        client.hello()
-    else:
-        client.say(m.Ping())
-    assert client.news() == [(1, "starting")]
+    welcome = client.come_back()
+    assert [(engine.id, engine.state) for engine in welcome.engines] == [(0, "ready"), (1, "starting")]
     bench.hello_engines()
     assert client.news() == [(1, "ready")]
 
@@ -497,8 +646,11 @@ def test_a_client_that_is_back_hears_what_it_missed_of_the_engines(bench: Bench,
 def test_the_news_that_could_not_be_sent_is_not_missed(bench: Bench):
     bench.start(engines=2)
     client = bench.clients[0]
-    bench.unreachable.add(client.name)
+    client.lose_connection(noticed=False)
     bench.engines[1].die(settle=False)
-    bench.unreachable.clear()
-    client.say(m.Ping())
-    assert client.news() == [(1, "dead")]
+    welcome = client.come_back()
+    assert [(engine.id, engine.state) for engine in welcome.engines] == [(0, "ready"), (1, "dead")]
+    bench.advance(0.1)
+    assert client.news() == [(1, "starting")]
+    bench.hello_engines()
+    assert client.news() == [(1, "ready")]

@@ -160,43 +160,6 @@ def test_output_is_passed_on_while_the_task_runs(bench: Bench):
     assert (record.task, record.kind, record.data, record.engine) == (task, "stdout", "so far", 0)
 
 
-@pytest.mark.parametrize("status", [OK, ERROR])
-def test_a_result_waits_for_the_output_it_counts(bench: Bench, status):
-    # Given a result that overtakes output on the other socket
-    bench.start()
-    client, engine = bench.clients[0], bench.engines[0]
-    (task,) = client.submit()
-    engine.given()
-    engine.finish(task, status=status, outputs=2, frames=[b"frame"])
-    assert client.kinds() == []
-    # When the output comes, bit by bit
-    engine.print(task, "a", control=True)
-    assert client.kinds() == ["Outputs"]
-    engine.print(task, "b", control=True)
-    # Then the result follows
-    assert client.kinds() == ["Outputs", "Outputs", "Results"]
-    assert client.output() == ["a", "b"]
-    assert client.ended() == {task: status}
-    assert client.frames[task] == [b"frame"]
-    assert bench.core.state.clients[1].unfinished == 0
-
-
-def test_items_are_held_until_their_output_has_come_but_in_order(bench: Bench):
-    bench.start()
-    client, engine = bench.clients[0], bench.engines[0]
-    (task,) = client.submit(items=3)
-    engine.given()
-    engine.finish_items(task, 0, 1, outputs=1)
-    engine.finish_items(task, 1, 2, outputs=2)
-    engine.finish_items(task, 2, 3, outputs=2)
-    assert client.kinds() == []
-    engine.print(task, "a")
-    assert client.runs() == [(0, 1, OK)]
-    engine.print(task, "b")
-    assert client.runs() == [(1, 2, OK), (2, 3, OK)]
-    assert client.output() == ["a", "b"]
-
-
 def test_output_of_a_piece_is_output_of_its_task(bench: Bench):
     bench.start(engines=2)
     client, (one, two) = bench.clients[0], bench.engines
@@ -219,18 +182,6 @@ def test_output_of_a_task_that_is_over_is_dropped(bench: Bench):
     client.results()
     engine.print(task, "late")
     engine.print(77, "never was")
-
-
-def test_a_held_result_is_delivered_when_its_engine_dies(bench: Bench):
-    bench.start()
-    client, engine = bench.clients[0], bench.engines[0]
-    (task,) = client.submit()
-    engine.given()
-    engine.finish(task, outputs=3)
-    engine.die()
-    (result,) = client.results()
-    assert (result.status, result.outputs) == (OK, 0), "it counts what came"
-    replace(bench)
 
 
 # ------------------------------------------------------------------------------------------------------- items

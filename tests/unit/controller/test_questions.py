@@ -23,12 +23,24 @@ def test_the_status_of_an_idle_cluster(bench: Bench):
         "controller_pid": 42,
         "uptime_s": 2.5,
         "engines": [
-            {"id": 0, "incarnation": 1, "state": "ready", "pid": 100, "host": "host", "tasks": 0, "reason": ""}
+            {
+                "id": 0,
+                "incarnation": 1,
+                "state": "ready",
+                "pid": 100,
+                "host": "host",
+                "tasks": 0,
+                "reason": "",
+                "setup": "",
+            }
         ],
         "hosts": [{"host": "host0", "pid": 50, "cores": 4, "engines": [0]}],
         "clients": [{"no": 1, "name": "c0", "pid": 7, "host": "here", "unfinished": 0, "away": False}],
         "tasks": {"waiting": 0, "assigned": 0, "finished": 0},
         "functions": 0,
+        "setup": [],
+        "journal": bench.store is not None,
+        "journal_failure": "",
     }
 
 
@@ -66,6 +78,39 @@ def test_a_given_up_engine_is_shown_with_the_reason(bench: Bench):
         bench.advance(5.0)
     (engine,) = status(bench)["engines"]
     assert (engine["state"], engine["reason"]) == ("failed", "exited with code 1; last words")
+    bench.clients[0].news()
+
+
+def test_an_engine_that_does_not_answer_is_shown(bench: Bench):
+    bench.start(1, clients=1)
+    client = bench.clients[0]
+    (first, second) = client.submit(2)
+    assert bench.engines[0].given() == [first, second]
+    request = client.cancel([second], 60.0)
+    bench.advance(4.0)
+    assert status(bench)["engines"][0]["reason"] == ""
+    bench.advance(8.0)
+    assert status(bench)["engines"][0]["reason"] == "has not answered for 12 s"
+    asked = bench.engines[0].asked_back()
+    bench.engines[0].give_back(asked, [second])
+    assert client.answer(request) == [second]
+    assert status(bench)["engines"][0]["reason"] == ""
+    assert client.ended() == {second: m.Status.CANCELLED}
+    assert status(bench)["engines"][0]["reason"] == ""
+
+
+def test_an_engine_that_is_away_and_the_journal(bench: Bench):
+    bench.start()
+    bench.core.lost(bench.engines[0].name, bench.now)
+    told = status(bench)
+    assert told["engines"][0]["state"] == "away"
+    assert told["journal"] == (bench.store is not None)
+    bench.core.state.journal_failure = "the journal cannot be written (disk full); the cluster goes on without one"
+    told = status(bench)
+    assert not told["journal"]
+    assert "disk full" in told["journal_failure"]
+    bench.clients[0].news()
+    bench.engines[0].come_back()
     bench.clients[0].news()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from enginery.controller.fleet import SETTLE_S
 from enginery.recorder import AFTER_LAST
 from enginery.wire import codec
 from enginery.wire import messages as m
@@ -59,6 +60,25 @@ def test_the_running_task_is_lost_with_a_certificate_and_the_others_go_on(bench:
     assert (told.memory_bytes, told.task, told.running) == (1000, two, True)
     # And the third runs on its successor
     assert replace(bench).given() == [three]
+
+
+def test_all_that_the_nanny_knows_reaches_whoever_lost_the_task(bench: Bench):
+    # Given a certificate with everything in it
+    (one, two, _), engine = three_assigned(bench)
+    engine.finish(one)
+    known = m.DeathCertificate(
+        *(0, 1, 100, -11, "killed by signal 11 (SIGSEGV)", two, 0, 1000, "last words"),
+        since=5.0,
+        ended=9.0,
+        peak_bytes=2000,
+        memory_curve=[(2.5, 900), (0.5, 1000)],
+    )
+    # When the nanny reports it
+    bench.nanny_of(0).say(m.EngineExited(known))
+    bench.advance(2 * SETTLE_S)
+    # Then the client gets it unchanged
+    assert certificate(bench.clients[0].results()[-1]) == known
+    replace(bench).given()
 
 
 def test_tasks_before_the_recorded_one_had_run_and_are_lost(bench: Bench):

@@ -7,7 +7,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 import pytest
-from enginery.controller.stopping import PATIENCE_S, TIMEOUT_GRACE_S
+from enginery.controller.stopping import AGAIN_S, PATIENCE_S, TIMEOUT_GRACE_S
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -140,15 +140,91 @@ def test_without_grace_nothing_is_killed_and_the_answer_comes_all_the_same(bench
     client, engine = bench.clients[0], bench.engines[0]
     request = client.cancel([running])
     engine.give_back(engine.asked_back())
-    engine.interrupted()
     bench.advance(PATIENCE_S + 0.1)
+    assert engine.interrupted() == [running, running]
     assert client.answer(request) == []
     bench.advance(3600)
+    assert engine.interrupted() == []
     assert bench.nannies[0].stops() == []
     # When it ends by itself after all
     engine.fail(running)
     assert client.ended() == {running: CANCELLED}
     engine.given()
+
+
+def test_an_interrupt_is_repeated_until_the_grace_is_over(bench: Bench):
+    running, *_ = busy(bench)
+    client, engine = bench.clients[0], bench.engines[0]
+    request = client.cancel([running], grace_s=3.5)
+    engine.give_back(engine.asked_back())
+    assert engine.interrupted() == [running]
+    for _ in range(3):
+        bench.advance(AGAIN_S)
+        assert engine.interrupted() == [running]
+    bench.advance(AGAIN_S)
+    assert engine.interrupted() == []
+    assert bench.nannies[0].stops() == [(0, SIGKILL)]
+    assert not client.kinds()
+    engine.die(running)
+    # When it has ended, another engine is on its way, and so is the answer
+    assert bench.nannies[0].starts() == [(0, 2)]
+    assert client.ended() == {running: CANCELLED}
+    assert client.answer(request) == [running]
+    client.news()
+
+
+def test_an_interrupt_is_not_repeated_when_its_task_has_ended(bench: Bench):
+    running, other, *_ = busy(bench)
+    client, engine = bench.clients[0], bench.engines[0]
+    request = client.cancel([running], grace_s=5.0)
+    engine.give_back(engine.asked_back())
+    assert engine.interrupted() == [running]
+    engine.fail(running)
+    assert client.answer(request) == [running]
+    bench.advance(10.0)
+    assert engine.interrupted() == []
+    assert client.ended() == {running: CANCELLED}
+    assert other in engine.queue
+    engine.given()
+
+
+def test_another_cancel_with_more_grace_goes_on_interrupting(bench: Bench):
+    running, *_ = busy(bench)
+    client, engine = bench.clients[0], bench.engines[0]
+    client.cancel([running])
+    engine.give_back(engine.asked_back())
+    bench.advance(0.5)
+    client.cancel([running], grace_s=4.0)
+    engine.give_back(engine.asked_back())
+    assert engine.interrupted() == [running, running]
+    for _ in range(4):
+        bench.advance(AGAIN_S)
+        assert engine.interrupted() == [running]
+    assert not engine.interrupted()
+    bench.advance(AGAIN_S)
+    assert bench.nannies[0].stops() == [(0, SIGKILL)]
+    client.take_all(m.Reply)
+    assert engine.interrupted() == []
+
+
+def test_a_task_of_which_a_piece_runs_on_is_not_among_those_stopped(bench: Bench):
+    bench.start(engines=1)
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(items=10)
+    (call,) = engine.calls()
+    request = client.cancel([task])
+    engine.give_back(engine.asked_back(), tails=[(call.id, 4)])
+    bench.advance(PATIENCE_S + 0.1)
+    assert client.answer(request) == []
+    assert client.runs() == [(4, 10, CANCELLED)]
+    engine.interrupted()
+    # When it is only to be withdrawn where it has not begun, the same
+    bench.advance(1.0)
+    (task,) = client.submit(items=10, targets=(0,))
+    engine.calls()
+    request = client.cancel([task], interrupt=False)
+    engine.give_back(engine.asked_back())
+    assert client.answer(request) == []
 
 
 def test_a_cancel_can_leave_running_tasks_alone(bench: Bench):
@@ -338,9 +414,9 @@ def test_a_task_that_ignores_the_end_of_its_time_goes_down_with_its_engine(bench
     engine.given()
     engine.say(m.Started(task))
     bench.advance(1.1)
-    engine.interrupted()
     assert bench.nannies[0].stops() == []
     bench.advance(TIMEOUT_GRACE_S)
+    assert engine.interrupted() == [task, task]
     assert bench.nannies[0].stops() == [(0, SIGKILL)]
     engine.die(task)
     assert client.ended() == {task: TIMEOUT}
@@ -414,7 +490,7 @@ def test_a_time_limit_and_a_cancel_do_not_meet(bench: Bench):
     engine.give_back(engine.asked_back())
     assert engine.interrupted() == [task]
     bench.advance(1.1)
-    assert engine.interrupted() == []
+    assert engine.interrupted() == [task]  # of the cancel, which repeats it
     engine.fail(task)
     assert client.ended() == {task: CANCELLED}
     client.take(m.Reply)

@@ -37,9 +37,33 @@ def test_every_decision_is_listed_once():
     files = sorted(path.name for path in folder.glob("0*.md"))
     listed = re.findall(r"^\| \[\d+\]\((.+?)\)", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert listed == files
-    assert [name[:4] for name in files] == [f"{number:04}" for number in range(1, len(files) + 1)]
+    assert len({name[:4] for name in files}) == len(files)
     for name in files:
         assert (folder / name).read_text(encoding="utf-8").startswith(f"# {name[:4]}: ")
+
+
+FAILURES = ROOT / "docs" / "failures.md"
+
+
+def test_tests_named_in_failures_exist():
+    named = re.findall(r"`([\w/]+)::(test_\w+)`", FAILURES.read_text(encoding="utf-8"))
+    assert len(named) > 50
+    for file, name in named:
+        path = ROOT / "tests" / f"{file}.py"
+        assert path.exists(), f"failures.md names {file}"
+        assert re.search(rf"^(async )?def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE), (
+            f"failures.md names {file}::{name}"
+        )
+
+
+def test_every_failure_has_a_promise_and_a_test():
+    rows = [line for line in FAILURES.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.startswith("| what fails")]
+    assert len(rows) > 25
+    for row in rows:
+        what, promise, _, tests = (cell.strip() for cell in row.strip("|").split("|"))
+        assert promise, what
+        assert "::test_" in tests, what
 
 
 def test_how_it_works_has_one_diagram():

@@ -5,7 +5,8 @@ import random
 import pytest
 from enginery.engine.books import Books
 from enginery.engine.current import Current
-from enginery.wire.messages import Call
+from enginery.recorder import NO_TASK
+from enginery.wire.messages import Call, Holding
 
 
 def make(position=None, estimates=None):
@@ -236,3 +237,49 @@ def test_no_call_is_run_and_given_back_and_none_is_lost(seed):
     assert sorted(ran + given + rest) == sent
     assert ran == sorted(ran)
     assert rest == sorted(rest)
+
+
+# ------------------------------------------------------------------------------------------------------ holding
+
+
+def test_an_idle_engine_holds_nothing():
+    assert make().holding(9, []) == Holding(9, [], None, -1)
+
+
+def test_what_is_held_is_what_has_not_started_in_order_and_the_running_call():
+    books = make()
+    books.add(calls(5, 3, 4))
+    books._current.task = books.queue.popleft().id
+    assert books.holding(9, [b"f"]) == Holding(9, [3, 4], 5, -1, functions=[b"f"])
+    books.give_back_named([3])
+    assert books.holding(9, []) == Holding(9, [4], 5, -1)
+    books._current.task = NO_TASK
+    assert books.holding(9, []) == Holding(9, [4], None, -1)
+
+
+def test_the_running_call_of_items_says_where_it_ends():
+    position = [-1, 0]
+    books = make(position)
+    books._current.task = 7
+    claim = books.open(Call(7, b"f", b"", lo=10, hi=100))
+    assert books.holding(9, []).hi == 100
+    assert books.advance(claim, 10, 10)
+    _, ((_, end),) = books.give_back_half()
+    assert books.holding(9, []) == Holding(9, [], 7, end)
+    assert books.give_back_rest([7]) == [(7, 11)]
+    assert books.holding(9, []) == Holding(9, [], 7, 11)
+    # Also when all its items have been claimed, or are over
+    assert not books.advance(claim, 11, 10)
+    assert books.holding(9, []) == Holding(9, [], 7, 11)
+    books.close(claim)
+    assert books.holding(9, []) == Holding(9, [], 7, 11)
+
+
+def test_the_end_of_an_earlier_call_of_items_is_not_taken_for_that_of_the_running_one():
+    books = make()
+    books._current.task = 7
+    books.close(books.open(Call(7, b"f", b"", lo=0, hi=100)))
+    books._current.task = 8
+    assert books.holding(9, []) == Holding(9, [], 8, -1)
+    books._current.task = NO_TASK
+    assert books.holding(9, []) == Holding(9, [], None, -1)

@@ -4,7 +4,8 @@ import os
 import signal
 
 import pytest
-from enginery.engine.current import Current
+from enginery.engine import runner
+from enginery.engine.current import STRUCK, Current
 from enginery.recorder import NO_TASK
 
 
@@ -82,3 +83,68 @@ def test_a_signal_meant_for_the_task_before_does_not_hit_the_next(current):
     signal_now()
     current.armed = False
     assert not current.interrupted
+
+
+def swallow(current, *signals):
+    """Be user code that catches what breaks in; return how often something did."""
+    caught = 0
+    for send in signals:
+        try:
+            send()
+        except KeyboardInterrupt:
+            caught += 1
+    return caught
+
+
+def test_code_that_caught_an_interrupt_is_interrupted_again(current):
+    current.task = 5
+    current.armed = True
+    assert swallow(current, *[lambda: current.aim(5)] * 3) == 3
+    assert current.armed == STRUCK
+
+
+def test_only_another_interrupt_for_the_task_strikes_again(current):
+    current.task = 5
+    current.armed = True
+    assert swallow(current, signal_now, signal_now, signal_now) == 1
+    assert swallow(current, lambda: current.aim(4), signal_now) == 0
+    assert swallow(current, lambda: current.aim(5), signal_now) == 1
+
+
+def test_code_that_was_left_is_not_struck_again(current):
+    current.task = 5
+    current.armed = True
+    assert swallow(current, lambda: current.aim(5)) == 1
+    current.armed = False
+    assert swallow(current, lambda: current.aim(5)) == 0
+    current.task = NO_TASK
+    current.settle()
+    current.task = 6
+    current.armed = True
+    assert swallow(current, lambda: current.aim(5)) == 0
+    assert swallow(current, signal_now, signal_now) == 1
+
+
+def in_the_runner(function, *args):
+    """Call a function without a frame of its own from a frame of the runner's."""
+    code = compile("function(*args)", runner.__file__, "exec")
+    exec(code, {"function": function, "args": args})
+
+
+def test_a_frame_of_the_runner_is_struck_once(current):
+    """It may be a call of a function without a frame; or user code has been left, and what was struck is unwinding."""
+    pid = os.getpid()
+    current.task = current.target = 5
+    current.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        in_the_runner(os.kill, pid, signal.SIGINT)
+    assert not current.armed
+
+
+def test_what_unwinds_into_the_runner_is_not_struck_again(current):
+    current.task = 5
+    current.armed = True
+    assert swallow(current, lambda: current.aim(5)) == 1
+    current._fresh = True  # another interrupt, whose signal comes in a moment
+    in_the_runner(os.kill, os.getpid(), signal.SIGINT)
+    assert current.armed == STRUCK

@@ -47,6 +47,19 @@ def test_forget_waits_for_unstarted_calls_and_gives_way_to_add():
     assert not functions.has_doomed
 
 
+def test_the_functions_at_hand_are_users_own_and_here_to_stay():
+    functions = Functions()
+    functions.build_in(b"!push", abs)
+    functions.add([Function(name, pickle.dumps(abs)) for name in (b"fa", b"fb", b"fc")])
+    functions.forget([b"fb"])
+    assert sorted(functions.digests()) == [b"fa", b"fc"]
+    functions.sweep(set())
+    assert sorted(functions.digests()) == [b"fa", b"fc"]
+    functions.forget([b"fc"])
+    functions.add([Function(b"fc", pickle.dumps(abs))])
+    assert sorted(functions.digests()) == [b"fa", b"fc"]
+
+
 def test_estimates():
     functions = Functions()
     functions.add([Function(b"a", b"")])

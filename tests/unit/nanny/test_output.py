@@ -1,6 +1,7 @@
 """Engines' output: into the log, and the last of it kept."""
 
 import os
+from pathlib import Path
 
 from enginery.nanny import output as o
 
@@ -20,14 +21,77 @@ def test_output_goes_to_the_log_and_the_last_lines_are_kept(tmp_path):
     assert out.last().splitlines() == [f"line {i}" for i in range(80, 100)]
 
 
-def test_of_a_crash_the_beginning_is_kept(tmp_path):
+def crash_of(tmp_path, *parts):
+    """Return what is quoted of output that comes in these parts."""
     out = make(tmp_path)
-    before = [f"before {i}" for i in range(50)]
-    account = ["Fatal Python error: Segmentation fault", *(f"  File {i}" for i in range(60))]
-    os.write(out.write_end, "\n".join([*before, *account]).encode())
+    for part in parts:
+        os.write(out.write_end, part.encode())
+        out.read()
     os.close(out.write_end)
     out.read()
-    assert out.last().splitlines() == before[-5:] + account[:15]
+    return out.last().splitlines()
+
+
+def stack(name, *calls):
+    return "\n".join([f"{name} 0x00007fc8 (most recent call first):", *(f'  File "{call}"' for call in calls)]) + "\n\n"
+
+
+HEADER = "Fatal Python error: Segmentation fault\n\n"
+CALLER = Path(o.__file__).parents[1] / "engine" / "runner.py"
+EXTENSIONS = "Extension modules: " + ", ".join(f"package.module{i}" for i in range(1000)) + " (total: 1000)\n"
+
+
+def test_of_a_crash_the_stack_of_the_guilty_thread_is_kept(tmp_path):
+    before = "".join(f"before {i}\n" for i in range(50))
+    others = "".join(stack("Thread", "threading.py", "control.py") for _ in range(300))
+    guilty = stack("Current thread", "ctypes.py", "script.py", CALLER, "app.py", "zygote.py")
+    account = [
+        *(f"before {i}" for i in range(45, 50)),
+        "Fatal Python error: Segmentation fault",
+        "Current thread 0x00007fc8 (most recent call first):",
+        '  File "ctypes.py"',
+        '  File "script.py"',
+    ]
+    assert crash_of(tmp_path, before + HEADER + others + guilty + EXTENSIONS) == account
+    assert crash_of(tmp_path, before + HEADER[:9], HEADER[9:], others, guilty, EXTENSIONS) == account
+
+
+def test_a_crash_in_the_engine_itself_is_kept_whole(tmp_path):
+    last = crash_of(tmp_path, HEADER + stack("Current thread", CALLER, "app.py"))
+    assert last[-2:] == [f'  File "{CALLER}"', '  File "app.py"']
+
+
+def test_of_a_deep_stack_both_ends_are_kept(tmp_path):
+    last = crash_of(tmp_path, HEADER + stack("Current thread", *range(100)))
+    assert len(last) == o.CRASH_LINES + 1
+    assert last[2] == '  File "0"'
+    assert last[-o.OUTERMOST - 1 :] == ["  ... 62 more calls", *(f'  File "{i}"' for i in range(90, 100))]
+
+
+def test_a_crash_of_no_thread_of_pythons_is_kept_from_its_beginning(tmp_path):
+    last = crash_of(tmp_path, HEADER + stack("Thread", *range(100)))
+    assert last[0] == HEADER.strip()
+    assert len(last) == o.CRASH_LINES
+
+
+def test_the_last_of_several_crashes_is_kept(tmp_path):
+    last = crash_of(tmp_path, HEADER + stack("Current thread", "child.py"), HEADER + stack("Current thread", "own.py"))
+    assert last[-1] == '  File "own.py"'
+
+
+def test_what_only_looked_like_a_crash_is_forgotten(tmp_path):
+    out = make(tmp_path)
+    os.write(out.write_end, HEADER.encode())
+    out.read()
+    for _ in range(10):
+        os.write(out.write_end, b"x" * 9999 + b"\n")
+        out.read()
+    os.write(out.write_end, b"the end\n")
+    os.close(out.write_end)
+    out.read()
+    assert out.last().endswith("the end")
+    assert len(out.last()) <= o.LAST_BYTES
+    assert not out._crash
 
 
 def test_nothing_there_yet(tmp_path):

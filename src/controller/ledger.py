@@ -1,0 +1,273 @@
+"""What is written down so that the next controller can go on: the entries that a turn hands to the journal.
+
+They are committed, all of a turn at once, before any message of that turn leaves. `store` keeps them, `restore` makes
+the books from them. What is not here is forgotten when the controller dies: who waits for what (clients ask again),
+how long functions take (it is learned again), and what engines and nannies have to say themselves (they are asked).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..ids import Peer
+    from ..wire.messages import Fetch, Find, Numbered, Purge, Submit
+
+
+LOST_PAYLOAD = b"\xc1 too large for the journal"
+"""Stands in the records for arguments that were too large: no pickle begins so."""
+
+TOO_LARGE = "its arguments were too large for the journal, and the controller that had them has died"
+"""What there is to say of a task with such arguments, when it would have to be given to an engine."""
+
+
+class Submitted(NamedTuple):
+    """A client's message with tasks."""
+
+    client: int
+    message: Submit
+    frames: Sequence[Any]
+
+
+class Delivered(NamedTuple):
+    """A message with results or output for a client; number 0 if the client is gone."""
+
+    client: int
+    message: Numbered
+    frames: Sequence[Any] = ()
+
+
+class Heard(NamedTuple):
+    """All numbered messages of a peer up to this one have been taken; 0: it is another peer from now on, or gone."""
+
+    peer: bytes
+    have: int
+
+
+class Acked(NamedTuple):
+    """A client has all numbered messages up to this one."""
+
+    client: int
+    have: int
+
+
+class Assigned(msgspec.Struct, array_like=True, tag=1, frozen=True):
+    """Tasks were given to an engine, which runs them in this order after those it has."""
+
+    engine: int
+    tasks: list[int]
+
+
+class Returned(msgspec.Struct, array_like=True, tag=2, frozen=True):
+    """Assigned tasks wait again, as they are."""
+
+    tasks: list[int]
+
+
+class Piece(msgspec.Struct, array_like=True, tag=3, frozen=True):
+    """A task with this id waits. From now on these items of the root are its own and nobody else's (of a plain call:
+    it takes the place of all others of the root).
+    """
+
+    id: int
+    root: int
+    lo: int
+    hi: int
+    attempt: int
+
+
+class Whole(msgspec.Struct, array_like=True, tag=4, frozen=True):
+    """All there is left of a root: these pieces, each with its reported runs of items ahead of `lo`."""
+
+    root: int
+    pieces: list[tuple[int, int, int, int, list[tuple[int, int]]]]
+    """`(id, lo, hi, attempt, early)`"""
+
+
+class Stopped(msgspec.Struct, array_like=True, tag=5, frozen=True):
+    """Assigned tasks are to be stopped: they end with this status, if they end by it."""
+
+    tasks: list[int]
+    status: int
+    sentence: str
+    grace_s: float | None
+    interrupt: bool
+
+
+class SetupCall(msgspec.Struct, array_like=True, tag=6, frozen=True):
+    """A task of the controller's own, with this id, waits for an engine, whose set-up of that number it is."""
+
+    id: int
+    setup: int
+    engine: int
+
+
+class Killed(msgspec.Struct, array_like=True, tag=7, frozen=True):
+    """A task was running in these engines when they ended."""
+
+    task: int
+    engines: list[str]
+
+
+Move = Assigned | Returned | Piece | Whole | Stopped | SetupCall | Killed
+"""What happens to tasks between submission and end. Their order matters, among themselves only."""
+
+
+class ClientCame(NamedTuple):
+    """A client has a number."""
+
+    no: int
+    peer: bytes
+    name: str
+    pid: int
+    host: str
+    cancel_on_exit: bool
+    patience_s: float | None = None
+
+
+class ClientLeft(NamedTuple):
+    """A client will not come back."""
+
+    no: int
+
+
+class EngineIs(NamedTuple):
+    """An engine has this state now."""
+
+    id: int
+    incarnation: int
+    nanny: bytes
+    host: str
+    pid: int
+    state: str
+    failures: int
+    retiring: bool
+    reason: str
+
+
+class EngineGone(NamedTuple):
+    """There is no engine of that id any more. Should there be one again, it goes on counting incarnations."""
+
+    id: int
+    incarnation: int
+
+
+class NannyIs(NamedTuple):
+    """A host's nanny is one of ours."""
+
+    peer: bytes
+    host: str
+    pid: int
+    cores: int
+    head: bool
+
+
+class NannyGone(NamedTuple):
+    """A host is lost, or left."""
+
+    peer: bytes
+
+
+class FunctionCame(NamedTuple):
+    """A client may name a function from now on; the pickle is empty if it has been written before."""
+
+    digest: bytes
+    owner: int
+    pickled: bytes
+
+
+class FunctionLeft(NamedTuple):
+    """A client will not name a function any more; owner 0: nobody will."""
+
+    digest: bytes
+    owner: int
+
+
+class SetupCame(NamedTuple):
+    """Every engine is to have this set-up, after that of lower numbers."""
+
+    no: int
+    name: str
+    payload: bytes
+
+
+class SetupsCleared(NamedTuple):
+    """No set-up is to be had any more."""
+
+
+Entry = (
+    Submitted
+    | Delivered
+    | Heard
+    | Acked
+    | Assigned
+    | Returned
+    | Piece
+    | Whole
+    | Stopped
+    | SetupCall
+    | Killed
+    | ClientCame
+    | ClientLeft
+    | EngineIs
+    | EngineGone
+    | NannyIs
+    | NannyGone
+    | FunctionCame
+    | FunctionLeft
+    | SetupCame
+    | SetupsCleared
+)
+
+
+class Lookup(NamedTuple):
+    """A client's question to the journal, to be answered from what was written so far."""
+
+    peer: Peer
+    message: Find | Fetch | Purge
+
+
+class Summary(NamedTuple):
+    """The books as they are: takes the place of all moves so far, and says which tasks have not ended."""
+
+    moves: list[Move]
+    open: Sequence[int]
+    """Roots of all tasks that have not ended, sorted."""
+
+
+class Books(NamedTuple):
+    """The books in full, for a journal that begins anew in the midst of a controller's life."""
+
+    epoch: int
+    last_client: int
+    entries: list[Entry]
+    unheard: list[Delivered]
+    """What clients have not confirmed, in order."""
+    summary: Summary
+
+
+class Saved(NamedTuple):
+    """Everything that a store has, for `restore`."""
+
+    clients: list[ClientCame]
+    heard: dict[bytes, int]
+    acked: dict[int, int]
+    functions: dict[bytes, bytes]
+    owners: list[tuple[bytes, int]]
+    nannies: list[NannyIs]
+    engines: list[EngineIs]
+    gone: list[EngineGone]
+    submitted: list[tuple[Submitted, frozenset[int] | None]]
+    """Those with tasks that may not have ended, in order; with them the roots that had not when it was last looked
+    (None: all).
+    """
+    ended: list[tuple[int, int, int]]
+    """Results since then: `(root, lo, hi)`."""
+    moves: list[Move]
+    unheard: list[Delivered]
+    """What clients have not confirmed, in order."""
+    setups: Sequence[SetupCame] = ()

@@ -1,0 +1,74 @@
+"""Messages about tasks that are asked for by id or label: of any client, and of earlier runs of the cluster too.
+
+See `messages`, which they belong to, and whose `VERSION` covers them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from ..ids import MAX_TASK
+from .parts import Count, Output, Result  # noqa: TC001 - msgspec reads the annotations
+
+TaskNo = Annotated[int, msgspec.Meta(ge=0, le=MAX_TASK)]
+"""A task id as somebody may say it, who may be wrong."""
+
+
+class TaskInfo(msgspec.Struct, array_like=True, gc=False):
+    """What is known of a task since it was submitted."""
+
+    id: int
+    items: Count = 0
+    """As `Task.items`."""
+    label: str | None = None
+    submitted: float = 0.0
+    """Seconds since the epoch, by the controller's clock."""
+    function: bytes = b""
+    """Digest of its function."""
+
+
+class Find(msgspec.Struct, array_like=True, tag=True):
+    """Which tasks are these, or (tasks None) have that label? Answered by `Found` at once (from a client)."""
+
+    request: int
+    tasks: list[TaskNo] | None = None
+    label: str | None = None
+
+
+class Found(msgspec.Struct, array_like=True, tag=True):
+    """The answer to `Find`: in the order asked for, or for a label that of submission."""
+
+    request: int
+    tasks: list[TaskInfo]
+    unknown: list[int] = []
+    """Of the tasks asked for, those that the cluster does not know, or not any more."""
+
+
+class Fetch(msgspec.Struct, array_like=True, tag=True):
+    """What became of these tasks? Answered by `Fetched` when all of them have ended (from a client)."""
+
+    request: int
+    tasks: list[TaskNo]
+
+
+class Fetched(msgspec.Struct, array_like=True, tag=True):
+    """The answer to `Fetch`, as much of it as one message should hold: all output and all results of some of the tasks,
+    with frames in order of the results.
+    """
+
+    request: int
+    results: list[Result]
+    outputs: list[Output]
+    left: list[int] = []
+    """The other tasks, to be fetched next."""
+
+
+class Purge(msgspec.Struct, array_like=True, tag=True):
+    """Forget these tasks, or (None) all that have ended, with their results and output (from a client). Answered by a
+    `Reply` when that is done.
+    """
+
+    request: int
+    tasks: list[TaskNo] | None = None

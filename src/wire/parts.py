@@ -1,0 +1,139 @@
+"""What messages are made of: tasks, calls, results, output, ends of engines; each declared once.
+
+See `messages`, whose `VERSION` covers these too.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Any
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Status(IntEnum):
+    """How a task ended. Every task ends once, in one of these."""
+
+    OK = 0
+    """`payload` is the pickled value (for a divided task: the pickled list of values of its items)."""
+    ERROR = 1
+    """User code raised; `payload` is the pickled `serialize.Failure`."""
+    CANCELLED = 2
+    """Withdrawn before it started, or stopped while it ran. `payload` is a sentence in UTF-8."""
+    TIMEOUT = 3
+    """Stopped at its time limit. `payload` is a sentence in UTF-8."""
+    LOST = 4
+    """Its engine died. `payload` is an encoded `DeathCertificate`."""
+    REFUSED = 5
+    """It can never run (no such engine, unknown function). `payload` is a sentence in UTF-8."""
+    UNKNOWN = 6
+    """What became of it can no longer be told, for the reason in `payload`, a sentence in UTF-8."""
+
+
+class Function(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A pickled function and its name, the digest of the pickle.
+
+    A digest that starts with `!` names an operation built into the engine and is never accompanied by a pickle; those
+    of users' functions start with `f`.
+    """
+
+    digest: bytes
+    pickled: bytes
+
+
+class Options(msgspec.Struct, array_like=True, frozen=True):
+    """How a task wants to be run; one `Options` serves many tasks of a `Submit`."""
+
+    targets: tuple[int, ...] | None = None
+    """Engines that may run it; None for any."""
+    priority: int = 0
+    """Higher goes first among the waiting tasks of the same client."""
+    retries: int = 0
+    """Further attempts allowed after an error or the death of its engine."""
+    timeout_s: float | None = None
+    """Limit on the run time of one attempt, from its start."""
+    label: str | None = None
+    ordered: bool = False
+    """Addressed to one engine (a direct view): run there in order of submission, never taken back and moved."""
+    setup: str | None = None
+    """The task (`ordered`, of the operation `!setup`) is set-up, by this name: it is kept, and run before anything else
+    on every engine that comes later. Only here `targets` may be of no engine, and `copies` 0."""
+
+
+class Task(msgspec.Struct, array_like=True, gc=False):
+    """One call, as its client submits it."""
+
+    id: int
+    function: bytes
+    payload: bytes
+    """The pickled arguments `(args, kwargs)`; for a divisible task, the pickled list of its items' argument tuples."""
+    frames: Count = 0
+    """How many frames of the message hold this task's out-of-band buffers."""
+    options: Count = 0
+    """Index into `Submit.options`."""
+    items: Count = 0
+    """0 for a plain call; for a divisible task (a batch of `map`) how many items it has."""
+    copies: Count = 1
+    """With `ordered` targets: this many tasks with ids `id, id+1, ...`, one for each target in turn, sharing payload
+    and frames."""
+
+
+class Call(msgspec.Struct, array_like=True, gc=False):
+    """One call, as an engine is told to run it."""
+
+    id: int
+    function: bytes
+    payload: bytes
+    frames: Count = 0
+    lo: Count = 0
+    hi: Count = 0
+    """For a divisible task: run items `lo <= i < hi` only. Both 0 for a plain call."""
+    fixed: bool = False
+    """Addressed to this engine: never given back unasked."""
+    announce: bool = False
+    """Send `Started` when it starts (it has a time limit, or somebody wants to know)."""
+
+
+class Result(msgspec.Struct, array_like=True, gc=False):
+    """What became of a task, or of a run of items of a divisible one."""
+
+    id: int
+    status: int
+    payload: bytes
+    frames: Count = 0
+    engine: int = -1
+    started: float = 0.0
+    """Seconds since the epoch, by the engine's clock; 0 if it never started."""
+    duration: float = 0.0
+    """Seconds of run time."""
+    outputs: int = 0
+    """How many output records of this task precede this result."""
+    lo: int = 0
+    hi: int = 0
+    """For a divisible task: these items (`lo <= i < hi`), counted in the task as its client submitted it."""
+
+
+class Output(msgspec.Struct, array_like=True, gc=False):
+    """Something a task printed or displayed."""
+
+    task: int
+    kind: str
+    """`stdout`, `stderr`, or a kind of rich output (`display`, `result`, ...)."""
+    data: Any
+    """Text for streams; a MessagePack value for rich output."""
+    engine: int = -1
+    lo: int = 0
+    """For an item of a divisible task: the item."""
+
+
+class EngineInfo(msgspec.Struct, array_like=True, frozen=True):
+    """One engine, as clients see it."""
+
+    id: int
+    incarnation: int
+    state: str
+    """`starting`, `ready` or `dead` (a dead one is shown once, then left out)."""
+    pid: int = 0
+    host: str = ""
