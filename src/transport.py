@@ -97,6 +97,21 @@ def _tcp(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.HEARTBEAT_TTL, 4 * HEARTBEAT_MS)
 
 
+WAKE = (1).to_bytes(8, "little")
+"""What to write to a wake-up descriptor."""
+
+
+def open_wake_up() -> tuple[int, int]:
+    """Return two descriptors (or one, twice): writing `WAKE` to the second makes the first readable. Neither blocks."""
+    if hasattr(os, "eventfd"):
+        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        return fd, fd
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.set_blocking(write, False)
+    return read, write
+
+
 class Monitor:
     """Tells when a DEALER's connection has broken and when it is there again. Owns the socket to watch, `socket`.
 

@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from ..errors import ControllerLost, EngineryError
-from ..transport import NOBLOCK, Monitor, open_dealer, send
+from ..transport import NOBLOCK, WAKE, Monitor, open_dealer, open_wake_up, send
 from ..wire import messages as m
 from ..wire.codec import MalformedError, decode_to_client, encode
 from .core import Core, Entry, RequestFuture
@@ -101,7 +101,7 @@ class Link:
         except BaseException:
             self._context.destroy(linger=0)
             raise
-        self._wake_read, self._wake_write = _open_wake_up()
+        self._wake_read, self._wake_write = open_wake_up()
         self._thread = threading.Thread(target=self._run, name="enginery-io", daemon=True)
         _links.add(self)
         self._thread.start()
@@ -182,7 +182,7 @@ class Link:
     def _wake(self) -> None:
         self._woken = True
         try:
-            os.write(self._wake_write, _ONE)
+            os.write(self._wake_write, WAKE)
         except OSError:  # closed meanwhile, or full: it is awake then
             return
 
@@ -333,20 +333,6 @@ class Link:
         self._woken = True  # nobody is to be woken, and nothing to be sent
         self._socket_lock = threading.Lock()
         self._ids_lock = threading.RLock()
-
-
-_ONE = (1).to_bytes(8, "little")
-
-
-def _open_wake_up() -> tuple[int, int]:
-    """Return two descriptors (or one, twice): writing `_ONE` to the second makes the first readable."""
-    if hasattr(os, "eventfd"):
-        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        return fd, fd
-    read, write = os.pipe()
-    os.set_blocking(read, False)
-    os.set_blocking(write, False)
-    return read, write
 
 
 def _drain_wake_up(fd: int) -> None:

@@ -33,6 +33,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..transport import WAKE, open_wake_up
 from ..wire.messages import Outputs, Reply, Results
 from . import ledger
 from .archive import Archive
@@ -106,7 +107,7 @@ class Journal:
         """Why nothing is written at the moment; empty if all is."""
         self.wants_books = False
         """There is room again: begin anew, please."""
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.fd, self._wake_fd = open_wake_up()
         """Readable when `done` has changed, or something is answered; -1 when closed."""
         self._store = store
         self._archive = Archive(store)
@@ -185,8 +186,12 @@ class Journal:
             self._busy.release()
         self.done = self._ticket
         if self.failure:
-            os.write(self.fd, _ONE)  # the loop is to look
+            self._wake()  # the loop is to look
         return True
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: it is readable
+            os.write(self._wake_fd, WAKE)
 
     def wants_summary(self) -> bool:
         """Return whether it is time for one."""
@@ -204,7 +209,7 @@ class Journal:
         """Take note that `done` was looked at."""
         if self.fd >= 0:
             with contextlib.suppress(BlockingIOError):
-                os.read(self.fd, 8)
+                os.read(self.fd, 4096)
 
     def close(self) -> None:
         """Write what waits, and close the file; `done` is true to the end."""
@@ -212,8 +217,9 @@ class Journal:
         self._thread.join()
         with contextlib.suppress(sqlite3.Error):
             self._store.close()
-        os.close(self.fd)
-        self.fd = -1
+        for fd in {self.fd, self._wake_fd}:
+            os.close(fd)
+        self.fd = self._wake_fd = -1
 
     # ------------------------------------------------------------------------------------------------ the thread
 
@@ -226,7 +232,7 @@ class Journal:
                     self._write(batches)
                     self._written += sum(batch.nbytes for batch in batches)
                     self.done = batches[-1].ticket
-                    os.write(self.fd, _ONE)
+                    self._wake()
                 if ended:
                     return
                 if self.failure and not self.wants_books and time.monotonic() >= self._again_at:
@@ -292,7 +298,7 @@ class Journal:
             answer = Reply(lookup.message.request, error=f"the journal cannot be read: {error}"), ()
         self._asked.popleft()
         self._answers.append(Envelope(lookup.peer, *answer))
-        os.write(self.fd, _ONE)
+        self._wake()
 
     def _guard(self, write: Callable[[], object]) -> None:
         """Write, unless nothing is written at the moment."""
@@ -321,7 +327,7 @@ class Journal:
             log.debug("the journal can still not be written", exc_info=True)
             return
         self.wants_books = True
-        os.write(self.fd, _ONE)
+        self._wake()
 
     def _resume(self, books: ledger.Books, nbytes: int) -> None:
         """Begin anew."""
@@ -334,9 +340,6 @@ class Journal:
         self.failure = ""
         self._resumed_at = time.monotonic()
         log.warning("the journal can be written again, and has all that is to be done")
-
-
-_ONE = (1).to_bytes(8, "little")
 
 
 def _nbytes(entry: ledger.Entry) -> int:

@@ -247,6 +247,7 @@ class Store:
             case l.FunctionLeft(digest, owner):
                 execute("DELETE FROM owners WHERE digest = ? AND owner = ?", (digest, owner))
             case l.EngineIs():
+                execute("DELETE FROM gone WHERE id = ?", (entry.id,))
                 execute("INSERT OR REPLACE INTO engines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", entry)
             case l.EngineGone(id_, incarnation):
                 execute("DELETE FROM engines WHERE id = ?", (id_,))

@@ -645,6 +645,7 @@ def books(state: State) -> dict[str, Any]:
             for engine in state.engines.values()
             if engine.id not in gone
         },
+        "gone": dict(state.gone),
         "nannies": {
             nanny.peer: (nanny.host, nanny.cores, nanny.head, nanny.engines) for nanny in state.nannies.values()
         },

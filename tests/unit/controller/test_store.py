@@ -124,7 +124,11 @@ def test_engines_and_nannies(store):
     later = engine._replace(incarnation=2, state="starting")
     store.commit([later, l.EngineGone(3, 7), l.NannyGone(b"nhost.1")])
     saved = store.load()
-    assert (saved.nannies, saved.engines) == ([], [later])
+    assert (saved.nannies, saved.engines, saved.gone) == ([], [later], [l.EngineGone(3, 7)])
+    again = retiring._replace(incarnation=8)
+    store.commit([again])
+    saved = store.load()
+    assert (saved.engines, saved.gone) == ([later, again], []), "it is there again"
 
 
 def test_what_was_submitted(store):
