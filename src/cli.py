@@ -253,15 +253,26 @@ def stop(name: str | None, option: str | None, everything: bool) -> None:
 
 
 @cluster.command()
-def clean() -> None:
-    """Clear what dead clusters have left behind: processes, shared memory, sockets, files."""
+@click.option("--journals", is_flag=True, help="Also remove the results that stopped clusters keep.")
+def clean(*, journals: bool) -> None:
+    """Clear what dead clusters have left behind: processes, shared memory, sockets, files.
+
+    What stopped clusters keep of their results is no such thing, and stays unless you say --journals.
+    """
     from .cluster import local
 
     cleared = local.clean()
     for name, found in cleared:
         click.echo(f"cluster {name}: cleared {', '.join(found)}")
-    if not cleared:
+    forgotten = local.forget() if journals else []
+    for kept in forgotten:
+        click.echo(f"cluster {kept.name}: removed its results ({_megabytes(kept.nbytes)})")
+    if not (cleared or forgotten):
         click.echo("there is nothing to clear")
+    if left := local.kept():
+        whose = "a stopped cluster keeps its" if len(left) == 1 else f"{len(left)} stopped clusters keep their"
+        nbytes = _megabytes(sum(kept.nbytes for kept in left))
+        click.echo(f'{whose} results ({nbytes}); "cluster clean --journals" removes them', err=True)
 
 
 # ------------------------------------------------------------------------------------------------------------- prove
@@ -350,6 +361,10 @@ def _parse_ids(texts: tuple[str, ...]) -> list[int] | None:
             raise click.UsageError(f"{part} is too long a range")
         ids.extend(range(first, last + 1))
     return ids
+
+
+def _megabytes(nbytes: int) -> str:
+    return f"{nbytes / 1e6:.1f} MB"
 
 
 def _engines(count: int) -> str:

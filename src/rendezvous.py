@@ -38,6 +38,8 @@ JOURNAL = "journal"
 """The journal of a cluster without a name of its own, which ends with it."""
 END = "end"
 """Why the cluster ended, in a sentence, if it was not stopped."""
+JOURNAL_END = ".journal"
+"""How the names of all others end; what more there is of them has names that begin so."""
 ENGINES = "engines"
 """The folder of the engines' flight recorders."""
 
@@ -85,11 +87,25 @@ def runtime_dir() -> Path:
 
 def journal_path(name: str) -> Path:
     """Return where the journal of a cluster of that name is: it outlives the cluster, whose folder goes with it."""
+    return _state_dir() / f"{name}{JOURNAL_END}"
+
+
+def journals() -> dict[str, list[Path]]:
+    """Return the files of the journals of this user, by the cluster's name."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(_state_dir().iterdir()):
+        name, end, _ = path.name.rpartition(JOURNAL_END)
+        if end and _NAME.fullmatch(name):
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def _state_dir() -> Path:
     chosen = os.environ.get("ENGINERY_STATE_DIR")
     if chosen:
-        return private_dir(Path(chosen).absolute(), "ENGINERY_STATE_DIR") / f"{name}.journal"
+        return private_dir(Path(chosen).absolute(), "ENGINERY_STATE_DIR")
     home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    return private_dir(Path(home) / "enginery", "ENGINERY_STATE_DIR") / f"{name}.journal"
+    return private_dir(Path(home) / "enginery", "ENGINERY_STATE_DIR")
 
 
 def _short_dir() -> Path:

@@ -21,7 +21,6 @@ from rich.progress import track
 from rich.table import Table
 
 ENGINES = 8
-CLUSTER = f"demo-{os.getpid()}"
 LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.comprehension)
 CHOICES = (ast.If, ast.IfExp, ast.ExceptHandler, ast.match_case, ast.Assert)
 
@@ -140,22 +139,22 @@ def compare(cluster_s: float, loop_s: float, console: Console) -> None:
     console.print(f"that is {gain:.2f} times as fast; {most} would be the most that {cores} cores allow")
 
 
-def find_processes() -> list[psutil.Process]:
+def find_processes(name: str) -> list[psutil.Process]:
     """Return what runs of the demo's cluster: our child, the nanny, and those that have the cluster's name from it."""
     found = psutil.Process().children()
     for process in psutil.process_iter():
         try:
-            if process.environ().get("ENGINERY_CLUSTER") == CLUSTER:
+            if process.environ().get("ENGINERY_CLUSTER") == name:
                 found.append(process)
         except psutil.Error:  # not ours, or gone
             continue
     return found
 
 
-def check_gone() -> None:
+def check_gone(name: str) -> None:
     """Exit with an error if a process or a file of the cluster is still there."""
-    processes = find_processes()
-    files = [info.directory for info in rendezvous.list_clusters() if info.name == CLUSTER]
+    processes = find_processes(name)
+    files = [info.directory for info in rendezvous.list_clusters() if info.name == name]
     if processes or files:
         sys.exit(f"something is left: processes {processes}, files {files}")
 
@@ -165,13 +164,16 @@ def main() -> None:
     console = Console()
     modules = find_modules()
     began = time.perf_counter()
-    with Cluster(n=ENGINES, name=CLUSTER) as client:
+    cluster = Cluster(n=ENGINES)
+    with cluster as client:
         ready_s = time.perf_counter() - began
-        console.print(f"{len(client)} engines are ready after {ready_s:.2f} s, in {len(find_processes())} processes")
+        console.print(
+            f"{len(client)} engines are ready after {ready_s:.2f} s, in {len(find_processes(cluster.name))} processes"
+        )
         results, cluster_s = on_the_cluster(client, modules, console)
         stopping = time.perf_counter()
     stop_s = time.perf_counter() - stopping
-    check_gone()
+    check_gone(cluster.name)
     console.print(f"the cluster is stopped after {stop_s:.2f} s; no process and no file of it is left")
     expected, loop_s = in_a_loop(modules, console)
     if results != expected:

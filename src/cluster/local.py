@@ -229,3 +229,37 @@ def clean() -> list[tuple[str, list[str]]]:
         if found is not None:
             cleared.append((info.name, found))
     return cleared
+
+
+class Kept(NamedTuple):
+    """What a cluster that does not run has kept of its results."""
+
+    name: str
+    nbytes: int
+
+
+def kept() -> list[Kept]:
+    """Return what clusters that do not run have kept."""
+    return [
+        Kept(name, sum(path.stat().st_size for path in paths))
+        for name, paths in rendezvous.journals().items()
+        if not rendezvous.is_running(rendezvous.cluster_dir(name))
+    ]
+
+
+def forget() -> list[Kept]:
+    """Remove what clusters that do not run have kept; return what that was."""
+    forgotten = []
+    for name, paths in rendezvous.journals().items():
+        directory = rendezvous.cluster_dir(name)
+        lock = rendezvous.take_lock(directory)
+        if lock is None:
+            continue  # it runs
+        try:
+            forgotten.append(Kept(name, sum(path.stat().st_size for path in paths)))
+            for path in paths:
+                path.unlink(missing_ok=True)
+            leftovers.remove(directory)
+        finally:
+            os.close(lock)
+    return forgotten

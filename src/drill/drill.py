@@ -70,7 +70,7 @@ def run(options: Options, say: Callable[[str], None]) -> account.Account:
     folder = _folder()
     kept = False
     try:
-        with _environment(folder / "run"), _terminable():
+        with _environment(folder), _terminable():
             drill = _Drill(options, folder, say)
             try:
                 evidence = drill.run()
@@ -93,23 +93,25 @@ def _folder() -> Path:
     if len(os.fsencode(path)) + 16 > rendezvous.SOCKET_PATH_LIMIT:
         path.rmdir()
         path = Path(tempfile.mkdtemp(prefix="enginery-drill-", dir="/tmp"))
-    for name in ("run", "marks"):
+    for name in ("run", "state", "marks"):
         (path / name).mkdir(mode=0o700)
     return path
 
 
 @contextlib.contextmanager
-def _environment(runtime: Path) -> Iterator[None]:
-    """Let all that is started here use this runtime directory."""
-    before = os.environ.get("ENGINERY_RUNTIME_DIR")
-    os.environ["ENGINERY_RUNTIME_DIR"] = str(runtime)
+def _environment(folder: Path) -> Iterator[None]:
+    """Let all that is started here have its files in this folder, the journal too."""
+    places = {"ENGINERY_RUNTIME_DIR": folder / "run", "ENGINERY_STATE_DIR": folder / "state"}
+    before = {variable: os.environ.get(variable) for variable in places}
+    os.environ.update((variable, str(place)) for variable, place in places.items())
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["ENGINERY_RUNTIME_DIR"]
-        else:
-            os.environ["ENGINERY_RUNTIME_DIR"] = before
+        for variable, value in before.items():
+            if value is None:
+                del os.environ[variable]
+            else:
+                os.environ[variable] = value
 
 
 @contextlib.contextmanager

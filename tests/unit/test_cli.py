@@ -15,6 +15,9 @@ def home(tmp_path, monkeypatch):
     path = tmp_path / "run"
     path.mkdir(mode=0o700)
     monkeypatch.setenv("ENGINERY_RUNTIME_DIR", str(path))
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    monkeypatch.setenv("ENGINERY_STATE_DIR", str(state))
     monkeypatch.delenv("ENGINERY_CLUSTER", raising=False)
     return path
 
@@ -106,6 +109,33 @@ def test_dead_clusters_are_listed_and_cleared(home):
     assert "cluster clean" in result.stderr
     assert run("logs", "--name", "gone").stdout == "[nanny] last words\n"
     assert run("clean").output == "cluster gone: cleared its files\n"
+    assert not list(home.iterdir())
+
+
+def test_what_stopped_clusters_keep_stays_unless_one_says_so(home, tmp_path):
+    state = tmp_path / "state"
+    for name in (
+        "default.journal",
+        "default.journal-wal",
+        "other.one.journal",
+        "other.one.journal.broken",
+        "notes.txt",
+    ):
+        (state / name).write_bytes(bytes(250_000))
+    lock = rendezvous.take_lock(home / "other.one")  # it runs
+    result = run("clean")
+    assert result.stdout == "there is nothing to clear\n"
+    assert result.stderr == 'a stopped cluster keeps its results (0.5 MB); "cluster clean --journals" removes them\n'
+    result = run("clean", "--journals")
+    assert (result.stdout, result.stderr) == ("cluster default: removed its results (0.5 MB)\n", "")
+    assert sorted(path.name for path in state.iterdir()) == [
+        "notes.txt",
+        "other.one.journal",
+        "other.one.journal.broken",
+    ]
+    os.close(lock)
+    assert "other.one" in run("clean", "--journals").stdout
+    assert [path.name for path in state.iterdir()] == ["notes.txt"]
     assert not list(home.iterdir())
 
 
