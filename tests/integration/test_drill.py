@@ -20,6 +20,7 @@ from helpers import command, processes, wait_until
 def folder(tmp_path, monkeypatch):
     """Where drills have their files, which must be gone at the end of the test."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("ENGINERY_STATE_DIR", str(tmp_path / "not-to-be-used"))
     yield tmp_path
     assert not list(tmp_path.iterdir())
 
