@@ -70,7 +70,7 @@ LATE = {("pickles", "culprit")}
 """Who imports whom within a function because the other rests on it: only when a pickle failed, to find out why."""
 
 SHELLS = {
-    "controller": {"app", "archive", "disk", "journal", "server", "store"},
+    "controller": {"app", "server", "journal/archive", "journal/disk", "journal/store", "journal/writer"},
     "nanny": {"app", "server", "children", "metrics", "oom", "output", "zygote"},
 }
 """Modules that do. All others of these packages decide, and only that."""
@@ -154,8 +154,8 @@ def deciders() -> list[Path]:
     return [
         path
         for package, shells in SHELLS.items()
-        for path in sorted((SRC / package).glob("*.py"))
-        if path.stem not in shells
+        for path in sorted((SRC / package).rglob("*.py"))
+        if path.relative_to(SRC / package).with_suffix("").as_posix() not in shells
     ]
 
 

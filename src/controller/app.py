@@ -20,11 +20,11 @@ import zmq
 from .. import config, transport
 from ..security import ZapHandler, known_keys
 from .core import Core
-from .restore import restore
+from .journal.restore import restore
 from .server import Server, Signals
 
 if TYPE_CHECKING:
-    from .journal import Journal
+    from .journal.writer import Journal
 
 log = logging.getLogger("enginery.controller")
 
@@ -79,8 +79,8 @@ def _take_over(settings: config.ControllerConfig) -> tuple[Core, Journal | None]
     now = time.monotonic()
     if settings.journal is None:
         return Core(settings.cluster, os.getpid(), now), None
-    from .journal import Journal, Keep  # noqa: PLC0415 - not needed without
-    from .store import begin  # noqa: PLC0415
+    from .journal.store import begin  # noqa: PLC0415
+    from .journal.writer import Journal, Keep  # noqa: PLC0415 - not needed without
 
     store, epoch, saved = begin(Path(settings.journal), settings.life)
     state = restore(saved, settings.cluster, epoch, store.last_client(), now)

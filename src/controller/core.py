@@ -53,22 +53,9 @@ from ..wire.messages import (
     Submit,
     WaitEngines,
 )
-from . import (
-    dump,
-    fetches,
-    fleet,
-    intake,
-    outcomes,
-    placement,
-    questions,
-    requests,
-    restore,
-    sessions,
-    setups,
-    stopping,
-    taking,
-)
-from .ledger import Books, FunctionLeft, Summary
+from . import fetches, fleet, intake, outcomes, placement, questions, requests, sessions, setups, stopping, taking
+from .journal import dump, restore
+from .journal.ledger import Books, FunctionLeft, Summary
 from .outbox import Turn
 from .records import EngineState
 from .state import State

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..ids import TaskId, show_task
-from .ledger import Lookup
+from .journal.ledger import Lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,7 +14,7 @@ import msgspec
 from ..ids import EngineId, Incarnation, Peer
 from ..wire.messages import VERSION, DeathCertificate, EngineExited, Exit, StartEngines, StopEngine
 from . import outcomes, setups
-from .ledger import Heard, NannyGone
+from .journal.ledger import Heard, NannyGone
 from .records import Engine, EngineState, TaskState
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ..wire.messages import (
     Welcome,
 )
 from . import fleet, setups, stopping
-from .ledger import Acked, ClientCame, ClientLeft, FunctionCame, FunctionLeft, Submitted
+from .journal.ledger import Acked, ClientCame, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..wire.messages import Function, Outputs, Results, Run
-from .ledger import Assigned, Delivered
+from .journal.ledger import Assigned, Delivered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..ids import Peer
     from ..wire.messages import Call
-    from .ledger import Entry, Lookup
+    from .journal.ledger import Entry, Lookup
     from .records import Client, Engine
 
 

@@ -10,7 +10,7 @@ from ..recorder import AFTER_LAST
 from ..wire.codec import encode
 from ..wire.messages import DeathCertificate, Done, Outputs, Result, Status
 from . import setups
-from .ledger import Killed, Piece
+from .journal.ledger import Killed, Piece
 from .records import TaskState
 
 if TYPE_CHECKING:

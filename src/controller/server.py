@@ -26,7 +26,7 @@ from ..wire.messages import Purge
 if TYPE_CHECKING:
     from ..security import ZapHandler
     from .core import Core
-    from .journal import Journal
+    from .journal.writer import Journal
     from .outbox import Envelope
 
 log = logging.getLogger("enginery.controller")

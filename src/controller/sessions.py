@@ -26,7 +26,7 @@ from ..wire.messages import (
     TakeBack,
 )
 from . import fleet, setups, stopping, taking
-from .ledger import NannyIs
+from .journal.ledger import NannyIs
 from .records import Engine, EngineState, Nanny
 
 if TYPE_CHECKING:

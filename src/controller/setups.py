@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..ids import CONTROLLER_NO
 from ..wire.messages import Call, Options, Status
-from .ledger import SetupCall, SetupCame, SetupsCleared
+from .journal.ledger import SetupCall, SetupCame, SetupsCleared
 from .records import EngineState, Setup, Task, TaskState
 
 if TYPE_CHECKING:

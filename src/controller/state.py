@@ -15,7 +15,7 @@ import msgspec
 from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
 from ..wire.messages import Engines, Reply, Result, Status
 from .functions import FunctionStore
-from .ledger import LOST_PAYLOAD, TOO_LARGE, EngineGone, EngineIs, Heard, Killed, Piece, Returned, Whole
+from .journal.ledger import LOST_PAYLOAD, TOO_LARGE, EngineGone, EngineIs, Heard, Killed, Piece, Returned, Whole
 from .outbox import Outbox
 from .queues import FairQueue
 from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .fetches import Fetching
-    from .ledger import Entry, Lookup
+    from .journal.ledger import Entry, Lookup
     from .requests import Waiter
     from .stopping import Stop
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..ids import Peer, TaskId, show_task
 from ..wire.messages import Cancel, Interrupt, Result, Status, TakeBack
 from . import fleet
-from .ledger import Stopped
+from .journal.ledger import Stopped
 from .records import TaskState
 
 if TYPE_CHECKING:

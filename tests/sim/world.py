@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from enginery.controller.core import Core
+from enginery.controller.journal.restore import restore
+from enginery.controller.journal.store import Store
 from enginery.controller.records import TaskState
-from enginery.controller.restore import restore
-from enginery.controller.store import Store
 from enginery.ids import Peer, TaskId, show_task
 from enginery.wire import codec
 from enginery.wire import messages as m

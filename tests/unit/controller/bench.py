@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from enginery.controller.core import Core
-from enginery.controller.restore import restore
-from enginery.controller.store import IN_MEMORY, Store
+from enginery.controller.journal.restore import restore
+from enginery.controller.journal.store import IN_MEMORY, Store
 from enginery.ids import ClientNo, EngineId, Incarnation, Peer, control_peer, engine_peer, first_task_id
 from enginery.streams import Incoming, Outgoing, Verdict
 from enginery.wire import codec

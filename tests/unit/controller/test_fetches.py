@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from enginery.controller import archive
-from enginery.controller.archive import Archive
 from enginery.controller.core import Core
 from enginery.controller.fetches import NO_JOURNAL
+from enginery.controller.journal import archive
+from enginery.controller.journal.archive import Archive
+from enginery.controller.journal.restore import restore
+from enginery.controller.journal.store import IN_MEMORY, Store
 from enginery.controller.outbox import Envelope, Turn
-from enginery.controller.restore import restore
-from enginery.controller.store import IN_MEMORY, Store
 from enginery.ids import show_task
 from enginery.wire import messages as m
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enginery.controller.ledger import Assigned, Delivered
+from enginery.controller.journal.ledger import Assigned, Delivered
 from enginery.controller.outbox import Outbox
 from enginery.controller.records import Client, Engine
 from enginery.ids import ClientNo, EngineId, Peer

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from enginery.controller.ledger import NannyGone
+from enginery.controller.journal.ledger import NannyGone
 from enginery.controller.sessions import ACK_EVERY, ENGINE_AWAY_S, NANNY_AWAY_S
 from enginery.controller.stopping import TIMEOUT_GRACE_S
 from enginery.wire import messages as m

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from enginery.controller import fleet, setups
-from enginery.controller.ledger import SetupCame
-from enginery.controller.store import IN_MEMORY, Store
+from enginery.controller.journal.ledger import SetupCame
+from enginery.controller.journal.store import IN_MEMORY, Store
 from enginery.ids import TaskId, client_of
 from enginery.wire import messages as m
 

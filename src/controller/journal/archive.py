@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..ids import COUNT_BITS, TaskId, show_task
-from ..wire.messages import (
+from ...ids import COUNT_BITS, TaskId, show_task
+from ...wire.messages import (
     Fetch,
     Fetched,
     Find,
@@ -32,7 +32,7 @@ from .spans import spans
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
-    from ..wire.messages import Output
+    from ...wire.messages import Output
     from .store import Store
 
 ANSWER_BYTES = 8 << 20

@@ -8,8 +8,8 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 import pytest
-from enginery.controller import bounds
 from enginery.controller.intake import KEEP_S, VANISHED_S
+from enginery.controller.journal import bounds
 from enginery.controller.sessions import ENGINE_AWAY_S, NANNY_AWAY_S
 from enginery.controller.state import EPOCH_BITS
 from enginery.ids import COUNT_MASK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..ids import COUNT_BITS
+from ...ids import COUNT_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

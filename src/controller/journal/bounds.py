@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..wire.messages import Result, Results, Status, Submit, Task
+from ...wire.messages import Result, Results, Status, Submit, Task
 from .ledger import LOST_PAYLOAD
 
 if TYPE_CHECKING:

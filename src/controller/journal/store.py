@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..ids import COUNT_BITS, MAX_TASK
-from ..wire.messages import Outputs, Results, Submit
+from ...ids import COUNT_BITS, MAX_TASK
+from ...wire.messages import Outputs, Results, Submit
 from . import bounds, disk, dump
 from . import ledger as l
 from .disk import IN_MEMORY, SchemaError, Transaction

@@ -13,10 +13,10 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from enginery.controller import journal as journal_module
-from enginery.controller import ledger as l
-from enginery.controller.journal import Journal, Keep
-from enginery.controller.store import IN_MEMORY, Store, open_store
+from enginery.controller.journal import ledger as l
+from enginery.controller.journal import writer as journal_module
+from enginery.controller.journal.store import IN_MEMORY, Store, open_store
+from enginery.controller.journal.writer import Journal, Keep
 from enginery.wire import messages as m
 
 import helpers

@@ -14,8 +14,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..ids import Peer
-    from ..wire.messages import Fetch, Find, Numbered, Purge, Submit
+    from ...ids import Peer
+    from ...wire.messages import Fetch, Find, Numbered, Purge, Submit
 
 
 LOST_PAYLOAD = b"\xc1 too large for the journal"

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..ids import CONTROLLER_NO, ClientNo, EngineId, Incarnation, Peer
-from ..wire.messages import DeathCertificate, Options, Result, Status
-from . import fleet, intake, sessions, setups, stopping
+from ...ids import CONTROLLER_NO, ClientNo, EngineId, Incarnation, Peer
+from ...wire.messages import DeathCertificate, Options, Result, Status
+from .. import fleet, intake, sessions, setups, stopping
+from ..records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
+from ..state import State
 from .ledger import (
     LOST_PAYLOAD,
     TOO_LARGE,
@@ -25,13 +27,11 @@ from .ledger import (
     Summary,
     Whole,
 )
-from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
-from .state import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..wire.messages import Results, Submit
+    from ...wire.messages import Results, Submit
     from .ledger import EngineIs, Move, Saved
 
 Runs = list[tuple[int, int]]

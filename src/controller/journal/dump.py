@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..ids import CONTROLLER_NO
-from ..wire.messages import Function, Options, Submit
-from ..wire.messages import Task as Wanted
+from ...ids import CONTROLLER_NO
+from ...wire.messages import Function, Options, Submit
+from ...wire.messages import Task as Wanted
+from ..state import engine_is
 from . import restore
 from .ledger import (
     Acked,
@@ -24,14 +25,13 @@ from .ledger import (
     SetupCame,
     Submitted,
 )
-from .state import engine_is
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..records import Task
+    from ..state import State
     from .ledger import Entry
-    from .records import Task
-    from .state import State
 
 BATCH_TASKS = 1000
 """Tasks in one of the messages: a row of the journal goes when the last of its tasks has ended."""

@@ -7,11 +7,11 @@ import stat
 from typing import TYPE_CHECKING
 
 import pytest
-from enginery.controller import bounds
-from enginery.controller import ledger as l
-from enginery.controller import store as store_module
-from enginery.controller.spans import GAP, spans
-from enginery.controller.store import IN_MEMORY, SchemaError, Store, begin, open_store
+from enginery.controller.journal import bounds
+from enginery.controller.journal import ledger as l
+from enginery.controller.journal import store as store_module
+from enginery.controller.journal.spans import GAP, spans
+from enginery.controller.journal.store import IN_MEMORY, SchemaError, Store, begin, open_store
 from enginery.ids import ClientNo, first_task_id
 from enginery.wire import messages as m
 

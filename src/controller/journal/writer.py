@@ -33,11 +33,11 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..transport import WAKE, open_wake_up
-from ..wire.messages import Outputs, Reply, Results
+from ...transport import WAKE, open_wake_up
+from ...wire.messages import Outputs, Reply, Results
+from ..outbox import Envelope
 from . import ledger
 from .archive import Archive
-from .outbox import Envelope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

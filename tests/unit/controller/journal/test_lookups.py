@@ -5,11 +5,11 @@ from __future__ import annotations
 import select
 
 import pytest
-from enginery.controller import journal as journal_module
-from enginery.controller import ledger
-from enginery.controller.archive import Archive
-from enginery.controller.journal import Journal, Keep
-from enginery.controller.store import IN_MEMORY, Store
+from enginery.controller.journal import ledger
+from enginery.controller.journal import writer as journal_module
+from enginery.controller.journal.archive import Archive
+from enginery.controller.journal.store import IN_MEMORY, Store
+from enginery.controller.journal.writer import Journal, Keep
 from enginery.ids import ClientNo, Peer, first_task_id
 from enginery.wire import messages as m
 
