@@ -269,7 +269,13 @@ def clean(*, journals: bool) -> None:
         click.echo(f"cluster {kept.name}: removed its results ({_megabytes(kept.nbytes)})")
     if not (cleared or forgotten):
         click.echo("there is nothing to clear")
-    if left := local.kept():
+    try:
+        left = local.kept()
+    except ClusterError:
+        if journals:
+            raise
+        left = []  # without a folder for journals there is nothing to point at, and what was asked for is done
+    if left:
         whose = "a stopped cluster keeps its" if len(left) == 1 else f"{len(left)} stopped clusters keep their"
         nbytes = _megabytes(sum(kept.nbytes for kept in left))
         click.echo(f'{whose} results ({nbytes}); "cluster clean --journals" removes them', err=True)
