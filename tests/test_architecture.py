@@ -22,6 +22,7 @@ SHARED = {
     "errors",
     "failure",
     "ids",
+    "markup",
     "pickles",
     "recorder",
     "rendezvous",
@@ -36,6 +37,7 @@ SHARED = {
 MAY_IMPORT: dict[str, set[str]] = {
     # The bottom: what everything else rests on.
     "ids": set(),
+    "markup": set(),
     "wire": {"ids"},
     "certificate": set(),
     "errors": {"certificate", "ids"},

@@ -417,6 +417,11 @@ class Client:
             return f"<Client of cluster {self._cluster}: {core.lost}>"
         return f"<Client of cluster {self._cluster}: {len(core.engines)} engines, {len(core.sinks)} tasks unfinished>"
 
+    def _repr_html_(self) -> str:
+        from .show import client_html  # noqa: PLC0415 - for notebooks only
+
+        return client_html(self)
+
 
 class Connecting(Generic[C]):
     """A connection being made: await it, or use it in an `async with` block."""

@@ -70,6 +70,11 @@ class View:
         finally:
             self._set(before)
 
+    def _repr_html_(self) -> str:
+        from .show import view_html  # noqa: PLC0415 - for notebooks only
+
+        return view_html(self, type(self).__name__)
+
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call `f(*args, **kwargs)` on the engines; return its result to come."""
         raise NotImplementedError

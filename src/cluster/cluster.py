@@ -171,5 +171,10 @@ class Cluster:
         connection = rendezvous.find(nanny.directory / rendezvous.CLIENT_FILE)
         return Control(connection, self.timeout, nanny.is_alive)
 
+    def _repr_html_(self) -> str:
+        from ..client.show import cluster_html  # noqa: PLC0415 - for notebooks only
+
+        return cluster_html(self.name, self.n, self._client, running=self.is_running)
+
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {self.n} engines, {'running' if self.is_running else 'not running'}>"
