@@ -1,0 +1,71 @@
+"""A user in JupyterLab: types cells, sees what comes, presses the stop button. In a real browser."""
+
+from __future__ import annotations
+
+import re
+
+import nbformat
+import pytest
+
+import lab
+from helpers import wait_until
+
+pytestmark = [
+    pytest.mark.skipif(lab.CHROMIUM is None, reason="there is no Chromium on this machine"),
+    pytest.mark.timeout(240),
+]
+
+
+@pytest.fixture(scope="module")
+def jupyter(cluster):
+    pytest.importorskip("jupyterlab")
+    with lab.server() as server:
+        yield server
+
+
+def test_cells_on_engines_in_jupyterlab(cluster, jupyter):
+    with lab.browser() as page:
+        notebook = lab.open_notebook(page, jupyter, "try.ipynb")
+        expect_text = lambda output, pattern: wait_until(
+            lambda: re.search(pattern, output.inner_text(), re.DOTALL), f"{pattern} in {output.inner_text()!r}", 30
+        )
+
+        shown = notebook.run(f"import enginery\nclient = enginery.Client({cluster.name!r})\nclient")
+        expect_text(shown, "3 engines")
+
+        # It streams: the first line is there while the code waits for a file that only then is made.
+        go_on = jupyter.folder / "go-on"
+        printed = notebook.run(
+            "%%px\nimport os, time\nprint('first line')\n"
+            f"while not os.path.exists({str(go_on)!r}):\n    time.sleep(0.01)\nprint('last line')"
+        )
+        expect_text(printed, "first line")
+        assert "last line" not in printed.inner_text()
+        go_on.touch()
+        expect_text(printed, "last line")
+        notebook.wait_idle()
+
+        figures = notebook.run(
+            "%%px\nimport matplotlib.pyplot as plt\nplt.plot([1, 3, 2])\nplt.title(f'of {os.getpid()}');"
+        )
+        wait_until(lambda: figures.locator("img").count() == 3, "a figure of each engine", 60)
+        notebook.wait_idle()
+
+        # The stop button reaches the engines, and the prompt comes back.
+        stuck = notebook.run("%px print('sleeping'); time.sleep(600)")
+        expect_text(stuck, "sleeping")
+        notebook.press_stop()
+        notebook.wait_idle(5)
+        expect_text(stuck, "KeyboardInterrupt")
+        after = notebook.run("%px 6 * 7")
+        expect_text(after, "42")
+        notebook.wait_idle()
+
+        notebook.save()
+        saved = wait_until(lambda: _saved(jupyter.folder / "try.ipynb", "6 * 7"), "the notebook is saved", 20)
+        nbformat.validate(saved)
+
+
+def _saved(path, text):
+    content = nbformat.read(path, as_version=4)
+    return content if any(text in cell.source for cell in content.cells) else None
