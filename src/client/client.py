@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from .directview import Targets
     from .fetches import Tasks
-    from .futures import AsyncResult, GroupResult
+    from .futures import AsyncResult
+    from .groupresult import GroupResult
     from .mapresult import AsyncMapResult
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .futures import Part
 
 
-class ExecuteResult:
+class ExecuteReply:
     """What code printed, displayed and evaluated to on one engine.
 
     reply = client[0].execute("print('hello'); 6 * 7", silent=False).get()
@@ -38,10 +38,10 @@ class ExecuteResult:
         text = self.text
         if text is None:
             text = self.stdout.rstrip("\n")
-            return f"<ExecuteResult [{self.engine_id}]{': ' + text[:200] if text else ''}>"
-        return f"<ExecuteResult Out[{self.engine_id}:{self.execution_count}]: {text[:200]}>"
+            return f"<ExecuteReply [{self.engine_id}]{': ' + text[:200] if text else ''}>"
+        return f"<ExecuteReply Out[{self.engine_id}:{self.execution_count}]: {text[:200]}>"
 
 
-def executed(value: dict[str, Any], part: Part) -> ExecuteResult:
+def executed(value: dict[str, Any], part: Part) -> ExecuteReply:
     """Convert an engine's answer to `!execute`."""
-    return ExecuteResult(value, part)
+    return ExecuteReply(value, part)
