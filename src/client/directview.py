@@ -103,7 +103,14 @@ class DirectView(View):
             group._assemble = assemble
         if convert is not None:
             result._convert = convert
+        result._client = self._client
         return result
+
+    def activate(self, suffix: str = "") -> None:
+        """Make `%px` and its kin (with a suffix: `%px_even`) be those of this view, in IPython and notebooks."""
+        from ..jupyter.magics import activate  # noqa: PLC0415 - only in IPython
+
+        activate(self, suffix)
 
     # ---------------------------------------------------------------- calls
 

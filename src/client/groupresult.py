@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .futures import AsyncResult, Part, raise_errors, unpack
+from .futures import DATA, AsyncResult, Part, raise_errors, unpack
 from .lightfuture import CANCELLED, FINISHED
 from .outcomes import CANCELLED as STATUS_CANCELLED
-from .outcomes import OK
+from .outcomes import ERROR, OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +39,9 @@ class GroupResult(AsyncResult):
         super().__init__(link, task, submitted, label)
         self._targets = tuple(targets)
         self._replies: list[tuple[Result, Sequence[Any], float] | None] = [None] * len(targets)
+        self._records = []
         self._group_records: list[list[Output]] = [[] for _ in targets]
+        self._group_data: list[bytes | None] = [None] * len(targets)
         self._items: list[tuple[Any, Exception | None] | None] = [None] * len(targets)
         self._left = len(targets)
         self._assemble: Callable[[list[Any]], Any] | None = None
@@ -60,8 +62,14 @@ class GroupResult(AsyncResult):
         return True
 
     def add_output(self, record: Output) -> None:
-        """Take something that one engine printed or displayed."""
-        self._group_records[record.task - self._task].append(record)
+        """Take something that one engine printed, displayed or published."""
+        index = record.task - self._task
+        if record.kind == DATA:
+            self._group_data[index] = record.data
+            return
+        self._group_records[index].append(record)
+        assert self._records is not None
+        self._records.append(record)
 
     def _statuses(self) -> set[int]:
         return {kept[0].status for kept in self._replies if kept is not None}
@@ -72,7 +80,17 @@ class GroupResult(AsyncResult):
     def _part(self, index: int) -> Part:
         kept = self._replies[index]
         reply, received = (None, 0.0) if kept is None else (kept[0], kept[2])
-        return Part(self._task + index, reply, received, self._group_records[index])
+        return Part(self._task + index, reply, received, self._group_records[index], self._group_data[index])
+
+    def _engines(self) -> tuple[int, ...]:
+        return self._targets
+
+    def _ended_engines(self) -> list[tuple[int, bool]]:
+        pairs = zip(self._targets, self._replies, strict=True)
+        return [(engine, kept[0].status == ERROR) for engine, kept in pairs if kept is not None]
+
+    def _total(self) -> int:
+        return len(self._targets)
 
     def _item(self, index: int) -> tuple[Any, Exception | None]:
         """Return the value of one engine, or None and its error. It must be there, or nothing more be expected."""
