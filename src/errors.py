@@ -321,10 +321,11 @@ class CompositeError(EngineryError, ExceptionGroup[Exception]):
         for (_, line), errors in list(alike.items())[:_GROUPS_MAX]:
             engines = sorted({engine for error in errors if (engine := _engine_of(error)) is not None})
             where = f"[{'engine' if len(engines) == 1 else 'engines'} {show_engines(engines)}] " if engines else ""
-            blocks.append(f"{where}{line}\n{_rendered(errors[0])}")
+            rest = f"{line}\n{_rendered(errors[0])}" if isinstance(errors[0], RemoteError) else _rendered(errors[0])
+            blocks.append(where + rest)
         if len(alike) > _GROUPS_MAX:
             blocks.append(f"... and {len(alike) - _GROUPS_MAX} other errors; see .exceptions of the CompositeError")
-        return ["\n\n".join([*blocks, f"CompositeError: {self.message}"])]
+        return ["\n\n".join([*blocks, f"CompositeError: {self.message.partition(';')[0]}"])]
 
     def raise_exception(self, index: int = 0) -> None:
         """Raise one of the errors."""

@@ -16,7 +16,7 @@ from ..serialize import loads
 from ..wire.messages import Status
 from .lightfuture import CANCELLED, FINISHED, PENDING, LightFuture
 from .outcomes import CANCELLED as STATUS_CANCELLED
-from .outcomes import ERROR, OK, error_of, value_of
+from .outcomes import OK, error_of, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -326,9 +326,14 @@ class AsyncResult(LightFuture[Any]):
         return () if self._reply is None or self._reply.engine < 0 else (self._reply.engine,)
 
     def _ended_engines(self) -> list[tuple[int, bool]]:
-        """Return the engines that are done, each with whether its code raised."""
+        """Return the engines that are done, each with whether that was without a value."""
         reply = self._reply
-        return [] if reply is None or reply.engine < 0 else [(reply.engine, reply.status == ERROR)]
+        return [] if reply is None or reply.engine < 0 else [(reply.engine, reply.status != OK)]
+
+    def _errors(self) -> list[Exception]:
+        """Return the errors that are known by now."""
+        error = self._open()[1] if self.done() else None
+        return [] if error is None else [error]
 
     def _total(self) -> int:
         """Return what `progress` will be when all is done."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .futures import DATA, AsyncResult, Part, raise_errors, unpack
 from .lightfuture import CANCELLED, FINISHED
 from .outcomes import CANCELLED as STATUS_CANCELLED
-from .outcomes import ERROR, OK
+from .outcomes import OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +87,11 @@ class GroupResult(AsyncResult):
 
     def _ended_engines(self) -> list[tuple[int, bool]]:
         pairs = zip(self._targets, self._replies, strict=True)
-        return [(engine, kept[0].status == ERROR) for engine, kept in pairs if kept is not None]
+        return [(engine, kept[0].status != OK) for engine, kept in pairs if kept is not None]
+
+    def _errors(self) -> list[Exception]:
+        there = [self._item(index)[1] for index, kept in enumerate(self._replies) if kept is not None]
+        return [error for error in there if error is not None]
 
     def _total(self) -> int:
         return len(self._targets)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ..wire.messages import Result
 
 OK = int(Status.OK)
-ERROR = int(Status.ERROR)
 CANCELLED = int(Status.CANCELLED)
 
 

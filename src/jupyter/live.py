@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PROGRESS_AFTER_S = 2.0
 """A bar is shown for what takes longer."""
 
-BAR_S = 0.25
+BAR_S = 0.5
 
 _numbers = itertools.count(1)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
+from ..errors import CompositeError
 from ..ids import show_engines
 from ..wire import messages as m
 from .live import PROGRESS_AFTER_S, Follower
 from .panes import TICK_S
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..client.futures import AsyncResult
 
 STOPPING_S = 0.7
@@ -18,10 +22,19 @@ STOPPING_S = 0.7
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user interrupted a cell that ran on engines; the text says what became of it there."""
+    """The user interrupted a cell that ran on engines; the text says what became of it there.
+
+    `errors` are those that engines had raised by then, or raised because of the interruption.
+    """
+
+    errors: Sequence[Exception] = ()
 
     def _render_traceback_(self) -> list[str]:
-        return [f"KeyboardInterrupt: {self}"]
+        last = f"KeyboardInterrupt: {self}"
+        if not self.errors:
+            return [last]
+        report = CompositeError(f"{len(self.errors)} calls failed", self.errors)
+        return [*report._render_traceback_()[0].split("\n")[:-1], last]
 
 
 def follow(
@@ -41,7 +54,9 @@ def follow(
             _stop(client, result, follower, signal)
         except KeyboardInterrupt:  # a second time: at once
             follower.finish()
-        raise Interrupted(_account(result, signal)) from None
+        interrupted = Interrupted(_account(result, signal))
+        interrupted.errors = [error for error in result._errors() if not isinstance(error, CancelledError)]
+        raise interrupted from None
 
 
 def _stop(client: Any, result: AsyncResult, follower: Follower, signal: str) -> None:

@@ -107,7 +107,7 @@ class Screen:
         self._column += len(text)
 
     def _trim(self) -> None:
-        surplus = len(self.rows) - self._kept
+        surplus = self.height - self._kept
         if surplus > 0:
             del self.rows[:surplus]
             self.dropped += surplus
