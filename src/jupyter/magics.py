@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CompositeError, RemoteError
 from ..ids import show_engines
-from .live import PROGRESS_AFTER_S, display_outputs
+from .live import PROGRESS_AFTER_S, display_outputs, find_notebook
 from .options import USAGE, OptionError, Options, read, read_line
 from .running import follow
+from .screen import without_colours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,7 +225,7 @@ def _usage(sentence: str) -> Exception:
 def find_shell() -> Any:
     """Return the IPython that this program runs in; None if there is none, and on an engine, which has its own."""
     ipython: Any = sys.modules.get("IPython")
-    if ipython is None or "enginery.engine.app" in sys.modules:
+    if ipython is None or "enginery.engine.kernel" in sys.modules:
         return None
     return ipython.get_ipython()
 
@@ -250,7 +251,10 @@ def _show_error(shell: Any, kind: type, error: Any, tb: Any, tb_offset: int | No
     as failed, and take a SyntaxError of an engine for one of the cell here.
     """
     del tb, tb_offset
-    shell._showtraceback(kind, error, error._render_traceback_())
+    lines = error._render_traceback_()
+    if find_notebook() is None and (str(shell.colors).lower() == "nocolor" or not sys.stdout.isatty()):
+        lines = [without_colours(line) for line in lines]
+    shell._showtraceback(kind, error, lines)
 
 
 def activate_first(make_view: Callable[[], DirectView]) -> None:

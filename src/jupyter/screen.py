@@ -189,6 +189,11 @@ def plain(text: str) -> str:
     return screen.text()
 
 
+def without_colours(text: str) -> str:
+    """Return text without its escape sequences, in all its rows."""
+    return re.sub(r"\x1b\[[0-9;?]*[@-~]", "", text)
+
+
 def html_of(text: str) -> str:
     """Return text as HTML, its colours as styles."""
     screen = Screen()
