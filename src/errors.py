@@ -26,10 +26,12 @@ pickle.
 
 from __future__ import annotations
 
+import re
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from .certificate import in_words
+from .ids import show_engines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,7 +133,7 @@ class RemoteError(EngineryError):
         """Return what IPython shows for this exception: the remote frames, not those of the wait."""
         engine = self.__dict__["_remote"]["engine"]
         where = "" if engine is None else f"[engine {engine}] "
-        return [where + "".join(RemoteError.render_traceback(self)).rstrip("\n")]
+        return [f"{where}{_first_line(self)}\n{_rendered(self)}"]
 
     def _last_line(self) -> str:
         remote = self.__dict__["_remote"]
@@ -147,6 +149,26 @@ class RemoteError(EngineryError):
             tuple(remote.values()),
             {"__notes__": self.__notes__} if hasattr(self, "__notes__") else None,
         )
+
+
+def _rendered(error: Exception) -> str:
+    """Return the traceback of an error as IPython showed it on its engine, else as Python would."""
+    if not isinstance(error, RemoteError):
+        return f"{type(error).__name__}: {error}"
+    shown = error.__dict__.get("_shown")
+    return ("\n".join(shown) if shown else "".join(RemoteError.render_traceback(error))).rstrip("\n")
+
+
+def _first_line(error: Exception) -> str:
+    text = RemoteError._last_line(error) if isinstance(error, RemoteError) else f"{type(error).__name__}: {error}"
+    return text.partition("\n")[0]
+
+
+def _engine_of(error: Exception) -> int | None:
+    if isinstance(error, RemoteError):
+        engine: int | None = error.__dict__["_remote"]["engine"]
+        return engine
+    return error.engine if isinstance(error, EngineDied) else None
 
 
 class RemoteTraceback(Exception):
@@ -270,6 +292,13 @@ class ClusterExists(ClusterError):
     """A cluster of that name is running already."""
 
 
+_CELL = re.compile(r"<ipython-input-[^>]*>")
+"""The name of a cell, which has the engine's own number in it."""
+
+_GROUPS_MAX = 10
+"""So many different errors are shown in full."""
+
+
 class CompositeError(EngineryError, ExceptionGroup[Exception]):
     """Several tasks failed. `exceptions` are their errors, in the order of the tasks (`elist` is the older name)."""
 
@@ -281,6 +310,22 @@ class CompositeError(EngineryError, ExceptionGroup[Exception]):
     def elist(self) -> tuple[Exception, ...]:
         """The errors, under their older name."""
         return self.exceptions
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: one traceback for all errors of a type and message, with their engines."""
+        alike: dict[tuple[type, str], list[Exception]] = {}
+        for error in self.exceptions:
+            line = _CELL.sub("<cell>", _first_line(error))
+            alike.setdefault((type(error), line), []).append(error)
+        blocks = []
+        for (_, line), errors in list(alike.items())[:_GROUPS_MAX]:
+            engines = sorted({engine for error in errors if (engine := _engine_of(error)) is not None})
+            where = f"[{'engine' if len(engines) == 1 else 'engines'} {show_engines(engines)}] " if engines else ""
+            rest = f"{line}\n{_rendered(errors[0])}" if isinstance(errors[0], RemoteError) else _rendered(errors[0])
+            blocks.append(where + rest)
+        if len(alike) > _GROUPS_MAX:
+            blocks.append(f"... and {len(alike) - _GROUPS_MAX} other errors; see .exceptions of the CompositeError")
+        return ["\n\n".join([*blocks, f"CompositeError: {self.message.partition(';')[0]}"])]
 
     def raise_exception(self, index: int = 0) -> None:
         """Raise one of the errors."""

@@ -6,7 +6,10 @@ controller at hello, in the upper bits and the client's own count in the lower o
 
 from __future__ import annotations
 
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TaskId = NewType("TaskId", int)
 ClientNo = NewType("ClientNo", int)
@@ -59,6 +62,21 @@ def read_task(text: str) -> TaskId:
     if task > MAX_TASK:
         raise ValueError(text)
     return TaskId(task)
+
+
+def show_engines(engines: Iterable[int]) -> str:
+    """Return ids of engines as people see them, runs of them in short.
+
+    >>> show_engines([0, 1, 2, 3, 5])
+    '0-3,5'
+    """
+    runs: list[list[int]] = []
+    for engine in engines:
+        if runs and engine == runs[-1][1] + 1:
+            runs[-1][1] = engine
+        else:
+            runs.append([engine, engine])
+    return ",".join(str(lo) if lo == hi else f"{lo}-{hi}" for lo, hi in runs)
 
 
 def engine_peer(engine: EngineId, incarnation: Incarnation) -> Peer:

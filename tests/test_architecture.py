@@ -56,7 +56,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "controller": SHARED,
     "nanny": SHARED | {"leftovers"},
     "engine": SHARED,
-    "client": SHARED,
+    "client": SHARED | {"jupyter"},
+    # How results are shown and cells run: the face of the client in notebooks and terminals.
+    "jupyter": SHARED | {"client"},
     # What people start clusters with knows how to be a client; it starts the programs by command.
     "cluster": SHARED | {"client", "leftovers"},
     # The proof that nothing is lost: it starts a cluster, is a client of it, and hurts it.
@@ -68,8 +70,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """By module or package of `src`: which others it may import."""
 
-LATE = {("pickles", "culprit")}
-"""Who imports whom within a function because the other rests on it: only when a pickle failed, to find out why."""
+LATE = {("pickles", "culprit"), ("client", "jupyter")}
+"""Who imports whom within a function because the other rests on it: only when a pickle failed, to find out why; only
+when a result is to be shown, or a client is made in IPython."""
 
 SHELLS = {
     "controller": {"app", "server", "journal/archive", "journal/disk", "journal/store", "journal/writer"},

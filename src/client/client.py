@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from .directview import Targets
     from .fetches import Tasks
-    from .futures import AsyncResult, GroupResult
+    from .futures import AsyncResult
+    from .groupresult import GroupResult
     from .mapresult import AsyncMapResult
 
 
@@ -80,6 +81,10 @@ class Client:
             link.close()
             raise
         self._balanced = LoadBalancedView(self)
+        if "IPython" in sys.modules:
+            from ..jupyter.magics import activate_first  # noqa: PLC0415 - only in IPython
+
+            activate_first(lambda: DirectView(self, "all").set_flags(block=True))
         weakref.finalize(self, link.release).atexit = False
 
     def _greet(self, timeout: float, deadline: float) -> None:
@@ -187,6 +192,17 @@ class Client:
         return NoSuchEngine(f"there is no engine {', '.join(map(str, missing))}; there are: {there}")
 
     # ---------------------------------------------------------------- views and calls
+
+    def activate(self, targets: Targets = "all", suffix: str = "") -> DirectView:
+        """Make `%px` and its kin, in IPython and notebooks, run on these engines; return the view, which waits.
+
+            client.activate([0, 2], "_some")         # %px_some, %autopx_some, %pxresult_some, %pxconfig_some
+
+        The first client of a program does so by itself, for all engines.
+        """
+        view = self.direct_view(targets).set_flags(block=True)
+        view.activate(suffix)
+        return view
 
     def direct_view(self, targets: Targets = "all") -> DirectView:
         """Return a view of engines; "all" means those that are there at each call. Raises NoSuchEngine."""

@@ -11,7 +11,8 @@ from ..wire.messages import Function, Options, Task
 from .calls import pack
 from .core import Entry
 from .execution import executed
-from .futures import AsyncResult, GroupResult
+from .futures import AsyncResult
+from .groupresult import GroupResult
 from .maps import check_map, new_result, submit_items
 from .partition import bounds, check_dist, join, split
 from .views import View
@@ -102,7 +103,14 @@ class DirectView(View):
             group._assemble = assemble
         if convert is not None:
             result._convert = convert
+        result._client = self._client
         return result
+
+    def activate(self, suffix: str = "") -> None:
+        """Make `%px` and its kin (with a suffix: `%px_even`) be those of this view, in IPython and notebooks."""
+        from ..jupyter.magics import activate  # noqa: PLC0415 - only in IPython
+
+        activate(self, suffix)
 
     # ---------------------------------------------------------------- calls
 
@@ -155,7 +163,7 @@ class DirectView(View):
             client[:].execute("import numpy as np", block=True)
             client[0].execute("print(1); 6 * 7", silent=False).get().text     # "42"
 
-        The result is an ExecuteResult for each engine. What the code raises is raised by `get()`. With `silent`, the
+        The result is an ExecuteReply for each engine. What the code raises is raised by `get()`. With `silent`, the
         code leaves no trace in the history and its last expression is not displayed.
         """
         if not isinstance(code, str):

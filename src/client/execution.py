@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .futures import Part
 
 
-class ExecuteResult:
+class ExecuteReply:
     """What code printed, displayed and evaluated to on one engine.
 
-    reply = client[0].execute("print('hello'); 6 * 7", silent=False).get()
-    reply.stdout        # "hello" and a newline
-    reply.text          # "42"
+        reply = client[0].execute("print('hello'); 6 * 7", silent=False).get()
+        reply.stdout        # "hello" and a newline
+        reply.text          # "42"
+
+    A notebook shows its value as the engine would.
     """
 
     __slots__ = ("engine_id", "execution_count", "outputs", "result", "stderr", "stdout")
@@ -38,10 +41,20 @@ class ExecuteResult:
         text = self.text
         if text is None:
             text = self.stdout.rstrip("\n")
-            return f"<ExecuteResult [{self.engine_id}]{': ' + text[:200] if text else ''}>"
-        return f"<ExecuteResult Out[{self.engine_id}:{self.execution_count}]: {text[:200]}>"
+            return f"<ExecuteReply[{self.engine_id}]{': ' + text[:200] if text else ''}>"
+        count = "" if self.execution_count is None else f":{self.execution_count}"
+        return f"<ExecuteReply[{self.engine_id}]: Out[{self.engine_id}{count}]: {text[:200]}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """Return what IPython shows: the value as its engine shows it, and as text what this is."""
+        del include, exclude  # IPython chooses among what there is
+        rich = {
+            kind: base64.b64encode(value).decode() if isinstance(value, bytes) else value
+            for kind, value in (self.result or {}).items()
+        }
+        return {**rich, "text/plain": repr(self)}
 
 
-def executed(value: dict[str, Any], part: Part) -> ExecuteResult:
+def executed(value: dict[str, Any], part: Part) -> ExecuteReply:
     """Convert an engine's answer to `!execute`."""
-    return ExecuteResult(value, part)
+    return ExecuteReply(value, part)

@@ -14,7 +14,8 @@ from ..errors import NoSuchTask
 from ..ids import MAX_TASK, TaskId, read_task, show_task
 from ..wire import messages as m
 from .execution import executed
-from .futures import AsyncResult, GroupResult, Part, unpack
+from .futures import AsyncResult, Part, unpack
+from .groupresult import GroupResult
 from .mapresult import AsyncMapResult, Run
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What submitting returns: `AsyncResult` for one task, `GroupResult` for one task on each of several engines.
+"""What submitting returns: `AsyncResult` for one task.
 
 Results are unpickled when somebody asks for the value, in the thread that asks; the I/O thread only files them.
 """
@@ -6,11 +6,13 @@ Results are unpickled when somebody asks for the value, in the thread that asks;
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ..errors import CompositeError
+from ..errors import CompositeError, RemoteError
 from ..ids import TaskId, show_task
+from ..serialize import loads
 from ..wire.messages import Status
 from .lightfuture import CANCELLED, FINISHED, PENDING, LightFuture
 from .outcomes import CANCELLED as STATUS_CANCELLED
@@ -18,6 +20,7 @@ from .outcomes import OK, error_of, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Self
 
     from ..wire.messages import Output, Result
 
@@ -42,7 +45,12 @@ class Part(NamedTuple):
     reply: Result | None
     received: float
     outputs: Sequence[Output]
+    data: bytes | None = None
+    """What it published last, pickled."""
 
+
+DATA = "data"
+"""The kind of records of which the newest counts."""
 
 GOES_ON = "What was waited for goes on. To stop it: cancel() on its result, or on the client for everything."
 
@@ -74,11 +82,15 @@ class AsyncResult(LightFuture[Any]):
     _frames: Sequence[Any] = ()
     _received = 0.0
     _records: list[Output] | None = None
+    _data: bytes | None = None
+    _client: Any = None
+    """The client, for what the output of a direct view may ask for."""
     _convert: Callable[[Any, Part], Any] | None = None
     _lost: Exception | None = None
     _opened: tuple[Any, Exception | None] | None = None
     """The value or the error, once somebody has asked."""
     _scalar = True
+    _is_map = False
 
     def __init__(self, link: Canceller, task: int, submitted: float, label: str | None = None) -> None:
         self._link = link
@@ -100,7 +112,10 @@ class AsyncResult(LightFuture[Any]):
         return True
 
     def add_output(self, record: Output) -> None:
-        """Take something that the task printed or displayed."""
+        """Take something that the task printed, displayed or published."""
+        if record.kind == DATA:
+            self._data = record.data
+            return
         if self._records is None:
             self._records = []
         self._records.append(record)
@@ -219,7 +234,7 @@ class AsyncResult(LightFuture[Any]):
     # ---------------------------------------------------------------- metadata
 
     def _parts(self) -> list[Part]:
-        return [Part(self._task, self._reply, self._received, self._records or ())]
+        return [Part(self._task, self._reply, self._received, self._records or (), self._data)]
 
     def _each(self, get: Callable[[Part], Any]) -> Any:
         values = [get(part) for part in self._parts()]
@@ -279,6 +294,11 @@ class AsyncResult(LightFuture[Any]):
         return self._each(lambda part: [(r.kind, r.data) for r in part.outputs if r.kind not in streams])
 
     @property
+    def data(self) -> Any:
+        """What it published last; None if it has published nothing."""
+        return self._each(lambda part: None if part.data is None else loads(part.data, ()))
+
+    @property
     def error(self) -> Any:
         """The error, without waiting: None while it is pending or if there is none."""
         return self._open()[1] if self.done() else None
@@ -294,6 +314,62 @@ class AsyncResult(LightFuture[Any]):
         if isinstance(key, str):
             raise KeyError(f"{key!r} is not metadata of a task; there are: {', '.join(METADATA)}")
         raise TypeError(f"a {type(self).__name__} of one task has no items; use get()")
+
+    # ---------------------------------------------------------------- its output, shown
+
+    def _log(self) -> Sequence[Output]:
+        """Return all records of output in the order in which they came; it grows at its end."""
+        return self._records or ()
+
+    def _engines(self) -> tuple[int, ...]:
+        """Return the engines it is of, as far as that is known."""
+        return () if self._reply is None or self._reply.engine < 0 else (self._reply.engine,)
+
+    def _ended_engines(self) -> list[tuple[int, bool]]:
+        """Return the engines that are done, each with whether that was without a value."""
+        reply = self._reply
+        return [] if reply is None or reply.engine < 0 else [(reply.engine, reply.status != OK)]
+
+    def _errors(self) -> list[Exception]:
+        """Return the errors that are known by now."""
+        error = self._open()[1] if self.done() else None
+        return [] if error is None else [error]
+
+    def _total(self) -> int:
+        """Return what `progress` will be when all is done."""
+        return 1
+
+    def display_outputs(self, groupby: str = "type") -> None:
+        """Wait until it is done, then show what was printed and displayed: in a notebook as rich output, else as text.
+
+        `groupby` is "type" (what all engines printed, then what they displayed, then their values), "engine" or
+        "order".
+        """
+        from ..jupyter.lines import GROUPINGS  # noqa: PLC0415 - only who looks needs it
+        from ..jupyter.live import display_outputs  # noqa: PLC0415
+
+        if groupby not in GROUPINGS:
+            raise ValueError(f"groupby is one of {', '.join(GROUPINGS)}, not {groupby!r}")
+        self._wait_done(None)
+        display_outputs(self, groupby)
+
+    @contextmanager
+    def stream_output(self) -> Iterator[Self]:
+        """Print what is printed there as it comes, each line with its engine, while the `with` block runs.
+
+        with client[:].execute(code).stream_output() as result:
+            result.wait()
+        """
+        from ..jupyter.streaming import streamed  # noqa: PLC0415 - only who looks needs it
+
+        with streamed(self):
+            yield self
+
+    def wait_interactive(self, interval: float = 0.25, timeout: float | None = -1) -> bool:
+        """Wait with a progress bar, as `wait`; it is drawn anew every `interval` seconds."""
+        from ..jupyter.live import wait_interactive  # noqa: PLC0415 - only who looks needs it
+
+        return wait_interactive(self, interval, None if timeout is None or timeout < 0 else timeout)
 
     # ---------------------------------------------------------------- progress and times
 
@@ -338,6 +414,7 @@ METADATA = (
     "stdout",
     "stderr",
     "outputs",
+    "data",
     "error",
     "label",
 )
@@ -359,12 +436,23 @@ def unpack(
     """Return the value of a result, or None and its error. `convert` gets the value and the first of `parts`."""
     try:
         if reply.status != OK:
-            return None, error_of(reply, frames, label)
+            error = error_of(reply, frames, label)
+            if isinstance(error, RemoteError):
+                _add_shown(error, parts()[0].outputs)
+            return None, error
         value = value_of(reply, frames)
         reply.payload = b""  # unpickled: no need to keep both
         return (value if convert is None else convert(value, parts()[0])), None
     except Exception as error:  # unpickling runs code of the user's
         return None, error
+
+
+def _add_shown(error: RemoteError, records: Sequence[Output]) -> None:
+    """Have IPython show an error that ended a cell as the engine's IPython showed it."""
+    for record in reversed(records):
+        if record.kind == "error":
+            error.__dict__["_shown"] = record.data.get("traceback")
+            return
 
 
 def raise_errors(errors: list[Exception], what: str) -> None:
@@ -374,122 +462,3 @@ def raise_errors(errors: list[Exception], what: str) -> None:
     if errors:
         first = f"{type(errors[0]).__name__}: {errors[0]}"
         raise CompositeError(f"{len(errors)} {what} failed; the first with {first:.200}", errors)
-
-
-class GroupResult(AsyncResult):
-    """The results of one call on each of several engines: a list, in order of the engines.
-
-        result = client[:].apply_async(os.getpid)
-        for pid in result: ...               # in order, each as soon as it is there
-        result.get_dict()                    # by engine id
-
-    If one engine's call failed, `get()` raises its error; if several did, CompositeError.
-    """
-
-    _scalar = False
-
-    def __init__(
-        self,
-        link: Canceller,
-        task: int,
-        submitted: float,
-        label: str | None,
-        targets: Sequence[int],
-    ) -> None:
-        super().__init__(link, task, submitted, label)
-        self._targets = tuple(targets)
-        self._replies: list[tuple[Result, Sequence[Any], float] | None] = [None] * len(targets)
-        self._group_records: list[list[Output]] = [[] for _ in targets]
-        self._items: list[tuple[Any, Exception | None] | None] = [None] * len(targets)
-        self._left = len(targets)
-        self._assemble: Callable[[list[Any]], Any] | None = None
-        if not targets:
-            self._settle()
-
-    def accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
-        """Take the result of one engine."""
-        index = reply.id - self._task
-        if self._replies[index] is None:
-            self._replies[index] = (reply, frames, now)
-            self._left -= 1
-            self._notify()
-            if not self._left:
-                statuses = self._statuses()
-                state = CANCELLED if statuses == {STATUS_CANCELLED} else FINISHED
-                self._settle(state, failed=statuses != {OK})
-        return True
-
-    def add_output(self, record: Output) -> None:
-        """Take something that one engine printed or displayed."""
-        self._group_records[record.task - self._task].append(record)
-
-    def _statuses(self) -> set[int]:
-        return {kept[0].status for kept in self._replies if kept is not None}
-
-    def _parts(self) -> list[Part]:
-        return [self._part(index) for index in range(len(self._replies))]
-
-    def _part(self, index: int) -> Part:
-        kept = self._replies[index]
-        reply, received = (None, 0.0) if kept is None else (kept[0], kept[2])
-        return Part(self._task + index, reply, received, self._group_records[index])
-
-    def _item(self, index: int) -> tuple[Any, Exception | None]:
-        """Return the value of one engine, or None and its error. It must be there, or nothing more be expected."""
-        item = self._items[index]
-        if item is None:
-            kept = self._replies[index]
-            if kept is None:
-                return None, self._lost
-            item = self._items[index] = unpack(
-                kept[0], kept[1], self._label, self._convert, lambda: [self._part(index)]
-            )
-            self._replies[index] = (kept[0], (), kept[2])
-        return item
-
-    def _read(self) -> tuple[Any, Exception | None]:
-        items = [self._item(index) for index in range(len(self._replies))]
-        if self._lost is not None and self._left:
-            return None, self._lost  # one misfortune, not one for each engine
-        try:
-            raise_errors([error for _, error in items if error is not None], f"of {len(items)} calls")
-            values = [value for value, _ in items]
-            return (values if self._assemble is None else self._assemble(values)), None
-        except Exception as error:
-            return None, error
-
-    def _values(self) -> list[Any]:
-        items = [self._item(index) for index in range(len(self._replies))]
-        return [value if error is None else error for value, error in items]
-
-    def _wait_item(self, index: int) -> Any:
-        if self._replies[index] is None and not self.done():
-            self._wait_for(lambda: self._replies[index] is not None or self.done())
-        value, error = self._item(index)
-        if error is not None:
-            raise error
-        return value
-
-    def __iter__(self) -> Iterator[Any]:
-        for index in range(len(self)):
-            yield self._wait_item(index)
-
-    def __len__(self) -> int:
-        return len(self._targets)
-
-    def __bool__(self) -> bool:
-        return True  # a result, even if of no engine
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, int):
-            index = key + len(self) if key < 0 else key
-            if not 0 <= index < len(self):
-                raise IndexError(f"result {key} of {len(self)}")
-            return self._wait_item(index)
-        if isinstance(key, slice):
-            return [self._wait_item(index) for index in range(*key.indices(len(self)))]
-        return super().__getitem__(key)
-
-    def get_dict(self, timeout: float | None = None) -> dict[int, Any]:
-        """Return the values by engine id, as `get()`."""
-        return dict(zip(self._targets, self.get(timeout), strict=True))

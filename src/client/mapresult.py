@@ -12,7 +12,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TaskLost
-from .futures import AsyncResult, Part, raise_errors
+from .futures import DATA, AsyncResult, Part, raise_errors
 from .lightfuture import CANCELLED, FINISHED, PENDING
 from .outcomes import CANCELLED as STATUS_CANCELLED
 from .outcomes import OK, error_of, value_of
@@ -71,6 +71,7 @@ class AsyncMapResult(AsyncResult):
     """
 
     _scalar = False
+    _is_map = True
 
     def __init__(
         self,
@@ -94,6 +95,7 @@ class AsyncMapResult(AsyncResult):
         self._sealed = False
         self._watchers: list[Callable[[], object]] = []
         self._map_records: list[Output] = []
+        self._task_data: dict[int, bytes] = {}
         self._starts: list[int] = []
         self._lock = threading.Lock()
 
@@ -137,7 +139,10 @@ class AsyncMapResult(AsyncResult):
         return Run(lo, hi, reply, frames, now)
 
     def add_output(self, record: Output) -> None:
-        """Take something that an item printed or displayed."""
+        """Take something that an item printed, displayed or published."""
+        if record.kind == DATA:
+            self._task_data[record.task] = record.data
+            return
         self._map_records.append(record)
 
     def fail(self, error: Exception) -> None:
@@ -307,11 +312,24 @@ class AsyncMapResult(AsyncResult):
                 run.reply,
                 run.received,
                 [r for r in self._map_records if r.task == run.reply.id and self._item_of(r) in range(run.lo, run.hi)],
+                self._task_data.get(run.reply.id),
             )
             for run in self._in_order()
         ]
         seen = {record.task for record in self._map_records} - {run.reply.id for run in self._arrived}
         return parts + [Part(task, None, 0.0, [r for r in self._map_records if r.task == task]) for task in seen]
+
+    def _log(self) -> Sequence[Output]:
+        return self._map_records
+
+    def _engines(self) -> tuple[int, ...]:
+        return ()
+
+    def _ended_engines(self) -> list[tuple[int, bool]]:
+        return []  # an engine may get more items until all are done
+
+    def _total(self) -> int:
+        return self._items
 
     def _item_of(self, record: Output) -> int:
         return self._tasks[record.task][0] + record.lo

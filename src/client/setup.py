@@ -9,7 +9,7 @@ from ..wire.messages import Function, Options, Task
 from .calls import name_of, pack
 from .core import Entry
 from .execution import executed
-from .futures import GroupResult
+from .groupresult import GroupResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -128,7 +128,7 @@ class Kernel:
         os.environ.setdefault("MPLBACKEND", INLINE_BACKEND)
         config = Config()
         config.HistoryManager.enabled = False  # no database, no thread
-        config.InteractiveShell.colors = "nocolor"
+        config.InteractiveShell.colors = "neutral"
         for part in (ZMQInteractiveShell, _DisplayHook, _DisplayPublisher):
             part.output = output
         self.shell: Any = ZMQInteractiveShell.instance(config=config)
