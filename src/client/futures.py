@@ -398,6 +398,11 @@ class AsyncResult(LightFuture[Any]):
     def _last_received(self) -> float:
         return max((part.received for part in self._parts()), default=0.0) or time.time()
 
+    def _repr_html_(self) -> str:
+        from .show import result_html  # noqa: PLC0415 - for notebooks only
+
+        return result_html(self)
+
     def __repr__(self) -> str:
         label = f" {self._label!r}" if self._label else ""
         return f"<{type(self).__name__}{label} {show_task(TaskId(self._task))}: {_state_text(self)}>"

@@ -4,13 +4,13 @@ looking never waits. In terminals their `repr` does the same in a line.
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from ..ids import show_engines
 from ..markup import Markup, card, faint, folded, join, progress, table, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from ..wire.messages import EngineInfo
     from .client import Client
@@ -19,19 +19,6 @@ if TYPE_CHECKING:
 
 ROWS_MAX = 64
 """Engines that are shown a row each."""
-
-
-def numbers(values: Iterable[int]) -> str:
-    """Return whole numbers in short.
-
-    >>> numbers([0, 1, 2, 5, 7, 8])
-    '0-2, 5, 7-8'
-    """
-    runs = []
-    for _, group in groupby(enumerate(sorted(values)), lambda pair: pair[1] - pair[0]):
-        run = [value for _, value in group]
-        runs.append(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}")
-    return ", ".join(runs)
 
 
 def count(n: int, what: str) -> str:
@@ -68,7 +55,7 @@ def view_html(view: View, kind: str) -> Markup:
     elif isinstance(targets, int):
         whom = f"engine {targets}"
     else:
-        whom = f"engines {numbers(targets)}"
+        whom = f"engines {show_engines(targets)}"
     flags = {name: getattr(view, name) for name in type(view).FLAGS if name != "targets"}
     told = [f"{name}={value!r}" for name, value in flags.items() if value]
     return card(kind, f"of {whom}", f"cluster {view.client.cluster_name}", *told)
@@ -76,7 +63,7 @@ def view_html(view: View, kind: str) -> Markup:
 
 def result_html(result: AsyncResult) -> Markup:
     """Return a result: how far it is, where it runs, what it raised."""
-    counted = _counted(result)
+    counted = result.progress, result._total()
     state = "done" if result.done() else "pending"
     if result.done() and result.cancelled():
         state = "cancelled"
@@ -88,13 +75,6 @@ def result_html(result: AsyncResult) -> Markup:
     error = None if state == "cancelled" else result.error
     body = Markup("") if error is None else Markup(f"<div>{text(f'{type(error).__name__}: {error}')}</div>")
     return card(type(result).__name__, state if counted[1] > 1 else "", *facts, body=body)
-
-
-def _counted(result: AsyncResult) -> tuple[int, int]:
-    try:
-        return result.progress, len(result)  # type: ignore[arg-type] # one of a single task has no length
-    except TypeError:
-        return result.progress, 1
 
 
 def _first(value: Any) -> Any:
@@ -113,4 +93,4 @@ def _engines(engines: Sequence[EngineInfo]) -> Markup:
     shown = table(("engine", "state", "pid", "host"), rows)
     if len(engines) > ROWS_MAX:
         shown = join((shown, faint(f"and {len(engines) - ROWS_MAX:,} more")))
-    return folded(f"engines {numbers(engine.id for engine in engines)}", shown)
+    return folded(f"engines {show_engines(engine.id for engine in engines)}", shown)

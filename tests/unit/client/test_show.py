@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-import pytest
-from enginery.client.show import cluster_html, count, numbers, result_html
+from enginery.client.show import cluster_html, count, result_html
 
 VOID = {"br", "img"}
 
@@ -38,13 +37,6 @@ class Reader(HTMLParser):
 
 def shown(thing):
     return Reader(thing if isinstance(thing, str) else thing._repr_html_())
-
-
-@pytest.mark.parametrize(
-    ("values", "text"), [([], ""), ([3], "3"), ([2, 0, 1], "0-2"), ([0, 1, 2, 5, 7, 8], "0-2, 5, 7-8")]
-)
-def test_numbers_in_short(values, text):
-    assert numbers(values) == text
 
 
 def test_one_thing_or_several():
