@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from enginery.engine.books import Books
+from enginery.engine.coroutines import Coroutines
 from enginery.engine.current import Current
 from enginery.engine.functions import Functions
 from enginery.engine.outbox import Outbox
@@ -92,6 +93,7 @@ class FakeEngine:
         self.link = FakeLink(self.outbox, self.output, self.clock)
         self.waker = FakeWaker()
         self.books = Books(self.current, self.slots, self.functions.estimate)
+        self.coroutines = Coroutines(self.current)
         self.parts = Parts(
             engine=5,
             current=self.current,
@@ -102,6 +104,7 @@ class FakeEngine:
             outbox=self.outbox,
             output=self.output,
             link=self.link,
+            coroutines=self.coroutines,
             control_waker=self.waker,
             clock=self.clock,
         )

@@ -43,7 +43,7 @@ from ..wire.messages import (
 )
 from .books import Books
 from .control import FAILED, Control, stdio_flush
-from .coroutines import CoroutineRunner
+from .coroutines import Coroutines
 from .current import Current
 from .functions import Functions
 from .link import TaskLink, Waker, log
@@ -94,7 +94,7 @@ class _Template:
         sys.stderr = TaskStream(self.output, "stderr", 2)
         from .kernel import Kernel  # noqa: PLC0415 - the streams come first: modules keep sys.stderr when imported
 
-        self.coroutines = CoroutineRunner()
+        self.coroutines = Coroutines(self.current)
         self.kernel: Kernel = Kernel(self.output, self.coroutines.run)
         serialize.set_namespace(self.kernel.namespace)
 
@@ -242,10 +242,14 @@ class _Engine:
             outbox=outbox,
             output=output,
             link=TaskLink(task_socket, outbox, output, self.on_message),
+            coroutines=template.coroutines,
             control_waker=waker,
         )
+        template.coroutines.nudge = parts.link.main_waker.wake
+        parts.link.wait_otherwise = template.coroutines.wait
         kernel = template.kernel
-        build_in(functions, kernel.namespace, kernel.execute, kernel.clear, kernel.hide, report=output.publish)
+        execute = template.coroutines.in_cell(kernel.execute)
+        build_in(functions, kernel.namespace, execute, kernel.clear, kernel.hide, report=output.publish)
         self._runner = Runner(parts)
         self._control = Control(
             parts,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..recorder import NO_TASK
 from ..serialize import loads
 from .report import Run
 
@@ -74,7 +73,7 @@ class _ItemRun:
     def _arm(self) -> None:
         current = self.current
         current.armed = True
-        if current.target != NO_TASK:
+        if current.target == current.task:
             current.strike()
 
     def _unpickle(self, frames: Sequence[Any]) -> tuple[Callable[[Any], Any], Sequence[Any]]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, MutableSequence
 
     from .books import Books
+    from .coroutines import Coroutines
     from .current import Current
     from .functions import Functions
     from .link import TaskLink, Waker
@@ -32,6 +33,7 @@ class Parts:
     outbox: Outbox
     output: OutputBuffer
     link: TaskLink
+    coroutines: Coroutines
     control_waker: Waker
     """Wakes the control thread."""
     clock: Callable[[], float] = perf_counter

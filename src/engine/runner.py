@@ -45,9 +45,10 @@ class Runner:
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until `stopping`."""
         books, functions, link = self._parts.books, self._parts.functions, self._parts.link
+        coroutines = self._parts.coroutines
 
         def has_work() -> bool:
-            return bool(books.queue) or functions.has_doomed or stopping()
+            return bool(books.queue) or functions.has_doomed or coroutines.has_work or stopping()
 
         while not stopping():
             if functions.has_doomed:
@@ -55,12 +56,16 @@ class Runner:
             link.wait(has_work)
             self._parts.current.epoch = time.time() - self._parts.clock()  # per burst: clocks are set now and then
             self.run_queue()
+            if coroutines.has_work:
+                coroutines.work()
+            coroutines.turn(self._parts.clock())
 
     def run_queue(self) -> None:
         """Run the calls in the books until there are none; their results are in the outbox then, or sent."""
         # What a quick call touches is local here: this loop is what a task costs an engine.
         parts = self._parts
         current, books, functions, link, output = parts.current, parts.books, parts.functions, parts.link, parts.output
+        coroutines = parts.coroutines
         lock, queue, popleft, entries = books.lock, books.queue, books.queue.popleft, functions.entries
         engine, results, waker = parts.engine, parts.outbox.results, parts.control_waker
         slots, since, epoch = parts.slots, parts.since, current.epoch
@@ -107,7 +112,7 @@ class Runner:
                 try:
                     try:
                         current.armed = True
-                        if current.target != NO_TASK:
+                        if current.target == task:
                             current.strike()
                         function = entry.call or functions.load(entry)
                         args, kwargs = load_arguments(call.payload, frames)
@@ -138,6 +143,7 @@ class Runner:
             args = kwargs = value = frames = None  # they may be large, and the next call long in coming
             if ended - link.flushed_at > FLUSH_S:
                 link.pump()
+                coroutines.turn(ended)
                 ended = clock()
             started = ended
 
