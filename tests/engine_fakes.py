@@ -12,6 +12,7 @@ from enginery.engine.outbox import Outbox
 from enginery.engine.output import OutputBuffer
 from enginery.engine.parts import Parts
 from enginery.engine.runner import Runner
+from enginery.recorder import COROUTINES, NO_TASK
 from enginery.serialize import dumps, loads, to_exception
 from enginery.wire import messages as m
 
@@ -85,6 +86,8 @@ class FakeEngine:
     def __init__(self, slots=None) -> None:
         self.slots = [-1, 0] if slots is None else slots
         self.since = [0.0]
+        self.coroutine_slots = [NO_TASK] * COROUTINES
+        self.coroutine_since = [0.0] * COROUTINES
         self.clock = FakeClock()
         self.current = Current()
         self.functions = Functions()
@@ -99,6 +102,8 @@ class FakeEngine:
             current=self.current,
             slots=self.slots,
             since=self.since,
+            coroutine_slots=self.coroutine_slots,
+            coroutine_since=self.coroutine_since,
             books=self.books,
             functions=self.functions,
             outbox=self.outbox,

@@ -237,6 +237,8 @@ class _Engine:
             current=template.current,
             slots=recorder.slots,
             since=recorder.since,
+            coroutine_slots=recorder.coroutines,
+            coroutine_since=recorder.begun,
             books=Books(template.current, recorder.slots, functions.estimate),
             functions=functions,
             outbox=outbox,
@@ -245,6 +247,7 @@ class _Engine:
             coroutines=template.coroutines,
             control_waker=waker,
         )
+        template.coroutines.record = recorder.step
         template.coroutines.nudge = parts.link.main_waker.wake
         parts.link.wait_otherwise = template.coroutines.wait
         kernel = template.kernel
@@ -312,9 +315,11 @@ class _Engine:
 
     def _holding(self, session: int) -> Holding:
         holding = self._parts.books.holding(session, self._parts.functions.digests())
-        if holding.running is not None:
-            parts = self._parts  # not by the time of day, which may jump: it was added when the call began
-            holding.elapsed_s = max(0.0, parts.clock() - (parts.since[0] - parts.current.epoch))
+        parts = self._parts
+        now = parts.clock()
+        holding.coroutines = [(task, max(0.0, now - started)) for task, started in holding.coroutines]
+        if holding.running is not None:  # not by the time of day, which may jump: it was added when the call began
+            holding.elapsed_s = max(0.0, now - (parts.since[0] - parts.current.epoch))
         return holding
 
     def _leave(self, control_socket: zmq.Socket[bytes], code: int, orderly: bool) -> None:

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..recorder import NO_TASK
-from .current import OWNER, Awaited
+from .current import OF_TASK, Awaited
 from .loop import EngineLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, MutableSequence, Sequence
 
     from .current import Current
 
@@ -38,6 +38,8 @@ class Coroutines:
         self._work: deque[Callable[[], object]] = deque()
         self.nudge: Callable[[], None] = lambda: None
         """Wakes the main thread from a plain wait."""
+        self.record: MutableSequence[int] | memoryview[int] = [NO_TASK]
+        """See `EngineLoop.record`."""
         current.interrupt, current.stray = self.interrupt, self.interrupt_stray
 
     # ------------------------------------------------------------------------------------------ the loop
@@ -48,6 +50,7 @@ class Coroutines:
         loop = self._loop
         if loop is None or loop.is_closed():
             loop = self._loop = EngineLoop(self._current, self._struck, self.nudge)
+            loop.record = self.record
         return loop
 
     @property
@@ -71,6 +74,10 @@ class Coroutines:
     def do(self, function: Callable[[], object]) -> None:
         """Have something called by the main thread as soon as no task runs, outside the loop (from a handler)."""
         self._work.append(function)
+        self.end_wait()
+
+    def end_wait(self) -> None:
+        """There is something to be done outside the loop: end `wait`, after what is ready has run."""
         if self._loop is not None:
             self._loop.end_drive()
 
@@ -109,13 +116,13 @@ class Coroutines:
     def cell(self) -> Iterator[None]:
         """Have the code within find the loop running, as in a notebook: `asyncio.create_task` puts something on it."""
         loop = self.loop
-        token = OWNER.set(self._current.task)
+        token = OF_TASK.set(self._current.task)
         asyncio._set_running_loop(loop)
         try:
             yield
         finally:
             asyncio._set_running_loop(None)
-            OWNER.reset(token)
+            OF_TASK.reset(token)
 
     def in_cell(self, execute: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that does the same with the loop running, as a cell."""
@@ -144,9 +151,9 @@ class Coroutines:
             raise RuntimeError("a coroutine is awaited already: await this one in it")
         armed, current.armed = current.armed, False
         context = contextvars.copy_context()
-        context.run(OWNER.set, current.task)
+        context.run(OF_TASK.set, current.task)
         awaited = Awaited(current.task)
-        awaited.future = future = loop.create_task(_awaited(coroutine), context=context)
+        awaited.future = future = loop.create_task(awaited_value(coroutine), context=context)
         try:
             current.awaited[current.task] = awaited
             if current.target == current.task != NO_TASK:
@@ -214,10 +221,11 @@ class Coroutines:
             self._end(awaited)
 
     def _end(self, awaited: Awaited) -> None:
-        awaited.interrupted = True
+        awaited.interrupted = True  # (whoever makes the future looks at it)
         if awaited.future is not None and not awaited.future.done():
             awaited.future.cancel()
 
 
-async def _awaited(awaitable: Any) -> Any:
+async def awaited_value(awaitable: Any) -> Any:
+    """Return what an awaitable of any kind returns."""
     return await awaitable

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 STRUCK = 2
 """State of `armed`: user code was interrupted, and unwinds or runs on."""
 
-OWNER: contextvars.ContextVar[int] = contextvars.ContextVar("enginery_task", default=NO_TASK)
+OF_TASK: contextvars.ContextVar[int] = contextvars.ContextVar("enginery_task", default=NO_TASK)
 """The task to which work on the event loop belongs, and what it starts there or in threads."""
 
 _RUNNERS = {str(Path(__file__).with_name(name)) for name in ("runner.py", "items.py", "loop.py")}
@@ -44,17 +44,21 @@ _RUNNERS = {str(Path(__file__).with_name(name)) for name in ("runner.py", "items
 class Awaited:
     """A coroutine that is awaited for a task."""
 
-    __slots__ = ("asked", "future", "interrupted", "outputs", "task")
+    __slots__ = ("asked", "future", "interrupted", "is_task", "outputs", "started", "task")
 
-    def __init__(self, task: int) -> None:
+    def __init__(self, task: int, *, is_task: bool = False, started: float = 0.0) -> None:
         self.task = task
+        self.is_task = is_task
+        """The coroutine is all of the task, which is not the running one when it waits."""
+        self.started = started
+        """When it began, by the clock of the calls."""
         self.future: asyncio.Task[object] | None = None
         self.asked = 0
         """How many interrupts are to reach it still."""
         self.interrupted = False
         """An interrupt has reached it."""
         self.outputs = 0
-        """How many output records of the task there are so far."""
+        """How many output records of the task there are so far, if the coroutine is all of it."""
 
 
 class Current:
@@ -105,6 +109,19 @@ class Current:
         self._fresh = False
         """An interrupt for the target was sent that has not struck."""
         self._thread = threading.main_thread().ident or 0
+
+    def owner(self) -> int:
+        """Return the task that what is written now, by this thread, belongs to; NO_TASK if there is none."""
+        step = self.step if threading.get_ident() == self._thread else OF_TASK.get()
+        return step if step in self.awaited else self.task
+
+    def count(self, task: int) -> None:
+        """There is one more record of output of that task. Whoever counts excludes others."""
+        awaited = self.awaited.get(task)
+        if awaited is not None and awaited.is_task:
+            awaited.outputs += 1
+        elif task == self.task:
+            self.outputs += 1
 
     def install(self) -> None:
         """Become the handler of SIGINT. To be called once, in the main thread."""

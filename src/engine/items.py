@@ -45,6 +45,7 @@ class _ItemRun:
         self.functions = parts.functions
         self.link = parts.link
         self.output = parts.output
+        self.coroutines = parts.coroutines
         self.control_waker = parts.control_waker
         self.clock = parts.clock
         self.epoch = parts.current.epoch
@@ -126,6 +127,7 @@ class _ItemRun:
         if now - self.base_at >= SLICE_S / 2:  # a slice is seldom exactly one millisecond
             self._emit(now)
         self._flush_if_due(now)
+        self.coroutines.turn(now)
         estimate = self.entry.estimate_s
         size = 1 if estimate >= SLICE_S else max(1, round(SLICE_S / max(estimate, 1e-9)))
         if not self.books.advance(self.claim, item, size):

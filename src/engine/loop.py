@@ -1,7 +1,7 @@
 """The event loop of an engine's main thread.
 
 It runs only while the main thread has nothing else to do, is between two calls, or awaits a coroutine for a call; never
-while a call runs. What user code has left on it is run under a guard, which knows whose code it is (`OWNER`, in the
+while a call runs. What user code has left on it is run under a guard, which knows whose code it is (`OF_TASK`, in the
 context that asyncio hands from each piece of work to those that it begets), and where an interrupt may strike.
 """
 
@@ -12,10 +12,10 @@ import contextvars
 from typing import TYPE_CHECKING, Any
 
 from ..recorder import NO_TASK
-from .current import OWNER
+from .current import OF_TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, MutableSequence, Sequence
 
     from .current import Current
 
@@ -35,6 +35,8 @@ class EngineLoop(asyncio.SelectorEventLoop):
         """Something was scheduled since `has_pending` last found nothing."""
         self._driven = False
         self._waiting = False
+        self.record: MutableSequence[int] | memoryview[int] = [NO_TASK]
+        """Where the task whose code runs is written down, should the process die (the flight recorder's `step`)."""
         self._bare = contextvars.Context()
         """For what belongs to no task."""
         super().__init__()
@@ -45,28 +47,28 @@ class EngineLoop(asyncio.SelectorEventLoop):
         """Schedule a call, guarded if it belongs to a task."""
         self._stirred = True
         context = contextvars.copy_context() if context is None else context
-        owner = context.get(OWNER, NO_TASK)
+        owner = context.get(OF_TASK, NO_TASK)
         if owner == NO_TASK:
             return super().call_soon(callback, *args, context=context)
-        return super().call_soon(self._guarded, owner, callback, args, context=context)
+        return super().call_soon(self.guarded, owner, callback, args, context=context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override] # of any callback
         """Schedule a call for later, guarded if it belongs to a task."""
         self._stirred = True
         context = contextvars.copy_context() if context is None else context
-        owner = context.get(OWNER, NO_TASK)
+        owner = context.get(OF_TASK, NO_TASK)
         if owner == NO_TASK:
             return super().call_at(when, callback, *args, context=context)
-        return super().call_at(when, self._guarded, owner, callback, args, context=context)
+        return super().call_at(when, self.guarded, owner, callback, args, context=context)
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:  # type: ignore[override] # of any callback
         """Schedule a call from another thread (or from a signal handler), guarded if it belongs to a task."""
         context = contextvars.copy_context() if context is None else context
-        owner = context.get(OWNER, NO_TASK)
+        owner = context.get(OF_TASK, NO_TASK)
         if owner == NO_TASK:
             handle = super().call_soon_threadsafe(callback, *args, context=context)
         else:
-            handle = super().call_soon_threadsafe(self._guarded, owner, callback, args, context=context)
+            handle = super().call_soon_threadsafe(self.guarded, owner, callback, args, context=context)
         self._stirred = True
         if not self._driven:
             self._nudge()
@@ -83,11 +85,11 @@ class EngineLoop(asyncio.SelectorEventLoop):
             self._stirred = bool(loop._ready or loop._scheduled or watched or asyncio.all_tasks(self)) or self._stirred
         return self._stirred
 
-    def _guarded(self, owner: int, callback: Callable[..., object], args: Sequence[Any]) -> None:
+    def guarded(self, owner: int, callback: Callable[..., object], args: Sequence[Any]) -> None:
         """Run something of a task's. An interrupt that strikes it goes no further."""
         current = self._current
         before = current.step, current.armed, current.interrupted
-        current.step = owner
+        current.step = self.record[0] = owner
         try:
             try:
                 current.armed = True
@@ -98,6 +100,7 @@ class EngineLoop(asyncio.SelectorEventLoop):
             self._struck(owner)
         finally:
             current.step, current.armed, current.interrupted = before
+            self.record[0] = before[0]
 
     # ------------------------------------------------------------------------------------------ running it
 

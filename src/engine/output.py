@@ -49,7 +49,7 @@ class OutputBuffer:
     @property
     def attached(self) -> bool:
         """Whether there is a task for output to belong to."""
-        return self._current.task != NO_TASK and not self.detached
+        return not self.detached and self._current.owner() != NO_TASK
 
     def write(self, stream: str, text: str) -> None:
         """Keep text for the running task, up to the limit."""
@@ -64,7 +64,8 @@ class OutputBuffer:
 
     def publish(self, kind: str, data: Any) -> None:
         """Keep text, or a MessagePack value, for the running task."""
-        self._chunks.append((self._current.task, kind, self.position[1], data))
+        owner = self._current.owner()
+        self._chunks.append((owner, kind, self.position[1] if owner == self._current.task else 0, data))
         self.used = True
         self.nudge()
 
@@ -85,8 +86,7 @@ class OutputBuffer:
                     return
                 records.append(Output(last[0], last[1], clean_text("".join(parts)), self.engine, last[2]))
                 parts.clear()
-                if last[0] == current.task:
-                    current.outputs += 1
+                current.count(last[0])
 
             for _ in range(len(chunks)):
                 task, kind, item, data = chunks.popleft()
@@ -99,8 +99,7 @@ class OutputBuffer:
                 close()
                 last = None
                 records.append(Output(task, kind, data, self.engine, item))
-                if task == current.task:
-                    current.outputs += 1
+                current.count(task)
             close()
 
     def finish(self) -> None:
@@ -112,6 +111,10 @@ class OutputBuffer:
         self._left_out.clear()
         self._kept.clear()
         self.used = False
+        self.collect()
+
+    def finish_coroutine(self, _task: int) -> None:
+        """A coroutine task is over: count its last output."""
         self.collect()
 
     def take(self) -> list[Output]:

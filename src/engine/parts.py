@@ -28,6 +28,10 @@ class Parts:
     """The flight recorder's: task and item."""
     since: MutableSequence[float] | memoryview[float]
     """The flight recorder's: when the task began."""
+    coroutine_slots: MutableSequence[int] | memoryview[int]
+    """The flight recorder's: coroutine tasks."""
+    coroutine_since: MutableSequence[float] | memoryview[float]
+    """The flight recorder's: when they began."""
     books: Books
     functions: Functions
     outbox: Outbox

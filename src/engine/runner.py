@@ -19,6 +19,7 @@ from ..recorder import AFTER_LAST, NO_TASK
 from ..serialize import PROTOCOL, dumps
 from ..wire.messages import Result, Started, Status
 from .items import FLUSH_S, QUICK_S, load_arguments, run_items
+from .pending import Pending
 from .report import Reporter, pickled_failure, unpicklable
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Runner:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._reporter = Reporter(parts.engine, parts.current, parts.outbox, parts.output)
+        self._pending = Pending(parts)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until `stopping`."""
@@ -65,7 +67,7 @@ class Runner:
         # What a quick call touches is local here: this loop is what a task costs an engine.
         parts = self._parts
         current, books, functions, link, output = parts.current, parts.books, parts.functions, parts.link, parts.output
-        coroutines = parts.coroutines
+        coroutines, pending = parts.coroutines, self._pending
         lock, queue, popleft, entries = books.lock, books.queue, books.queue.popleft, functions.entries
         engine, results, waker = parts.engine, parts.outbox.results, parts.control_waker
         slots, since, epoch = parts.slots, parts.since, current.epoch
@@ -91,6 +93,8 @@ class Runner:
                 self.refuse(call, f"engine {engine} was not given the function {call.function.hex()}")
                 current.task = NO_TASK
                 continue
+            if entry.awaits and pending.is_full:
+                pending.wait_for_room()
             if call.announce:
                 link.send(Started(task))
                 started = clock()
@@ -105,6 +109,9 @@ class Runner:
             since[0] = began = epoch + started
             if call.hi:
                 run_items(parts, self._reporter, call, entry, frames)
+                ended = clock()
+            elif entry.awaits:
+                pending.begin(call, entry, frames, started)
                 ended = clock()
             else:
                 status = 0
