@@ -237,6 +237,7 @@ class Engine:
         if how is None and work.kills[k]:
             self.die(-signal.SIGSEGV)
             return
+        self.world.over.add((self.world.roots[call.id], k))
         records = [m.Output(call.id, "stdout", f"{call.id} {i} {n}") for n in range(work.outputs)]
         if records:
             current[5] += len(records)
@@ -283,6 +284,7 @@ class Engine:
             self.step = call.id
             self.die(-signal.SIGSEGV)
             return
+        self.world.over.add((self.world.roots[call.id], 0))
         records = [m.Output(call.id, "stdout", f"{call.id} {n}") for n in range(work.outputs)]
         if records:
             self.say(m.Outputs(records))
@@ -640,6 +642,8 @@ class Client:
                 unseen = certificate.exit_code is None
                 assert begun >= 1 or (unseen and world.hosts_lost), f"{id_} item {i} is called lost but never began"
                 assert certificate.task == id_
+                ran = begun == 1 and (id_, i) in world.over
+                assert begun > 1 or unseen or certificate.running != ran, f"{id_} item {i}: {certificate}"
             case m.Status.CANCELLED:
                 assert id_ in cancelled, f"{id_} was not to be cancelled"
             case m.Status.TIMEOUT:
