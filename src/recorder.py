@@ -4,6 +4,9 @@
 stores plain integers into the mapping (about 50 ns, no system call), and the kernel keeps the page when the process is
 killed, so the record is true to the last instruction, whatever the signal.
 
+Eight more bytes count how often the engine has read what came on its own descriptors 1 and 2: the nanny helps when they
+are full and that stands still.
+
 The task stays on record when it is over (its item is then `AFTER_LAST`): an engine runs its calls in the order in which
 it was given them, so of those whose results have not come, the ones up to the recorded one have run and the others have
 not. That is what "nothing runs twice" rests on.
@@ -14,6 +17,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -27,6 +31,8 @@ AFTER_LAST = -1
 
 _RECORD = struct.Struct("=qqd")
 
+_SIZE = _RECORD.size + 8
+
 
 class Entry(NamedTuple):
     """What the recorder says: the last task that began (None if none did), its item, and since when (of the epoch)."""
@@ -37,7 +43,7 @@ class Entry(NamedTuple):
 
 
 class FlightRecorder:
-    """The engine's end: `slots[0]` is the task, `slots[1]` the item, `since[0]` the time.
+    """The engine's end: `slots[0]` is the task, `slots[1]` the item, `since[0]` the time, `reads[0]` the reads.
 
     The attributes are for the engine's innermost loop, which assigns to them directly.
     """
@@ -45,13 +51,14 @@ class FlightRecorder:
     def __init__(self, path: Path) -> None:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(fd, _RECORD.size)
-            self._map = mmap.mmap(fd, _RECORD.size)
+            os.ftruncate(fd, _SIZE)
+            self._map = mmap.mmap(fd, _SIZE)
         finally:
             os.close(fd)
         view = memoryview(self._map)
         self.slots = view[:16].cast("q")
-        self.since = view[16:].cast("d")
+        self.since = view[16:24].cast("d")
+        self.reads = view[24:].cast("q")
         self.slots[0] = NO_TASK
 
 
@@ -65,3 +72,12 @@ def read(path: Path) -> Entry:
         return Entry(None, 0, 0.0)
     task, item, since = _RECORD.unpack_from(data)
     return Entry(None if task == NO_TASK else task, item, since)
+
+
+def count_reads(path: Path) -> int:
+    """Return how often the engine has read its own output; 0 if nothing is known."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return 0
+    return int.from_bytes(data[_RECORD.size : _SIZE], sys.byteorder)

@@ -71,7 +71,7 @@ LATE = {("pickles", "culprit")}
 
 SHELLS = {
     "controller": {"app", "server", "journal/archive", "journal/disk", "journal/store", "journal/writer"},
-    "nanny": {"app", "server", "children", "metrics", "oom", "output", "zygote"},
+    "nanny": {"app", "server", "children", "metrics", "oom", "output", "relief", "zygote"},
 }
 """Modules that do. All others of these packages decide, and only that."""
 

@@ -45,11 +45,12 @@ from .books import Books
 from .control import FAILED, Control, stdio_flush
 from .coroutines import CoroutineRunner
 from .current import Current
+from .descriptors import Descriptors, keep_logs
 from .functions import Functions
 from .link import TaskLink, Waker, log
 from .namespace import build_in
 from .outbox import Outbox
-from .output import OutputBuffer, TaskStream
+from .output import OutputBuffer, TaskStream, log_fds
 from .parts import Parts
 from .runner import Runner
 
@@ -79,6 +80,8 @@ class EngineSetup(msgspec.Struct, frozen=True):
     """Working directory."""
     lifeline: int | None = None
     """A descriptor that reports end of file when the nanny dies."""
+    pipes: tuple[str, str] | None = None
+    """Named pipes to have as descriptors 1 and 2, which the nanny holds too; None: pipes of our own."""
     preload: tuple[str, ...] = ()
     """Modules to import first, in a fresh process; a forked one has them from its template."""
 
@@ -158,10 +161,12 @@ def run(setup: EngineSetup | Mapping[str, Any]) -> None:
         _die_with_parent()
         _be_named(f"engine {setup.engine}")
         gc.enable()
-        faulthandler.enable(2)
+        keep_logs()
+        faulthandler.enable(log_fds[2])
         _enter(setup.directory)
         template = _template or _build()
         template.current.install()
+        template.current.own_threads()
         for name in setup.preload:
             _import(name)
         _Engine(setup, template).run()
@@ -230,6 +235,8 @@ class _Engine:
         recorder = FlightRecorder(Path(setup.recorder))
         waker, outbox, output = Waker(), Outbox(), template.output
         output.engine, output.position, output.nudge = engine, recorder.slots, waker.nudge
+        self._descriptors = Descriptors(output, setup.pipes, recorder.reads)
+        output.descriptors = self._descriptors
         functions = Functions(template.coroutines.adapt)
         task_socket = open_dealer(self._context, self._connection, engine_peer(engine, incarnation))
         self._parts = parts = Parts(
@@ -243,6 +250,7 @@ class _Engine:
             output=output,
             link=TaskLink(task_socket, outbox, output, self.on_message),
             control_waker=waker,
+            show_figures=template.kernel.show_figures,
         )
         kernel = template.kernel
         build_in(functions, kernel.namespace, kernel.execute, kernel.clear, kernel.hide, report=output.publish)
@@ -255,6 +263,7 @@ class _Engine:
             is_greeting=lambda: self._greeting,
             leave=self._leave,
             lifeline=setup.lifeline,
+            descriptors=self._descriptors,
         )
 
     def run(self) -> None:
@@ -328,6 +337,7 @@ class _Engine:
     def _forked(self) -> None:
         """User code forked this process: the copy is the user's own, and must not speak for the engine."""
         self._parts.output.detached = True
+        self._descriptors.forget()
         self._parts.link.lock = _EndOfCopy()  # type: ignore[assignment] # all that it is asked for, it answers by ending
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

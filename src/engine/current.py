@@ -14,6 +14,7 @@ An interrupt hits the task it was meant for or nothing. The rules that make it s
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 import time
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 STRUCK = 2
 """State of `armed`: user code was interrupted, and unwinds or runs on."""
+
+OWNER = "_enginery_task"
+"""The attribute of a thread that says which task started it."""
 
 _RUNNERS = {str(Path(__file__).with_name(name)) for name in ("runner.py", "items.py")}
 """Whose frames call user code. Signals come there too: before, after, and while a function without a frame runs."""
@@ -57,6 +61,27 @@ class Current:
         self._fresh = False
         """An interrupt for the target was sent that has not struck."""
         self._thread = threading.main_thread().ident or 0
+
+    def owner(self) -> int:
+        """Return the task that what is written now, by this thread, belongs to; NO_TASK if there is none.
+
+        That of a thread is the task that started it, whatever runs by now.
+        """
+        if threading.get_ident() == self._thread:
+            return self.task
+        started_by: int = getattr(threading.current_thread(), OWNER, NO_TASK)
+        return self.task if started_by == NO_TASK else started_by
+
+    def own_threads(self) -> None:
+        """Have every thread that is started from now on know its owner. To be called once."""
+        start = threading.Thread.start
+
+        @functools.wraps(start)
+        def owned(thread: threading.Thread) -> None:
+            setattr(thread, OWNER, self.owner())
+            start(thread)
+
+        threading.Thread.start = owned  # type: ignore[method-assign, assignment] # no hook is offered
 
     def install(self) -> None:
         """Become the handler of SIGINT. To be called once, in the main thread."""
