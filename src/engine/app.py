@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import builtins
 import ctypes
 import faulthandler
 import gc
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import zmq
 
-from .. import serialize
+from .. import publishing, serialize
 from ..config import Connection, load
 from ..errors import ClusterError
 from ..ids import EngineId, Incarnation, control_peer, engine_peer
@@ -208,10 +209,19 @@ def _enter(directory: str) -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor, for the process's life
+    builtins.input = _no_input
     random.seed()
     numpy_random: Any = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
+
+
+def _no_input(_prompt: object = "", /) -> str:
+    """Stand for `input` while no front end with a keyboard runs a cell."""
+    raise EOFError(
+        "input() was called by a task or a cell: engines have no keyboard for those; "
+        "attach a console to the engine instead (cluster console ENGINE)"
+    )
 
 
 def _read_connection(path: str) -> Connection:
@@ -237,6 +247,7 @@ class _Engine:
         output.engine, output.position, output.nudge = engine, recorder.slots, waker.nudge
         self._descriptors = Descriptors(output, setup.pipes, recorder.reads)
         output.descriptors = self._descriptors
+        publishing.set_publisher(output.publish_data)
         functions = Functions(template.coroutines.adapt)
         task_socket = open_dealer(self._context, self._connection, engine_peer(engine, incarnation))
         self._parts = parts = Parts(

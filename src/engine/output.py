@@ -19,7 +19,9 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..publishing import NOT_HERE
 from ..recorder import NO_TASK
+from ..serialize import dumps_whole
 from ..wire.messages import Output
 
 if TYPE_CHECKING:
@@ -226,6 +228,12 @@ class OutputBuffer:
             if kind in REPLACEABLE:
                 budget.newest[key] = rich
             self._put(owner, kind, rich)
+
+    def publish_data(self, value: Any) -> None:
+        """Keep a value of the user's, pickled in one piece, in place of one that is not sent."""
+        if not self.attached:
+            raise RuntimeError(NOT_HERE)
+        self.publish("data", dumps_whole(value))
 
     def _put(self, owner: int, kind: str, data: Any) -> None:
         current = self._current

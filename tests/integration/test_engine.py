@@ -716,8 +716,20 @@ def test_a_copy_forked_by_user_code_does_not_speak_for_the_engine(engine):
 
 
 def test_there_is_no_standard_input(engine):
-    with pytest.raises(EOFError):
-        engine.value(engine.submit(input))
+    def ask():
+        return input("Your name? ")
+
+    with pytest.raises(EOFError, match=r"no keyboard.*cluster console ENGINE"):
+        engine.value(engine.submit(ask))
+    with pytest.raises(EOFError, match="no keyboard"):
+        engine.value(engine.submit(b"!execute", "input()"))
+
+    def read():
+        import sys
+
+        return sys.stdin.read()
+
+    assert engine.value(engine.submit(read)) == ""
 
 
 def test_an_engine_that_cannot_start_says_why(tmp_path, capfd):
