@@ -5,6 +5,9 @@ the coroutines that were begun as tasks, since several run at once. The engine s
 (about 50 ns, no system call), and the kernel keeps the page when the process is killed, so the record is true to the
 last instruction, whatever the signal.
 
+Eight more bytes count how often the engine has read what came on its own descriptors 1 and 2: the nanny helps when they
+are full and that stands still.
+
 The task stays on record when it is over (its item is then `AFTER_LAST`): an engine runs its calls in the order in which
 it was given them, so of those whose results have not come, the ones up to the recorded one have run and the others have
 not. That is what "nothing runs twice" rests on. A coroutine stays on record in its slot in the same way, until the slot
@@ -16,6 +19,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -34,7 +38,8 @@ OVER = 0.0
 """As the time since when a coroutine runs: it has ended."""
 
 _RECORD = struct.Struct("=qqd")
-_STEP_END = _RECORD.size + 8
+_READS_END = _RECORD.size + 8
+_STEP_END = _READS_END + 8
 _TASKS_END = _STEP_END + 8 * COROUTINES
 SIZE = _TASKS_END + 8 * COROUTINES
 
@@ -53,7 +58,8 @@ class Entry(NamedTuple):
 
 class FlightRecorder:
     """The engine's end: `slots[0]` is the task, `slots[1]` the item, `since[0]` the time; `step[0]` the task whose code
-    runs on the event loop, `coroutines` the coroutine tasks, by slot, and `begun` since when they run.
+    runs on the event loop, `coroutines` the coroutine tasks, by slot, and `begun` since when they run;
+    `reads[0]` the reads.
 
     The attributes are for the engine's innermost loop, which assigns to them directly.
     """
@@ -68,7 +74,8 @@ class FlightRecorder:
         view = memoryview(self._map)
         self.slots = view[:16].cast("q")
         self.since = view[16 : _RECORD.size].cast("d")
-        self.step = view[_RECORD.size : _STEP_END].cast("q")
+        self.reads = view[_RECORD.size : _READS_END].cast("q")
+        self.step = view[_READS_END:_STEP_END].cast("q")
         self.coroutines = view[_STEP_END:_TASKS_END].cast("q")
         self.begun = view[_TASKS_END:SIZE].cast("d")
         self.slots[0] = self.step[0] = NO_TASK
@@ -86,7 +93,16 @@ def read(path: Path) -> Entry:
         return Entry(None, 0, 0.0)
     task, item, since = _RECORD.unpack_from(data)
     view = memoryview(data)
-    step = view[_RECORD.size : _STEP_END].cast("q")[0]
+    step = view[_READS_END:_STEP_END].cast("q")[0]
     tasks, begun = view[_STEP_END:_TASKS_END].cast("q"), view[_TASKS_END:SIZE].cast("d")
     coroutines = tuple(pair for pair in zip(tasks, begun, strict=True) if pair[0] > 0)
     return Entry(None if task == NO_TASK else task, item, since, coroutines, None if step == NO_TASK else step)
+
+
+def count_reads(path: Path) -> int:
+    """Return how often the engine has read its own output; 0 if nothing is known."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return 0
+    return int.from_bytes(data[_RECORD.size : _READS_END], sys.byteorder)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import builtins
 import ctypes
 import faulthandler
 import gc
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import zmq
 
-from .. import serialize
+from .. import publishing, serialize
 from ..config import Connection, load
 from ..errors import ClusterError
 from ..ids import EngineId, Incarnation, control_peer, engine_peer
@@ -45,11 +46,12 @@ from .books import Books
 from .control import FAILED, Control, stdio_flush
 from .coroutines import Coroutines
 from .current import Current
+from .descriptors import Descriptors, keep_logs
 from .functions import Functions
 from .link import TaskLink, Waker, log
 from .namespace import build_in
 from .outbox import Outbox
-from .output import OutputBuffer, TaskStream
+from .output import OutputBuffer, TaskStream, log_fds
 from .parts import Parts
 from .runner import Runner
 
@@ -79,6 +81,8 @@ class EngineSetup(msgspec.Struct, frozen=True):
     """Working directory."""
     lifeline: int | None = None
     """A descriptor that reports end of file when the nanny dies."""
+    pipes: tuple[str, str] | None = None
+    """Named pipes to have as descriptors 1 and 2, which the nanny holds too; None: pipes of our own."""
     preload: tuple[str, ...] = ()
     """Modules to import first, in a fresh process; a forked one has them from its template."""
 
@@ -158,10 +162,12 @@ def run(setup: EngineSetup | Mapping[str, Any]) -> None:
         _die_with_parent()
         _be_named(f"engine {setup.engine}")
         gc.enable()
-        faulthandler.enable(2)
+        keep_logs()
+        faulthandler.enable(log_fds[2])
         _enter(setup.directory)
         template = _template or _build()
         template.current.install()
+        template.current.own_threads()
         for name in setup.preload:
             _import(name)
         _Engine(setup, template).run()
@@ -203,10 +209,19 @@ def _enter(directory: str) -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor, for the process's life
+    builtins.input = _no_input
     random.seed()
     numpy_random: Any = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
+
+
+def _no_input(_prompt: object = "", /) -> str:
+    """Stand for `input` while no front end with a keyboard runs a cell."""
+    raise EOFError(
+        "input() was called by a task or a cell: engines have no keyboard for those; "
+        "attach a console to the engine instead (cluster console ENGINE)"
+    )
 
 
 def _read_connection(path: str) -> Connection:
@@ -230,6 +245,9 @@ class _Engine:
         recorder = FlightRecorder(Path(setup.recorder))
         waker, outbox, output = Waker(), Outbox(), template.output
         output.engine, output.position, output.nudge = engine, recorder.slots, waker.nudge
+        self._descriptors = Descriptors(output, setup.pipes, recorder.reads)
+        output.descriptors = self._descriptors
+        publishing.set_publisher(output.publish_data)
         functions = Functions(template.coroutines.adapt)
         task_socket = open_dealer(self._context, self._connection, engine_peer(engine, incarnation))
         self._parts = parts = Parts(
@@ -246,8 +264,9 @@ class _Engine:
             link=TaskLink(task_socket, outbox, output, self.on_message),
             coroutines=template.coroutines,
             control_waker=waker,
+            show_figures=template.kernel.show_figures,
         )
-        template.coroutines.record = recorder.step
+        template.coroutines.record, template.coroutines.after_step = recorder.step, output.catch_up
         template.coroutines.nudge = parts.link.main_waker.wake
         parts.link.wait_otherwise = template.coroutines.wait
         kernel = template.kernel
@@ -262,6 +281,7 @@ class _Engine:
             is_greeting=lambda: self._greeting,
             leave=self._leave,
             lifeline=setup.lifeline,
+            descriptors=self._descriptors,
         )
 
     def run(self) -> None:
@@ -337,6 +357,7 @@ class _Engine:
     def _forked(self) -> None:
         """User code forked this process: the copy is the user's own, and must not speak for the engine."""
         self._parts.output.detached = True
+        self._descriptors.forget()
         self._parts.link.lock = _EndOfCopy()  # type: ignore[assignment] # all that it is asked for, it answers by ending
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

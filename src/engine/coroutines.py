@@ -40,6 +40,8 @@ class Coroutines:
         """Wakes the main thread from a plain wait."""
         self.record: MutableSequence[int] | memoryview[int] = [NO_TASK]
         """See `EngineLoop.record`."""
+        self.after_step: Callable[[], None] = lambda: None
+        """See `EngineLoop.after_step`."""
         current.interrupt, current.stray = self.interrupt, self.interrupt_stray
 
     # ------------------------------------------------------------------------------------------ the loop
@@ -50,7 +52,7 @@ class Coroutines:
         loop = self._loop
         if loop is None or loop.is_closed():
             loop = self._loop = EngineLoop(self._current, self._struck, self.nudge)
-            loop.record = self.record
+            loop.record, loop.after_step = self.record, self.after_step
         return loop
 
     @property

@@ -17,6 +17,7 @@ An interrupt hits the task it was meant for or nothing. The rules that make it s
 from __future__ import annotations
 
 import contextvars
+import functools
 import signal
 import threading
 import time
@@ -36,6 +37,9 @@ STRUCK = 2
 
 OF_TASK: contextvars.ContextVar[int] = contextvars.ContextVar("enginery_task", default=NO_TASK)
 """The task to which work on the event loop belongs, and what it starts there or in threads."""
+
+OWNER = "_enginery_task"
+"""The attribute of a thread that says which task started it."""
 
 _RUNNERS = {str(Path(__file__).with_name(name)) for name in ("runner.py", "items.py", "loop.py")}
 """Whose frames call user code. Signals come there too: before, after, and while a function without a frame runs."""
@@ -111,9 +115,17 @@ class Current:
         self._thread = threading.main_thread().ident or 0
 
     def owner(self) -> int:
-        """Return the task that what is written now, by this thread, belongs to; NO_TASK if there is none."""
-        step = self.step if threading.get_ident() == self._thread else OF_TASK.get()
-        return step if step in self.awaited else self.task
+        """Return the task that what is written now, by this thread, belongs to; NO_TASK if there is none.
+
+        That of a thread is the task that started it, whatever runs by now; that of what is on the event loop is the
+        task that has put it there, while that goes on, then the running one.
+        """
+        if threading.get_ident() == self._thread:
+            return self.step if self.step in self.awaited else self.task
+        started_by = OF_TASK.get()
+        if started_by not in self.awaited:
+            started_by = getattr(threading.current_thread(), OWNER, NO_TASK)
+        return self.task if started_by == NO_TASK else started_by
 
     def count(self, task: int) -> None:
         """There is one more record of output of that task. Whoever counts excludes others."""
@@ -122,6 +134,17 @@ class Current:
             awaited.outputs += 1
         elif task == self.task:
             self.outputs += 1
+
+    def own_threads(self) -> None:
+        """Have every thread that is started from now on know its owner. To be called once."""
+        start = threading.Thread.start
+
+        @functools.wraps(start)
+        def owned(thread: threading.Thread) -> None:
+            setattr(thread, OWNER, self.owner())
+            start(thread)
+
+        threading.Thread.start = owned  # type: ignore[method-assign, assignment] # no hook is offered
 
     def install(self) -> None:
         """Become the handler of SIGINT. To be called once, in the main thread."""

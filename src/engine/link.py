@@ -28,7 +28,7 @@ from ..streams import Outgoing
 from ..transport import NOBLOCK, Monitor, send
 from ..wire.codec import MalformedError, decode_to_engine
 from ..wire.messages import Done, Outputs
-from .output import write_raw
+from .output import log_fds, write_raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -227,5 +227,5 @@ def receive_one(socket: zmq.Socket[bytes], handle: Callable[[ToEngine, Sequence[
 
 
 def log(text: str) -> None:
-    """Write a line to the process's own standard error, which its nanny keeps."""
-    write_raw(2, f"engine[{os.getpid()}]: {text}\n")
+    """Write a line to the engine's log, which its nanny keeps."""
+    write_raw(log_fds[2], f"engine[{os.getpid()}]: {text}\n")

@@ -37,6 +37,8 @@ class EngineLoop(asyncio.SelectorEventLoop):
         self._waiting = False
         self.record: MutableSequence[int] | memoryview[int] = [NO_TASK]
         """Where the task whose code runs is written down, should the process die (the flight recorder's `step`)."""
+        self.after_step: Callable[[], None] = lambda: None
+        """Is called when something of a task's has run, while it still counts as running."""
         self._bare = contextvars.Context()
         """For what belongs to no task."""
         super().__init__()
@@ -96,6 +98,7 @@ class EngineLoop(asyncio.SelectorEventLoop):
                 callback(*args)
             finally:
                 current.armed = False
+                self.after_step()
         except (KeyboardInterrupt, SystemExit):  # an asyncio task has it as its result by now
             self._struck(owner)
         finally:

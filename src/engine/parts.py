@@ -42,3 +42,5 @@ class Parts:
     """Wakes the control thread."""
     clock: Callable[[], float] = perf_counter
     """The time to which `Current.epoch` is to be added; that of `TaskLink.flushed_at`."""
+    show_figures: Callable[[], None] = lambda: None
+    """Shows the figures that a task has drawn; to be called after each once pyplot is loaded."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from ..serialize import dumps
 from ..wire.messages import Result, Status
 from .coroutines import awaited_value
 from .current import OF_TASK, Awaited
-from .items import load_arguments
+from .items import PYPLOT, load_arguments
 from .report import pickled_failure, unpicklable
 
 if TYPE_CHECKING:
@@ -134,7 +135,11 @@ class Pending:
         parts, awaited = self._parts, begun.awaited
         duration = parts.clock() - awaited.started
         begun.entry.learn(duration)
-        parts.output.finish_coroutine(awaited.task)
+        loop, output = parts.coroutines.loop, parts.output
+        if PYPLOT in sys.modules:
+            loop.guarded(awaited.task, parts.show_figures, ())
+        loop.guarded(awaited.task, output.descriptors.flush, ())
+        output.finish(awaited.task)
         result = Result(awaited.task, status, payload, len(buffers), parts.engine, begun.began, duration)
         result.outputs = awaited.outputs
         parts.outbox.add(result, buffers)

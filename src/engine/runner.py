@@ -11,6 +11,7 @@ and the control thread sends it when a call turns out longer than thought.
 from __future__ import annotations
 
 import pickle
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from ..errors import SerializationError
 from ..recorder import AFTER_LAST, NO_TASK
 from ..serialize import PROTOCOL, dumps
 from ..wire.messages import Result, Started, Status
-from .items import FLUSH_S, QUICK_S, load_arguments, run_items
+from .items import FLUSH_S, PYPLOT, QUICK_S, load_arguments, run_items
 from .pending import Pending
 from .report import Reporter, pickled_failure, unpicklable
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _SMALL = frozenset({int, float, bool, type(None)})
 """Exact types of results for which the C pickler is asked without further thought."""
+
+FLUSH_C_S = 20e-6
+"""Who calls C code that prints takes longer; after less than this, C's buffers are not looked at."""
 
 _NONE_YET = object()
 """The call has not returned a value."""
@@ -72,6 +76,8 @@ class Runner:
         engine, results, waker = parts.engine, parts.outbox.results, parts.control_waker
         slots, since, epoch = parts.slots, parts.since, current.epoch
         clock, to_pickle, small = parts.clock, pickle.dumps, _SMALL
+        descriptors, show_figures, modules = output.descriptors, parts.show_figures, sys.modules
+        ready, flush = descriptors.ready, descriptors.flush
         args: Any
         kwargs: Any
         value: Any
@@ -136,6 +142,12 @@ class Runner:
                 ended = clock()
                 duration = ended - started
                 entry.learn(duration)
+                if duration > FLUSH_C_S:
+                    flush()
+                if PYPLOT in modules:
+                    show_figures()
+                if ready(0) or descriptors.reading:
+                    descriptors.read()
                 if output.used:
                     output.finish()
                 if buffers:
