@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..ids import TaskId, client_of
 from ..recorder import AFTER_LAST, OVER
 from ..wire.codec import encode
-from ..wire.messages import DeathCertificate, Done, Outputs, Result, Status
+from ..wire.messages import DeathCertificate, Done, Output, Outputs, Result, Status
 from . import setups
 from .journal.ledger import Killed, Piece
 from .records import TaskState
@@ -167,6 +168,7 @@ def on_outputs(state: State, engine: Engine, message: Outputs) -> None:
     for record in message.records:
         task = engine.assigned.get(record.task)
         if task is None:
+            _on_late_output(state, engine, record)
             continue
         record.task = task.root
         record.engine = engine.id
@@ -176,6 +178,20 @@ def on_outputs(state: State, engine: Engine, message: Outputs) -> None:
         elif client is not None:
             client.outputs.append(record)
             state.outbox.to_client(client)
+
+
+def _on_late_output(state: State, engine: Engine, record: Output) -> None:
+    """A thread that has outlived its task printed something. The client may still care: it is told, if it is there.
+
+    No result counts it, so it is not numbered, nor written down. It is not told of a task that is elsewhere by now, and
+    whose output there counts; nor of a piece, since whose it was is forgotten.
+    """
+    if record.task in state.tasks or record.kind == setups.REPORT:
+        return
+    client = state.clients.get(client_of(TaskId(record.task)))
+    if client is not None and client.peer and client.away_since is None:
+        record.engine = engine.id
+        state.outbox.say(client.peer, Outputs([record]))
 
 
 # ------------------------------------------------------------------------------------------------------ death

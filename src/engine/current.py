@@ -117,15 +117,18 @@ class Current:
     def owner(self) -> int:
         """Return the task that what is written now, by this thread, belongs to; NO_TASK if there is none.
 
-        That of a thread is the task that started it, whatever runs by now; that of what is on the event loop is the
-        task that has put it there, while that goes on, then the running one.
+        That of a thread, or of something on the event loop, is the task that started it, whatever runs by now.
         """
-        if threading.get_ident() == self._thread:
-            return self.step if self.step in self.awaited else self.task
+        if self.is_main_thread():
+            return self.task if self.step == NO_TASK else self.step
         started_by = OF_TASK.get()
-        if started_by not in self.awaited:
+        if started_by == NO_TASK:
             started_by = getattr(threading.current_thread(), OWNER, NO_TASK)
         return self.task if started_by == NO_TASK else started_by
+
+    def is_main_thread(self) -> bool:
+        """Return whether the thread that asks is the main thread."""
+        return threading.get_ident() == self._thread
 
     def count(self, task: int) -> None:
         """There is one more record of output of that task. Whoever counts excludes others."""

@@ -172,9 +172,10 @@ class OutputBuffer:
 
     def write(self, stream: str, text: str) -> None:
         """Keep text that Python wrote, for the task it belongs to, after what was written to the descriptors before."""
-        descriptors = self.descriptors
-        if descriptors.ready(0) or descriptors.reading:
-            descriptors.read()
+        if self._current.is_main_thread():
+            self.catch_up()
+        else:  # one thread at a time may poll, and that is the main thread
+            self.descriptors.read()
         self.add(stream, text)
 
     def add(self, stream: str, text: str) -> None:
@@ -301,7 +302,7 @@ class OutputBuffer:
         self.collect()
 
     def catch_up(self) -> None:
-        """Take in what was written to the descriptors, for the task it belongs to."""
+        """Take in what was written to the descriptors, for the task it belongs to (main thread)."""
         descriptors = self.descriptors
         if descriptors.ready(0) or descriptors.reading:
             descriptors.read()

@@ -28,7 +28,7 @@ from . import children as c
 from . import core as core_
 from . import metrics, oom
 from .output import EngineOutput
-from .relief import LOOK_S, Pipes
+from .relief import Pipes
 
 if TYPE_CHECKING:
     import subprocess
@@ -88,7 +88,6 @@ class Server:
         self._log = log
         self._outputs: dict[c.Key, EngineOutput] = {}
         self._pipes: dict[c.Key, Pipes] = {}
-        self._looked = 0.0
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: transport.Monitor | None = None
@@ -145,7 +144,8 @@ class Server:
         for output in list(self._outputs.values()):
             if output.is_open and output.fd in ready:
                 output.read()
-        self._look_at_pipes(ready, now)
+        for pipes in self._pipes.values():
+            pipes.look(now)
         self._read_children(now)
         self._read_controller(now)
         if now - self._measured >= MEASURE_EVERY_S:
@@ -187,24 +187,11 @@ class Server:
             if output.is_open:
                 poller.register(output.fd, zmq.POLLIN)
         for pipes in self._pipes.values():
-            timeout_s = min(timeout_s, LOOK_S)
-            if pipes.relieving:
-                for fd in pipes.fds:
-                    poller.register(fd, zmq.POLLIN)
+            timeout_s = min(timeout_s, pipes.look_s)
         deadline = self.core.deadline()
         if deadline is not None:
             timeout_s = min(timeout_s, max(0.0, deadline - time.monotonic()))
         return dict(poller.poll(math.ceil(timeout_s * 1000)))
-
-    def _look_at_pipes(self, ready: dict[Any, int], now: float) -> None:
-        """See to it that nobody waits for ever for an engine to read its own output."""
-        for pipes in self._pipes.values():
-            if pipes.relieving and not ready.keys().isdisjoint(pipes.fds):
-                pipes.read()
-        if now - self._looked >= LOOK_S:
-            self._looked = now
-            for pipes in self._pipes.values():
-                pipes.look()
 
     def _read_wakeups(self, now: float) -> None:
         with contextlib.suppress(BlockingIOError):

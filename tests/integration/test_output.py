@@ -317,3 +317,35 @@ def test_a_process_that_outlives_its_task_does_not_disturb_the_next(client):
     result = client[2].apply_async(idle)
     result.result(20)
     assert "idle" in result.stdout  # and what ticked meanwhile: whose that is, nobody can tell
+
+
+def test_late_output_of_a_thread_arrives_in_the_result_of_its_own_client(client, cluster):
+    def start():
+        import builtins
+        import threading
+
+        builtins.go = threading.Event()
+        builtins.over = threading.Event()
+
+        def late():
+            builtins.go.wait(10)
+            print("late")
+            builtins.over.set()
+
+        threading.Thread(target=late).start()
+        print("started")
+
+    def let_go():
+        import builtins
+
+        builtins.go.set()
+        builtins.over.wait(10)
+        print("let go")
+
+    with cluster.connect() as other:
+        first = other[0].apply_async(start)
+        first.result(20)
+        second = client[0].apply_async(let_go)
+        second.result(20)
+        wait_until(lambda: first.stdout == "started\nlate\n", "both lines of the first task")
+        assert second.stdout == "let go\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from enginery.nanny.relief import Pipes
+from enginery.nanny.relief import LOOK_S, RELIEF_S, Pipes
 
 
 class Bench:
@@ -14,11 +14,17 @@ class Bench:
     def __init__(self, folder):
         self.kept = b""
         self.count = 0
+        self.now = 100.0
         self.pipes = Pipes(folder / "0.1.rec", self.keep, lambda: self.count)
         self.engine = os.open(self.pipes.paths[0], os.O_RDWR | os.O_NONBLOCK)
 
     def keep(self, data):
         self.kept += data
+
+    def look(self, times=1):
+        for _ in range(times):
+            self.now += self.pipes.look_s
+            self.pipes.look(self.now)
 
     def fill(self):
         written = 0
@@ -40,46 +46,56 @@ def bench(tmp_path):
 
 def test_what_is_not_full_is_left_to_the_engine(bench):
     os.write(bench.engine, b"a line\n")
-    for _ in range(5):
-        bench.pipes.look()
-    assert not bench.pipes.relieving
+    bench.look(5)
+    assert not bench.kept
     assert os.read(bench.engine, 100) == b"a line\n"
 
 
-def test_a_full_pipe_is_read_if_the_engine_does_not(bench):
+def test_a_full_pipe_is_emptied_if_the_engine_does_not_read(bench):
     written = bench.fill()
-    bench.pipes.look()
+    bench.look()
     assert not bench.kept
-    bench.pipes.look()
-    assert bench.pipes.relieving
+    assert bench.pipes.look_s == LOOK_S
+    bench.look()
     assert len(bench.kept) == written
-    os.write(bench.engine, b"more")
-    bench.pipes.read()
-    assert bench.kept.endswith(b"more")
+    assert bench.pipes.look_s == RELIEF_S
+    bench.fill()
+    bench.look()
+    assert len(bench.kept) == 2 * written
+    os.write(bench.engine, b"for the engine")
+    bench.look(200)
+    assert len(bench.kept) == 2 * written
+    assert bench.pipes.look_s == LOOK_S
+    bench.fill()
+    bench.look()
+    assert len(bench.kept) == 2 * written
 
 
 def test_a_full_pipe_is_left_to_an_engine_that_reads(bench):
     bench.fill()
     for _ in range(5):
-        bench.pipes.look()
+        bench.look()
         bench.count += 1
-    assert not bench.pipes.relieving
+    assert bench.pipes.look_s == LOOK_S
     assert not bench.kept
 
 
-@pytest.mark.parametrize("notice", ["look", "read"])
-def test_relief_ends_when_the_engine_reads_again(bench, notice):
+def test_relief_ends_when_the_engine_reads_again(bench):
     bench.fill()
-    bench.pipes.look()
-    bench.pipes.look()
-    bench.count += 1
+    bench.look(2)
     kept = len(bench.kept)
-    os.write(bench.engine, b"for the engine")
-    getattr(bench.pipes, notice)()
-    assert not bench.pipes.relieving
+    bench.count += 1
+    bench.fill()
+    bench.look()
+    assert bench.pipes.look_s == LOOK_S
     assert len(bench.kept) == kept
-    bench.pipes.look()
-    assert not bench.pipes.relieving
+
+
+def test_looks_that_come_too_soon_do_not_count(bench):
+    bench.fill()
+    for _ in range(3):
+        bench.pipes.look(bench.now)
+    assert not bench.kept
 
 
 def test_what_is_left_is_drained(bench):
