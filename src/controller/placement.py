@@ -128,6 +128,9 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
         task = source.popleft()
         if task.state != TaskState.WAITING:
             continue
+        if coroutines == COROUTINES and task.is_coroutine:
+            source.appendleft(task)
+            break
         if task.function != digest or entry is None:
             digest = task.function
             entry = entries[digest]
@@ -138,9 +141,6 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
         options = task.options
         mean_s = entry.mean_s
         if digest[:1] == COROUTINE and not task.hi:
-            if coroutines == COROUTINES:
-                source.appendleft(task)
-                break
             coroutines += 1
             count -= 1
             cost_s = COROUTINE_S

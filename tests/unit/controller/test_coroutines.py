@@ -99,6 +99,18 @@ def test_those_for_one_engine_keep_their_order(bench: Bench):
     bench.forget_what_was_said()
 
 
+def test_a_function_is_sent_with_the_first_call_that_finds_room(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    first = client.submit(COROUTINES, CORO, targets=(0,), ordered=True)
+    engine.given()
+    (other,) = client.submit(1, b"coroutine of another kind", targets=(0,), ordered=True)
+    engine.finish(first[0])
+    (call,) = engine.calls()  # which looks for its function
+    assert call.id == other
+    client.results()
+
+
 def test_the_items_of_a_map_are_no_coroutines(bench: Bench):
     bench.start()
     client, engine = bench.clients[0], bench.engines[0]
