@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         TaskRefused,
         TaskTimeout,
     )
+    from .publishing import publish_data
     from .serialize import Reference
 
 __version__ = "0.1.0"
@@ -63,6 +64,7 @@ _HOMES = {
     "TaskLost": ".errors",
     "TaskRefused": ".errors",
     "TaskTimeout": ".errors",
+    "publish_data": ".publishing",
 }
 
 __all__ = [
@@ -88,6 +90,7 @@ __all__ = [
     "TaskLost",
     "TaskRefused",
     "TaskTimeout",
+    "publish_data",
 ]
 
 

@@ -201,6 +201,20 @@ def dumps(obj: Any, *, by_value: bool = True) -> tuple[bytes, Sequence[Buffer]]:
     return payload, buffers
 
 
+def dumps_whole(obj: Any) -> bytes:
+    """Return the payload of a value that has no out-of-band buffers.
+
+    >>> loads(dumps_whole({"x": b"large" * 10000})) == {"x": b"large" * 10000}
+    True
+    """
+    if is_plain(obj):
+        try:
+            return pickle.dumps(obj, PROTOCOL)
+        except (ValueError, MemoryError, RuntimeError) as error:  # as above
+            raise SerializationError(f"the value cannot be pickled: {error}") from error
+    return _dumps_any(obj, lambda _buffer: True, [], by_value=True)
+
+
 def dumps_function(function: Callable[..., Any]) -> bytes:
     """Return the pickle of a function, in one piece; SerializationError naming what it captures that cannot travel."""
     name = getattr(function, "__qualname__", None) or repr(function)

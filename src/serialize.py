@@ -10,7 +10,7 @@ from typing import Any
 
 from .culprit import find_culprit, is_picklable
 from .failure import Failure, failure_from, to_exception
-from .pickles import PROTOCOL, Buffer, dumps, dumps_function, loads, user_modules
+from .pickles import PROTOCOL, Buffer, dumps, dumps_function, dumps_whole, loads, user_modules
 
 __all__ = [
     "PROTOCOL",
@@ -19,6 +19,7 @@ __all__ = [
     "Reference",
     "dumps",
     "dumps_function",
+    "dumps_whole",
     "failure_from",
     "find_culprit",
     "is_picklable",

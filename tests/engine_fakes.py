@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from enginery.engine.books import Books
+from enginery.engine.coroutines import Coroutines
 from enginery.engine.current import Current
 from enginery.engine.functions import Functions
 from enginery.engine.outbox import Outbox
 from enginery.engine.output import OutputBuffer
 from enginery.engine.parts import Parts
 from enginery.engine.runner import Runner
+from enginery.recorder import COROUTINES, NO_TASK
 from enginery.serialize import dumps, loads, to_exception
 from enginery.wire import messages as m
 
@@ -84,6 +86,8 @@ class FakeEngine:
     def __init__(self, slots=None) -> None:
         self.slots = [-1, 0] if slots is None else slots
         self.since = [0.0]
+        self.coroutine_slots = [NO_TASK] * COROUTINES
+        self.coroutine_since = [0.0] * COROUTINES
         self.clock = FakeClock()
         self.current = Current()
         self.functions = Functions()
@@ -92,16 +96,20 @@ class FakeEngine:
         self.link = FakeLink(self.outbox, self.output, self.clock)
         self.waker = FakeWaker()
         self.books = Books(self.current, self.slots, self.functions.estimate)
+        self.coroutines = Coroutines(self.current)
         self.parts = Parts(
             engine=5,
             current=self.current,
             slots=self.slots,
             since=self.since,
+            coroutine_slots=self.coroutine_slots,
+            coroutine_since=self.coroutine_since,
             books=self.books,
             functions=self.functions,
             outbox=self.outbox,
             output=self.output,
             link=self.link,
+            coroutines=self.coroutines,
             control_waker=self.waker,
             clock=self.clock,
         )

@@ -31,6 +31,7 @@ for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
         os.setpgid(0, 0)
+        os.dup2(2, 1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         app.run(json.loads(line))
     os.write(1, b"%d\\n" % pid)

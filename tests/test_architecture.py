@@ -24,6 +24,7 @@ SHARED = {
     "ids",
     "markup",
     "pickles",
+    "publishing",
     "recorder",
     "rendezvous",
     "security",
@@ -42,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "certificate": set(),
     "errors": {"certificate", "ids"},
     "config": set(),
+    "publishing": set(),
     "recorder": set(),
     "streams": {"wire"},
     "pickles": {"culprit", "errors"},
@@ -66,7 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": SHARED | {"client", "cluster", "drill", "leftovers"},
     "__main__": {"cli"},
     # The public names. They are loaded when they are used.
-    "__init__": {"client", "cluster", "errors", "serialize"},
+    "__init__": {"client", "cluster", "errors", "publishing", "serialize"},
 }
 """By module or package of `src`: which others it may import."""
 
@@ -76,7 +78,7 @@ when a result is to be shown, or a client is made in IPython."""
 
 SHELLS = {
     "controller": {"app", "server", "journal/archive", "journal/disk", "journal/store", "journal/writer"},
-    "nanny": {"app", "server", "children", "metrics", "oom", "output", "zygote"},
+    "nanny": {"app", "server", "children", "metrics", "oom", "output", "relief", "zygote"},
 }
 """Modules that do. All others of these packages decide, and only that."""
 

@@ -21,6 +21,7 @@ from ..errors import ClusterError, ControllerLost
 from ..ids import ClientNo, first_task_id
 from ..streams import Incoming, Outgoing, Verdict
 from ..wire import messages as m
+from .ended import Ended
 from .lightfuture import LightFuture
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ ACK_S = 1.0
 BATCH_TASKS = 1000
 BATCH_BYTES = 1 << 20
 """A message ends after so many tasks or bytes, so that the controller can begin while the rest is written."""
+
+THREAD_S = 20e-6
+"""A task that starts a thread takes longer."""
 
 FUNCTIONS_MAX_BYTES = 64 << 20
 """How many bytes of pickled functions the controller keeps for us; beyond, the least used are forgotten."""
@@ -112,6 +116,7 @@ class Core:
         self.hello = hello
         self.sinks: dict[int, Sink] = {}
         """Tasks that have not ended, by id."""
+        self._ended = Ended()
         self.requests: dict[int, RequestFuture] = {}
         self.outbox: deque[Entry | msgspec.Struct] = deque([hello])
         """What is to be sent, in order."""
@@ -161,7 +166,7 @@ class Core:
                 self._on_results(message.results, frames, wall)
             case m.Outputs():
                 for record in message.records:
-                    sink = self.sinks.get(record.task)
+                    sink = self.sinks.get(record.task) or self._ended.find(record.task)
                     if sink is not None:
                         sink.add_output(record)
             case m.Reply():
@@ -228,6 +233,8 @@ class Core:
             sink = sinks.get(result.id)
             if sink is not None and sink.accept(result, parts, wall):
                 sinks.pop(result.id, None)
+                if result.duration > THREAD_S:
+                    self._ended.add(result.id, sink)
 
     def _on_engines(self, engines: list[m.EngineInfo]) -> None:
         known = dict(self.engines)

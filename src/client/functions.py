@@ -11,6 +11,7 @@ The check before each reuse compares identities: below a microsecond for a funct
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 import types
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..serialize import dumps_function, user_modules
 from ..wire.messages import Function
+from ..wire.parts import COROUTINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -190,6 +192,19 @@ class _Entry:
         self.simple = captured[0] if len(captured) == 1 and captured[0].simple else None
 
 
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Return whether calling it (a function, a partial, an object with `__call__`) makes a coroutine."""
+    import inspect  # noqa: PLC0415 - once per function
+
+    if inspect.iscoroutinefunction(function):  # looks through partials
+        return True
+    while isinstance(function, functools.partial):
+        function = function.func
+    if isinstance(function, type) or inspect.isroutine(function):
+        return False
+    return inspect.iscoroutinefunction(type(function).__call__)
+
+
 class FunctionCache:
     """Pickles of functions, by function object. Used from any thread: at worst, two threads pickle the same function.
 
@@ -236,7 +251,8 @@ class FunctionCache:
         elif isinstance(function, (type, *_BUILTINS)) or _pickles_as_name(function):
             captured = () if is_by_reference(function) or _is_ufunc(function) else None
         pickled = dumps_function(function)
-        made = Function(b"f" + hashlib.blake2b(pickled, digest_size=15).digest(), pickled)  # never `!`, see `Function`
+        kind = COROUTINE if is_coroutine_function(function) else b"f"  # never `!`, see `Function`
+        made = Function(kind + hashlib.blake2b(pickled, digest_size=15).digest(), pickled)
         if captured is not None:
             self._keep(function, made, captured)
         return made

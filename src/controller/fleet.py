@@ -167,13 +167,13 @@ def refuse_direct(state: State, engine: Engine, sentence: str) -> None:
 
 def _refuse_pools(state: State) -> None:
     """End the tasks that wait for any of some engines none of which will come."""
-    for targets, queue in list(state.pools.items()):
+    for (targets, coroutines), queue in list(state.pools.items()):
         if not any(can_serve(state, t) for t in targets):
             for task in list(queue):
                 task.state = TaskState.ENDED
                 queue.withdraw(task)
                 state.refuse(task, why_not(state, targets))
-            del state.pools[targets]
+            del state.pools[targets, coroutines]
 
 
 def can_serve(state: State, engine_id: int) -> bool:

@@ -194,6 +194,9 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
                 state.common.push_many(client, batch_options.priority, batch)
                 batch = []
             batch_options = options
+        if task.is_coroutine:
+            state.coroutines.push(client, task)
+            continue
         batch.append(task)
     if batch:
         state.common.push_many(client, batch_options.priority, batch)

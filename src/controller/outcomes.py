@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..recorder import AFTER_LAST
+from ..ids import TaskId, client_of
+from ..recorder import AFTER_LAST, OVER
 from ..wire.codec import encode
-from ..wire.messages import DeathCertificate, Done, Outputs, Result, Status
+from ..wire.messages import DeathCertificate, Done, Output, Outputs, Result, Status
 from . import setups
 from .journal.ledger import Killed, Piece
 from .records import TaskState
@@ -32,7 +33,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
         engine.owes_ack = True  # they may be large
     if engine.in_setup:
         engine.in_setup = setups.is_under_way(engine)
-    in_setup = engine.in_setup  # then all take the long way
+    in_setup = engine.in_setup or engine.coroutines > 0  # then all take the long way
     freed_s = 0.0
     begun = engine.begun
     digest, calls, total_s = b"", 0, 0.0  # a run of results of one function
@@ -167,6 +168,7 @@ def on_outputs(state: State, engine: Engine, message: Outputs) -> None:
     for record in message.records:
         task = engine.assigned.get(record.task)
         if task is None:
+            _on_late_output(state, engine, record)
             continue
         record.task = task.root
         record.engine = engine.id
@@ -178,39 +180,76 @@ def on_outputs(state: State, engine: Engine, message: Outputs) -> None:
             state.outbox.to_client(client)
 
 
+def _on_late_output(state: State, engine: Engine, record: Output) -> None:
+    """A thread that has outlived its task printed something. The client may still care: it is told, if it is there.
+
+    No result counts it, so it is not numbered, nor written down. It is not told of a task that is elsewhere by now, and
+    whose output there counts; nor of a piece, since whose it was is forgotten.
+    """
+    if record.task in state.tasks or record.kind == setups.REPORT:
+        return
+    client = state.clients.get(client_of(TaskId(record.task)))
+    if client is not None and client.peer and client.away_since is None:
+        record.engine = engine.id
+        state.outbox.say(client.peer, Outputs([record]))
+
+
 # ------------------------------------------------------------------------------------------------------ death
 
 
 def settle(state: State, engine: Engine, certificate: DeathCertificate) -> None:
     """An engine has ended and all it sent has come: decide on what it still had.
 
-    An engine runs its calls in the order in which it was given them, and its flight recorder names the one it was in.
+    An engine begins its calls in the order in which it was given them, and its flight recorder names the one it was in.
     So of those unreported, the ones before that had run and only their results are lost; that one was running; the ones
     after had not begun and go elsewhere, unharmed. The same follows from a result that came: should an earlier one have
-    been lost on its way, its call had run. Without a record (its host is lost) all may have run.
+    been lost on its way, its call had run. Coroutines go on while later calls run: those that had begun are on record
+    too, and whether they had ended. Without a record (its host is lost) all may have run.
     """
     tasks = list(engine.assigned.values())
     engine.assigned = {}
+    engine.coroutines = 0
     engine.load_s = 0.0
     unknown = certificate.exit_code is None
     deadly = not (unknown or engine.killed)
     recorded = next((task.order for task in tasks if task.id == certificate.task), 0)
-    begun = max(recorded, engine.begun)
+    coroutines = dict(certificate.coroutines)
+    begun = max(recorded, engine.begun, *(task.order for task in tasks if task.id in coroutines))
     again: list[Task] = []
     for task in tasks:
         finished = unknown or task.order != recorded or certificate.item == AFTER_LAST
         if not unknown and task.order > begun:
             again.append(task)
+        elif task.id in coroutines:
+            mine = _of_coroutine(certificate, coroutines[task.id])
+            _lose(state, task, mine, again, running=mine.running, deadly=deadly and _is_suspect(task, certificate))
         elif task.hi:
             item = task.hi if finished else min(max(certificate.item, task.lo), task.hi)
-            _settle_items(state, task, item, certificate, again, unknown=unknown, deadly=deadly)
+            guilty = deadly and _is_suspect(task, certificate)
+            _settle_items(state, task, item, certificate, again, unknown=unknown, deadly=guilty)
         else:
-            _lose(state, task, certificate, again, running=unknown or not finished, deadly=deadly)
+            guilty = deadly and _is_suspect(task, certificate)
+            _lose(state, task, certificate, again, running=unknown or not finished, deadly=guilty)
     for task in reversed(again):
         if task.id in state.stops:
             state.end(task, state.stops[task.id].result(task))
         else:
             state.enqueue_again(task)
+
+
+def _is_suspect(task: Task, certificate: DeathCertificate) -> bool:
+    """Return whether a task may have ended its engine, if it was running: its code ran, or none did but coroutines were
+    waiting, for threads of theirs perhaps.
+    """
+    if certificate.step is not None:
+        return certificate.step == task.id
+    return certificate.item == AFTER_LAST or certificate.task == task.id
+
+
+def _of_coroutine(certificate: DeathCertificate, since: float) -> DeathCertificate:
+    """Return the certificate as it concerns one of the coroutines on record."""
+    over = since == OVER
+    return msgspec.structs.replace(certificate, item=AFTER_LAST if over else 0, since=since, running=not over)
 
 
 def _settle_items(
@@ -266,5 +305,7 @@ def _lose(
             state.note(Killed(task.id, deaths))
         again.append(task)
     else:
-        mine = msgspec.structs.replace(certificate, task=task.root, item=task.lo, running=running, history=history)
+        mine = msgspec.structs.replace(
+            certificate, task=task.root, item=task.lo, running=running, history=history, coroutines=[], step=None
+        )
         state.end(task, Result(task.id, Status.LOST, encode(mine), engine=certificate.engine, lo=task.lo, hi=task.hi))

@@ -10,9 +10,11 @@ from __future__ import annotations
 from heapq import heappop
 from typing import TYPE_CHECKING
 
+from ..recorder import COROUTINES
 from ..wire.messages import Call, Function
+from ..wire.parts import COROUTINE
 from .records import EngineState, TaskState
-from .state import CALL_OVERHEAD_S, ITEM_OVERHEAD_S, WINDOW_S
+from .state import CALL_OVERHEAD_S, COROUTINE_S, ITEM_OVERHEAD_S, WINDOW_S
 
 if TYPE_CHECKING:
     from collections import deque
@@ -34,6 +36,8 @@ def place(state: State) -> None:
         _place_direct(state)
     if state.pools:
         _place_pools(state)
+    if state.coroutines.waiting:
+        _place_coroutines(state, state.coroutines, list(state.engines.values()))
     if state.common.waiting and state.open:
         _place_common(state)
 
@@ -47,16 +51,36 @@ def _place_direct(state: State) -> None:
 
 
 def _place_pools(state: State) -> None:
-    for targets, queue in list(state.pools.items()):
+    for (targets, coroutines), queue in list(state.pools.items()):
         engines = [state.engines[t] for t in targets if t in state.engines]
-        while queue.waiting:
+        if coroutines:
+            _place_coroutines(state, queue, engines)
+        while queue.waiting and not coroutines:
             able = [e for e in engines if e.state is EngineState.READY and not e.retiring and _has_room(e)]
             if not able:
                 break
             engine = min(able, key=lambda e: e.load_s)
             _serve(state, queue, engine, -(-queue.waiting // len(able)))
         if not queue.waiting:
-            del state.pools[targets]
+            del state.pools[targets, coroutines]
+
+
+def _place_coroutines(state: State, queue: FairQueue, engines: list[Engine]) -> None:
+    """Spread coroutines evenly over those of the engines that can take some; they run at once there, unless a task that
+    keeps its engine to itself does.
+    """
+    able = [engine for engine in engines if _can_take_coroutine(engine)]
+    able.sort(key=lambda engine: (engine.load_s, engine.id))
+    while queue.waiting and able:
+        share = -(-queue.waiting // len(able))
+        for engine in able:
+            _serve(state, queue, engine, min(share, COROUTINES - engine.coroutines))
+        able = [engine for engine in able if _can_take_coroutine(engine)]
+
+
+def _can_take_coroutine(engine: Engine) -> bool:
+    ready = engine.state is EngineState.READY and not engine.retiring
+    return ready and engine.coroutines < COROUTINES and _has_room(engine)
 
 
 def _place_common(state: State) -> None:
@@ -71,7 +95,7 @@ def _place_common(state: State) -> None:
 
 
 def _has_room(engine: Engine) -> bool:
-    return len(engine.assigned) < 2 or engine.load_s < WINDOW_S
+    return engine.plain < 2 or engine.load_s < WINDOW_S
 
 
 def _serve(state: State, queue: FairQueue, engine: Engine, share: int) -> None:
@@ -95,7 +119,8 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
     work = state.outbox.work_for(engine)
     calls, known, assigned = work.calls, engine.known, engine.assigned
     entries = state.functions.entries
-    load_s, count = engine.load_s, len(assigned)
+    load_s, coroutines = engine.load_s, engine.coroutines
+    count = len(assigned) - coroutines
     engine_id = engine.id
     taken, spent_s = 0, 0.0
     digest, entry = b"", None
@@ -103,6 +128,9 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
         task = source.popleft()
         if task.state != TaskState.WAITING:
             continue
+        if coroutines == COROUTINES and task.is_coroutine:
+            source.appendleft(task)
+            break
         if task.function != digest or entry is None:
             digest = task.function
             entry = entries[digest]
@@ -112,7 +140,12 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
                     work.functions.append(Function(digest, entry.pickled))
         options = task.options
         mean_s = entry.mean_s
-        if mean_s is None:
+        if digest[:1] == COROUTINE and not task.hi:
+            coroutines += 1
+            count -= 1
+            cost_s = COROUTINE_S
+            spent_s += cost_s
+        elif mean_s is None:
             cost_s = WINDOW_S
             spent_s += UNKNOWN_S
         elif task.hi:
@@ -142,4 +175,5 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
         if task.frames:
             work.frames.extend(task.frames)
     engine.load_s = load_s
+    engine.coroutines = coroutines
     return taken, spent_s

@@ -11,6 +11,7 @@ import msgspec
 from ..ids import ClientNo, EngineId, Incarnation, Peer, control_peer, engine_peer
 from ..streams import Incoming, Outgoing
 from ..wire.messages import EngineInfo, Options, Output, Result
+from ..wire.parts import is_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +58,11 @@ class Task(msgspec.Struct, gc=False):
     """Runs of items reported ahead of `lo`."""
     deaths: list[str] | None = None
     """The engines that ended while they ran it: `engine 2 (killed by signal 11 (SIGSEGV))`. Replaced, never changed."""
+
+    @property
+    def is_coroutine(self) -> bool:
+        """Whether it is one of several that an engine may run at once."""
+        return is_coroutine(self.function, self.hi)
 
 
 class Client:
@@ -141,6 +147,7 @@ class Engine:
         "assigned",
         "begun",
         "control",
+        "coroutines",
         "direct",
         "dismissed",
         "failures",
@@ -191,7 +198,9 @@ class Engine:
         self.control = control_peer(self.id, self.incarnation)
         self.known: set[bytes] = set()
         self.assigned: dict[int, Task] = {}
-        """In the order in which the engine runs them."""
+        """In the order in which the engine begins them."""
+        self.coroutines = 0
+        """How many of these are coroutines."""
         self.incoming = Incoming()
         self.acked = 0
         """What it was told that we have."""
@@ -204,7 +213,8 @@ class Engine:
         self.given = 0
         """How many tasks it was given."""
         self.begun = 0
-        """The `order` of the latest task of which a result has come: all before that one have run."""
+        """The `order` of the latest task of which a result has come: all before that one have begun,
+        and have run if they are not coroutines."""
         self.load_s = 0.0
         self.taking = 0
         """Number of the unanswered request to give back unstarted work; 0 for none."""
@@ -226,6 +236,18 @@ class Engine:
     def key(self) -> tuple[int, int]:
         """Which process it is: engine and incarnation."""
         return int(self.id), int(self.incarnation)
+
+    @property
+    def plain(self) -> int:
+        """How many tasks it was given that keep it to themselves."""
+        return len(self.assigned) - self.coroutines
+
+    def find_running(self) -> Task | None:
+        """Return the first of these: the running one, if any runs."""
+        for task in self.assigned.values():
+            if not task.is_coroutine:
+                return task
+        return None
 
     @property
     def is_running(self) -> bool:

@@ -104,7 +104,8 @@ def on_holding(state: State, engine: Engine, message: Holding, now: float) -> No
     """An engine says what it has to do. All results of what it has done came before."""
     if engine.state is not EngineState.AWAY or message.session != engine.session:
         return
-    held = set(message.calls)
+    coroutines = dict(message.coroutines)
+    held = {*message.calls, *coroutines}
     if message.running is not None:
         held.add(message.running)
     unknown = [task_id for task_id in message.calls if task_id not in engine.assigned]
@@ -125,6 +126,8 @@ def on_holding(state: State, engine: Engine, message: Holding, now: float) -> No
     _ready(state, engine)
     if running is not None and running.id in engine.assigned:
         stopping.on_started(state, engine, running.id, now, message.elapsed_s)
+    for task_id, elapsed_s in coroutines.items():
+        stopping.on_started(state, engine, task_id, now, elapsed_s)
 
 
 def ack_engines(state: State) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
+from ..recorder import COROUTINES
 from ..wire.messages import Engines, Reply, Result, Status
 from .functions import FunctionStore
 from .journal.ledger import LOST_PAYLOAD, TOO_LARGE, EngineGone, EngineIs, Heard, Killed, Piece, Returned, Whole
@@ -40,6 +41,11 @@ CALL_OVERHEAD_S = 8e-6
 
 ITEM_OVERHEAD_S = 2e-7
 """The same for an item of a divisible call."""
+
+
+COROUTINE_S = 1e-4
+"""What a coroutine counts in its engine's load: most of the time that it takes, it waits. So many as an engine may have
+at once count much less than a window."""
 
 
 class State:
@@ -70,13 +76,16 @@ class State:
         self.functions = FunctionStore()
         self.outbox = Outbox(self.note)
         self.common = FairQueue()
-        """Waiting tasks that any engine may run."""
-        self.pools: dict[tuple[int, ...], FairQueue] = {}
-        """Waiting tasks that only certain engines may run, by those engines."""
+        """Waiting tasks that any engine may run, coroutines excepted."""
+        self.coroutines = FairQueue()
+        """Waiting coroutines that any engine may run."""
+        self.pools: dict[tuple[tuple[int, ...], bool], FairQueue] = {}
+        """Waiting tasks that only certain engines may run, by those engines, coroutines by themselves (True)."""
         self.idle: set[int] = set()
-        """Ready engines that have nothing assigned."""
+        """Ready engines that have nothing assigned but coroutines."""
         self.laden: set[int] = set()
-        """Ready engines that have more than one thing to do: a second task, or a second item of a divisible one."""
+        """Ready engines that have more than one thing to do: something after a task that is not a coroutine, or a
+        second item of a divisible one."""
         self.open: list[tuple[float, int, int]] = []
         """Heap of (load, engine, version) of the engines that can take more; entries of old versions are void."""
         self.direct_ready: set[int] = set()
@@ -204,6 +213,8 @@ class State:
 
     def estimate_s(self, task: Task) -> float:
         """Return how long a task will keep an engine, as far as we know; a full window when we know nothing."""
+        if task.is_coroutine:
+            return COROUTINE_S
         entry = self.functions.entries[task.function]
         if entry.mean_s is None:
             return WINDOW_S
@@ -214,11 +225,12 @@ class State:
     def queue_for(self, task: Task) -> FairQueue:
         """Return the queue in which this (not addressed) task waits."""
         targets = task.options.targets
+        coroutine = task.is_coroutine
         if targets is None:
-            return self.common
-        queue = self.pools.get(targets)
+            return self.coroutines if coroutine else self.common
+        queue = self.pools.get((targets, coroutine))
         if queue is None:
-            queue = self.pools[targets] = FairQueue()
+            queue = self.pools[targets, coroutine] = FairQueue()
         return queue
 
     def enqueue_again(self, task: Task) -> None:
@@ -337,18 +349,18 @@ class State:
             self.laden.discard(engine.id)
             self.direct_ready.discard(engine.id)
             return
-        assigned = len(engine.assigned)
-        if assigned > 1 or (assigned and _has_items(engine)):
+        plain = len(engine.assigned) - engine.coroutines
+        if plain > 1 or (plain and is_laden(engine)):
             self.laden.add(engine.id)
         else:
             self.laden.discard(engine.id)
-        if assigned:
+        if plain:
             self.idle.discard(engine.id)
         elif engine.id not in self.idle:
             self.idle.add(engine.id)
-            engine.load_s = 0.0  # no drift from rounding
+            engine.load_s = COROUTINE_S * engine.coroutines  # no drift from rounding
             self.rebalance = True
-        if assigned < 2 or engine.load_s < WINDOW_S:
+        if plain < 2 or engine.load_s < WINDOW_S:
             heappush(self.open, (engine.load_s, engine.id, engine.version))
             if engine.direct:
                 self.direct_ready.add(engine.id)
@@ -363,6 +375,7 @@ class State:
         """Take a task out of an engine's books; `touch` the engine afterwards."""
         del engine.assigned[task.id]
         engine.load_s -= task.cost_s
+        engine.coroutines -= task.is_coroutine
 
     # ------------------------------------------------------------------------------------------------ truth
 
@@ -379,11 +392,15 @@ class State:
                 assigned[id_] = engine.id
             assert abs(engine.load_s - sum(t.cost_s for t in engine.assigned.values())) < 1e-3
             ready = engine.state is EngineState.READY and not engine.retiring
-            assert (engine.id in self.idle) == (ready and not engine.assigned)
-            more = len(engine.assigned) > 1 or (len(engine.assigned) == 1 and _has_items(engine))
-            assert (engine.id in self.laden) == (ready and more)
+            assert engine.coroutines == sum(t.is_coroutine for t in engine.assigned.values()) <= COROUTINES
+            assert (engine.id in self.idle) == (ready and not engine.plain)
+            assert (engine.id in self.laden) == (ready and is_laden(engine))
+            orders = [t.order for t in engine.assigned.values()]
+            assert orders == sorted(orders), "tasks are not assigned in the order in which they were given"
         waiting: set[int] = set()
-        queues = [self.common, *self.pools.values()]
+        queues = [self.common, self.coroutines, *self.pools.values()]
+        assert not any(t.is_coroutine for t in self.common)
+        assert all(t.is_coroutine for t in self.coroutines)
         for queue in queues:
             members = list(queue)
             assert len(members) == queue.waiting, f"{queue.waiting} said to wait, {len(members)} do"
@@ -423,7 +440,11 @@ def engine_is(engine: Engine) -> EngineIs:
     )
 
 
-def _has_items(engine: Engine) -> bool:
-    """Return whether the first task of an engine has items left beyond the one that may be running."""
-    task = next(iter(engine.assigned.values()))
-    return task.hi - task.lo > 1
+def is_laden(engine: Engine) -> bool:
+    """Return whether an engine has something to do besides what it runs: something given after the first task that is
+    not a coroutine (coroutines before that have begun), or items of that beyond the one that may be running.
+    """
+    running = engine.find_running()
+    if running is None:
+        return False
+    return running.hi - running.lo > 1 or next(reversed(engine.assigned.values())) is not running

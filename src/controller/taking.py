@@ -6,6 +6,7 @@ while user code runs; what is given back waits again, at the front, and placemen
 
 from __future__ import annotations
 
+from itertools import dropwhile
 from typing import TYPE_CHECKING
 
 from ..wire.messages import GivenBack, TakeBack
@@ -64,7 +65,7 @@ def _can_give(engine: Engine, idle: set[int]) -> tuple[bool, list[int] | None]:
     """Return whether an engine seems to hold work that an idle one could do and, for work bound to a choice of engines,
     which: the engine gives back such calls only by name.
     """
-    tasks = iter(engine.assigned.values())
+    tasks = dropwhile(lambda task: task.is_coroutine, engine.assigned.values())  # those have begun
     running = next(tasks, None)
     if running is None:
         return False, None
@@ -125,7 +126,9 @@ def _look_closer(state: State, light: list[tuple[Engine, int]], _now: float) -> 
     state.looking = False
     for engine, version in light:
         if engine.version == version:
-            running = next(iter(engine.assigned.values()))
+            running = engine.find_running()
+            if running is None:
+                continue
             engine.load_s += WINDOW_S - running.cost_s
             running.cost_s = WINDOW_S
             state.touch(engine)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import builtins
 import ctypes
 import faulthandler
 import gc
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import zmq
 
-from .. import serialize
+from .. import publishing, serialize
 from ..config import Connection, load
 from ..errors import ClusterError
 from ..ids import EngineId, Incarnation, control_peer, engine_peer
@@ -43,13 +44,14 @@ from ..wire.messages import (
 )
 from .books import Books
 from .control import FAILED, Control, stdio_flush
-from .coroutines import CoroutineRunner
+from .coroutines import Coroutines
 from .current import Current
+from .descriptors import Descriptors, keep_logs
 from .functions import Functions
 from .link import TaskLink, Waker, log
 from .namespace import build_in
 from .outbox import Outbox
-from .output import OutputBuffer, TaskStream
+from .output import OutputBuffer, TaskStream, log_fds
 from .parts import Parts
 from .runner import Runner
 
@@ -79,6 +81,8 @@ class EngineSetup(msgspec.Struct, frozen=True):
     """Working directory."""
     lifeline: int | None = None
     """A descriptor that reports end of file when the nanny dies."""
+    pipes: tuple[str, str] | None = None
+    """Named pipes to have as descriptors 1 and 2, which the nanny holds too; None: pipes of our own."""
     preload: tuple[str, ...] = ()
     """Modules to import first, in a fresh process; a forked one has them from its template."""
 
@@ -94,7 +98,7 @@ class _Template:
         sys.stderr = TaskStream(self.output, "stderr", 2)
         from .kernel import Kernel  # noqa: PLC0415 - the streams come first: modules keep sys.stderr when imported
 
-        self.coroutines = CoroutineRunner()
+        self.coroutines = Coroutines(self.current)
         self.kernel: Kernel = Kernel(self.output, self.coroutines.run)
         serialize.set_namespace(self.kernel.namespace)
 
@@ -158,10 +162,12 @@ def run(setup: EngineSetup | Mapping[str, Any]) -> None:
         _die_with_parent()
         _be_named(f"engine {setup.engine}")
         gc.enable()
-        faulthandler.enable(2)
+        keep_logs()
+        faulthandler.enable(log_fds[2])
         _enter(setup.directory)
         template = _template or _build()
         template.current.install()
+        template.current.own_threads()
         for name in setup.preload:
             _import(name)
         _Engine(setup, template).run()
@@ -203,10 +209,19 @@ def _enter(directory: str) -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor, for the process's life
+    builtins.input = _no_input
     random.seed()
     numpy_random: Any = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
+
+
+def _no_input(_prompt: object = "", /) -> str:
+    """Stand for `input` while no front end with a keyboard runs a cell."""
+    raise EOFError(
+        "input() was called by a task or a cell: engines have no keyboard for those; "
+        "attach a console to the engine instead (cluster console ENGINE)"
+    )
 
 
 def _read_connection(path: str) -> Connection:
@@ -230,6 +245,9 @@ class _Engine:
         recorder = FlightRecorder(Path(setup.recorder))
         waker, outbox, output = Waker(), Outbox(), template.output
         output.engine, output.position, output.nudge = engine, recorder.slots, waker.nudge
+        self._descriptors = Descriptors(output, setup.pipes, recorder.reads)
+        output.descriptors = self._descriptors
+        publishing.set_publisher(output.publish_data)
         functions = Functions(template.coroutines.adapt)
         task_socket = open_dealer(self._context, self._connection, engine_peer(engine, incarnation))
         self._parts = parts = Parts(
@@ -237,15 +255,23 @@ class _Engine:
             current=template.current,
             slots=recorder.slots,
             since=recorder.since,
+            coroutine_slots=recorder.coroutines,
+            coroutine_since=recorder.begun,
             books=Books(template.current, recorder.slots, functions.estimate),
             functions=functions,
             outbox=outbox,
             output=output,
             link=TaskLink(task_socket, outbox, output, self.on_message),
+            coroutines=template.coroutines,
             control_waker=waker,
+            show_figures=template.kernel.show_figures,
         )
+        template.coroutines.record, template.coroutines.after_step = recorder.step, output.catch_up
+        template.coroutines.nudge = parts.link.main_waker.wake
+        parts.link.wait_otherwise = template.coroutines.wait
         kernel = template.kernel
-        build_in(functions, kernel.namespace, kernel.execute, kernel.clear, kernel.hide, report=output.publish)
+        execute = template.coroutines.in_cell(kernel.execute)
+        build_in(functions, kernel.namespace, execute, kernel.clear, kernel.hide, report=output.publish)
         self._runner = Runner(parts)
         self._control = Control(
             parts,
@@ -255,6 +281,7 @@ class _Engine:
             is_greeting=lambda: self._greeting,
             leave=self._leave,
             lifeline=setup.lifeline,
+            descriptors=self._descriptors,
         )
 
     def run(self) -> None:
@@ -308,9 +335,11 @@ class _Engine:
 
     def _holding(self, session: int) -> Holding:
         holding = self._parts.books.holding(session, self._parts.functions.digests())
-        if holding.running is not None:
-            parts = self._parts  # not by the time of day, which may jump: it was added when the call began
-            holding.elapsed_s = max(0.0, parts.clock() - (parts.since[0] - parts.current.epoch))
+        parts = self._parts
+        now = parts.clock()
+        holding.coroutines = [(task, max(0.0, now - started)) for task, started in holding.coroutines]
+        if holding.running is not None:  # not by the time of day, which may jump: it was added when the call began
+            holding.elapsed_s = max(0.0, now - (parts.since[0] - parts.current.epoch))
         return holding
 
     def _leave(self, control_socket: zmq.Socket[bytes], code: int, orderly: bool) -> None:
@@ -328,6 +357,7 @@ class _Engine:
     def _forked(self) -> None:
         """User code forked this process: the copy is the user's own, and must not speak for the engine."""
         self._parts.output.detached = True
+        self._descriptors.forget()
         self._parts.link.lock = _EndOfCopy()  # type: ignore[assignment] # all that it is asked for, it answers by ending
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

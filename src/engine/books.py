@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..recorder import NO_TASK
 from ..wire.messages import Holding
+from ..wire.parts import is_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableSequence, Sequence
@@ -131,12 +132,18 @@ class Books:
                 self.claim.stop = 0
 
     def holding(self, session: int, functions: list[bytes]) -> Holding:
-        """Return what there is to do here, for a controller that may be wrong about it."""
+        """Return what there is to do here, for a controller that may be wrong about it; of coroutines it says when they
+        began, by our clock.
+        """
         with self.lock:
             task = self._current.task
             running = None if task == NO_TASK else task
             hi = self.end[1] if self.end[0] == task else -1
-            return Holding(session, [call.id for call in self.queue], running, hi, functions=functions)
+            coroutines = [(awaited.task, awaited.started) for awaited in self._current.awaited.values()]
+            coroutines = [pair for pair in coroutines if pair[0] != task]
+            return Holding(
+                session, [call.id for call in self.queue], running, hi, functions=functions, coroutines=coroutines
+            )
 
     # ------------------------------------------------------------------------------------------ giving back
 
@@ -156,6 +163,7 @@ class Books:
                 self.queue.extend(kept)
                 self._forget_frames(given)
             wanted.discard(self._current.task)
+            wanted.difference_update(self._current.awaited)
         return given, list(wanted)
 
     def give_back_rest(self, tasks: Iterable[int]) -> list[tuple[int, int]]:
@@ -213,6 +221,8 @@ class Books:
         return new_hi
 
     def _weight(self, call: Call) -> float:
+        if is_coroutine(call.function, call.hi):
+            return UNKNOWN_S  # most of the time it takes, it leaves to others
         return (self._estimate(call.function) or UNKNOWN_S) * max(1, call.hi - call.lo)
 
     def _forget_frames(self, ids: list[int]) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..wire.messages import ToEngine
+    from .descriptors import Descriptors
     from .parts import Parts
 
 TICK_S = 0.02
@@ -56,6 +57,7 @@ class Control:
         is_greeting: Callable[[], bool],
         leave: Callable[[zmq.Socket[bytes], int, bool], None],
         lifeline: int | None,
+        descriptors: Descriptors,
     ) -> None:
         self.said_hello = threading.Event()
         self._open_socket = open_socket
@@ -70,6 +72,7 @@ class Control:
         self._aim = parts.current.aim
         self._leave = leave
         self._lifeline = lifeline
+        self._descriptors = descriptors
         self._stop: tuple[int, bool] | None = None
         self._wanted: list[_Wanted] = []
         self._seen_flushes = -1
@@ -117,6 +120,8 @@ class Control:
             poll.register(monitor.fd, select.POLLIN)
         poll.register(int(socket.getsockopt(zmq.FD)), select.POLLIN)
         poll.register(self._waker.fd, select.POLLIN)
+        for fd in self._descriptors.fds:
+            poll.register(fd, select.POLLIN)
         if self._lifeline is not None:
             poll.register(self._lifeline, select.POLLIN)
         next_tick = 0.0
@@ -143,6 +148,8 @@ class Control:
             for fd, _ in ready:
                 if fd == self._waker.fd:
                     self._waker.clear()
+                elif fd in self._descriptors.fds:
+                    self._descriptors.read()
                 elif fd == self._lifeline and not _is_alive(fd):
                     os._exit(1)  # our nanny has died: nobody would know of us
             now = monotonic()

@@ -10,10 +10,14 @@ An interrupt hits the task it was meant for or nothing. The rules that make it s
   claimed and not left. It stays in `target` until the next claim; so it is not lost when it comes just before the
   user's code starts.
 - Before the next task is claimed, a signal that is still on its way is waited for (`settle`).
+- The event loop itself is never struck, only what user code has on it: a step of a coroutine, or a callback, while its
+  guard (`loop`) says whose it is (`step`). A coroutine that waits is cancelled, in the loop (`interrupt`).
 """
 
 from __future__ import annotations
 
+import contextvars
+import functools
 import signal
 import threading
 import time
@@ -23,14 +27,42 @@ from typing import TYPE_CHECKING, NoReturn
 from ..recorder import NO_TASK
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
     from types import FrameType
 
 
 STRUCK = 2
 """State of `armed`: user code was interrupted, and unwinds or runs on."""
 
-_RUNNERS = {str(Path(__file__).with_name(name)) for name in ("runner.py", "items.py")}
+OF_TASK: contextvars.ContextVar[int] = contextvars.ContextVar("enginery_task", default=NO_TASK)
+"""The task to which work on the event loop belongs, and what it starts there or in threads."""
+
+OWNER = "_enginery_task"
+"""The attribute of a thread that says which task started it."""
+
+_RUNNERS = {str(Path(__file__).with_name(name)) for name in ("runner.py", "items.py", "loop.py")}
 """Whose frames call user code. Signals come there too: before, after, and while a function without a frame runs."""
+
+
+class Awaited:
+    """A coroutine that is awaited for a task."""
+
+    __slots__ = ("asked", "future", "interrupted", "is_task", "outputs", "started", "task")
+
+    def __init__(self, task: int, *, is_task: bool = False, started: float = 0.0) -> None:
+        self.task = task
+        self.is_task = is_task
+        """The coroutine is all of the task, which is not the running one when it waits."""
+        self.started = started
+        """When it began, by the clock of the calls."""
+        self.future: asyncio.Task[object] | None = None
+        self.asked = 0
+        """How many interrupts are to reach it still."""
+        self.interrupted = False
+        """An interrupt has reached it."""
+        self.outputs = 0
+        """How many output records of the task there are so far, if the coroutine is all of it."""
 
 
 class Current:
@@ -39,7 +71,21 @@ class Current:
     The attributes are for the runner, which assigns to them directly: this is its innermost loop.
     """
 
-    __slots__ = ("_fresh", "_thread", "armed", "epoch", "interrupted", "outputs", "target", "task")
+    __slots__ = (
+        "_fresh",
+        "_thread",
+        "armed",
+        "awaited",
+        "epoch",
+        "interrupt",
+        "interrupted",
+        "looping",
+        "outputs",
+        "step",
+        "stray",
+        "target",
+        "task",
+    )
 
     def __init__(self) -> None:
         self.task = NO_TASK
@@ -54,9 +100,54 @@ class Current:
         """How many output records of the task there are so far."""
         self.epoch = 0.0
         """To be added to `perf_counter()` to get the time of day."""
+        self.step = NO_TASK
+        """The task of which something on the event loop runs right now."""
+        self.awaited: dict[int, Awaited] = {}
+        """The coroutines that are awaited, by task; changed by the main thread only."""
+        self.looping = False
+        """The event loop runs."""
+        self.interrupt: Callable[[Awaited], None] = lambda _awaited: None
+        """Has a coroutine cancelled in the loop (any thread)."""
+        self.stray: Callable[[int], None] = lambda _owner: None
+        """Is told of a signal for nobody in particular that found nothing to strike, and whose code was close."""
         self._fresh = False
         """An interrupt for the target was sent that has not struck."""
         self._thread = threading.main_thread().ident or 0
+
+    def owner(self) -> int:
+        """Return the task that what is written now, by this thread, belongs to; NO_TASK if there is none.
+
+        That of a thread, or of something on the event loop, is the task that started it, whatever runs by now.
+        """
+        if self.is_main_thread():
+            return self.task if self.step == NO_TASK else self.step
+        started_by = OF_TASK.get()
+        if started_by == NO_TASK:
+            started_by = getattr(threading.current_thread(), OWNER, NO_TASK)
+        return self.task if started_by == NO_TASK else started_by
+
+    def is_main_thread(self) -> bool:
+        """Return whether the thread that asks is the main thread."""
+        return threading.get_ident() == self._thread
+
+    def count(self, task: int) -> None:
+        """There is one more record of output of that task. Whoever counts excludes others."""
+        awaited = self.awaited.get(task)
+        if awaited is not None and awaited.is_task:
+            awaited.outputs += 1
+        elif task == self.task:
+            self.outputs += 1
+
+    def own_threads(self) -> None:
+        """Have every thread that is started from now on know its owner. To be called once."""
+        start = threading.Thread.start
+
+        @functools.wraps(start)
+        def owned(thread: threading.Thread) -> None:
+            setattr(thread, OWNER, self.owner())
+            start(thread)
+
+        threading.Thread.start = owned  # type: ignore[method-assign, assignment] # no hook is offered
 
     def install(self) -> None:
         """Become the handler of SIGINT. To be called once, in the main thread."""
@@ -66,11 +157,18 @@ class Current:
     def on_sigint(self, _signum: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt in user code, unless the signal is meant for another task."""
         ours = frame is None or frame.f_code.co_filename in _RUNNERS
-        if self.armed == STRUCK:
-            if self._fresh and self.target == self.task and not ours:
+        running = self.task if self.step == NO_TASK else self.step
+        if self.armed and ours and self.looping:  # only its guard: a step that was not taken would never be
+            if self.target == NO_TASK:
+                self.stray(self.step)
+        elif self.armed == STRUCK:
+            if self._fresh and self.target == running and not ours:
                 self._strike(STRUCK)
-        elif self.armed and self.target in {NO_TASK, self.task}:
-            self._strike(False if ours else STRUCK)
+        elif self.armed:
+            if self.target in {NO_TASK, running}:
+                self._strike(False if ours else STRUCK)
+        elif self.looping and self.target == NO_TASK:
+            self.stray(NO_TASK)
 
     def strike(self) -> None:
         """Interrupt the running task here and now (main thread, armed), before its code has begun."""
@@ -82,13 +180,18 @@ class Current:
         The target stays until `settle`: its signal may be still to come, when a signal from elsewhere was faster.
         """
         self.armed = armed
+        if self._fresh and (awaited := self.awaited.get(self.target)) is not None:
+            awaited.asked -= 1  # it need not be cancelled too
         self._fresh = False
         self.interrupted = True
         raise KeyboardInterrupt
 
     def aim(self, task: int) -> None:
         """Interrupt that task if it runs now. Any thread, with the lock of the books held."""
-        if self.task == task:
+        awaited = self.awaited.get(task)
+        if awaited is not None:
+            self.interrupt(awaited)
+        if (self.task if self.step == NO_TASK else self.step) == task:
             self.target = task
             self._fresh = True
             signal.pthread_kill(self._thread, signal.SIGINT)

@@ -7,6 +7,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SerializationError
+from ..wire.parts import COROUTINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,12 +21,23 @@ SMOOTHING = 0.25
 class Function:
     """One function: how to get it, how long a call of it takes."""
 
-    __slots__ = ("_runs", "call", "estimate_s", "hide", "name", "pickled")
+    __slots__ = ("_runs", "awaits", "call", "estimate_s", "hide", "name", "pickled", "raw")
 
-    def __init__(self, pickled: bytes, call: Callable[..., Any] | None = None, hide: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        pickled: bytes,
+        call: Callable[..., Any] | None = None,
+        hide: tuple[str, ...] = (),
+        *,
+        awaits: bool = False,
+    ) -> None:
         self.pickled = pickled
         self.call = call
-        """The function itself; None until `load`."""
+        """The function itself, to be called plainly; None until `load`."""
+        self.raw = call
+        """The function as it is: it may return a coroutine."""
+        self.awaits = awaits
+        """It is a coroutine function: several calls of it run at once."""
         self.estimate_s = math.inf
         """Running estimate of the duration of one call (of one item); infinite while nobody knows."""
         self.hide = hide
@@ -62,7 +74,7 @@ class Functions:
         for function in functions:
             self._doomed.discard(function.digest)
             if function.digest not in self.entries:
-                self.entries[function.digest] = Function(function.pickled)
+                self.entries[function.digest] = Function(function.pickled, awaits=function.digest[:1] == COROUTINE)
 
     def forget(self, digests: Iterable[bytes]) -> None:
         """These will not be named by calls that come from now on; `sweep` drops them."""
@@ -97,5 +109,6 @@ class Functions:
                 f"the function could not be unpickled on the engine: {type(error).__name__}: {error}"
             ) from error
         entry.name = getattr(function, "__name__", None) or type(function).__name__
+        entry.raw = function
         entry.call = call = self._adapt(function)
         return call

@@ -7,9 +7,9 @@ item (to the flight recorder, and to whoever wants to take the tail of the call 
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-from ..recorder import NO_TASK
 from ..serialize import loads
 from .report import Run
 
@@ -31,6 +31,10 @@ FLUSH_S = 2e-3
 """How long results are collected while quick calls or items follow one another."""
 
 
+PYPLOT = "matplotlib.pyplot"
+"""Once this module is loaded, a task may have drawn figures."""
+
+
 def run_items(parts: Parts, reporter: Reporter, call: Call, entry: Function, frames: Sequence[Any]) -> None:
     """Run the items of a claimed call, as far as they stay ours; all results are in the outbox afterwards, or sent."""
     _ItemRun(parts, reporter, call, entry).run(frames)
@@ -46,6 +50,8 @@ class _ItemRun:
         self.functions = parts.functions
         self.link = parts.link
         self.output = parts.output
+        self.coroutines = parts.coroutines
+        self.show_figures = parts.show_figures
         self.control_waker = parts.control_waker
         self.clock = parts.clock
         self.epoch = parts.current.epoch
@@ -74,7 +80,7 @@ class _ItemRun:
     def _arm(self) -> None:
         current = self.current
         current.armed = True
-        if current.target != NO_TASK:
+        if current.target == current.task:
             current.strike()
 
     def _unpickle(self, frames: Sequence[Any]) -> tuple[Callable[[Any], Any], Sequence[Any]]:
@@ -122,11 +128,13 @@ class _ItemRun:
     def _advance(self, item: int) -> bool:
         """The slice is over, or somebody wants to talk: report, and ask whether and how far to go on from `item`."""
         self.current.armed = False
+        self._catch_up()
         now = self.clock()
         self._measure(item, now)
         if now - self.base_at >= SLICE_S / 2:  # a slice is seldom exactly one millisecond
             self._emit(now)
         self._flush_if_due(now)
+        self.coroutines.turn(now)
         estimate = self.entry.estimate_s
         size = 1 if estimate >= SLICE_S else max(1, round(SLICE_S / max(estimate, 1e-9)))
         if not self.books.advance(self.claim, item, size):
@@ -160,6 +168,7 @@ class _ItemRun:
 
     def _fail_item(self, error: BaseException) -> None:
         """The item after the values raised: it alone has failed."""
+        self._catch_up()
         now = self.clock()
         item = self.base + len(self.values)
         self._measure(item + 1, now)
@@ -181,8 +190,17 @@ class _ItemRun:
             self.reporter.add_error(run, error, self.entry.hide)
 
     def _finish_output(self) -> None:
+        if PYPLOT in sys.modules:
+            self.show_figures()
+        self.output.descriptors.flush()
+        self._catch_up()
         if self.output.used:
             self.output.finish()
+
+    def _catch_up(self) -> None:
+        descriptors = self.output.descriptors
+        if descriptors.ready(0) or descriptors.reading:
+            descriptors.read()
 
 
 def load_arguments(payload: bytes, frames: Sequence[Any]) -> Any:

@@ -157,6 +157,13 @@ class Kernel:
         bundle, shell.displayhook.bundle = shell.displayhook.bundle, None
         return {"execution_count": count, "result": bundle}
 
+    def show_figures(self) -> None:
+        """Show the figures that a task has drawn, as those of a cell are shown."""
+        pyplot = sys.modules.get("matplotlib.pyplot")
+        open_figures = getattr(pyplot, "get_fignums", None)  # there is none while it is being imported
+        if open_figures is not None and open_figures():
+            self.shell.events.trigger("post_execute")
+
     def clear(self) -> None:
         """Delete the user's variables."""
         self.shell.reset(new_session=False)

@@ -10,7 +10,8 @@ dies, the control thread says hello again, and what was lost is sent once more (
 
 The main thread waits for the task socket without the lock, on the socket's descriptor. That is edge-triggered: it is
 only to be waited for when everything has been received and nobody has used the socket since. So whoever uses the
-socket while the main thread is idle wakes it.
+socket while the main thread is idle wakes it. When there is something on the event loop, the loop runs meanwhile
+(`wait_otherwise`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ..streams import Outgoing
 from ..transport import NOBLOCK, Monitor, send
 from ..wire.codec import MalformedError, decode_to_engine
 from ..wire.messages import Done, Outputs
-from .output import write_raw
+from .output import log_fds, write_raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,9 +98,13 @@ class TaskLink:
         self._output = output
         self._handle = handle
         self._idle = False
+        self.wait_otherwise: Callable[[Sequence[int], float | None], bool] = lambda _fds, _timeout_s: False
+        """Waits for the main thread until one of these descriptors can be read, unless it says at once that there is no
+        need to do more meanwhile (False)."""
+        self._fds = (int(socket.getsockopt(zmq.FD)), self.main_waker.fd)
         self._poll = select.poll()
-        self._poll.register(int(socket.getsockopt(zmq.FD)), select.POLLIN)
-        self._poll.register(self.main_waker.fd, select.POLLIN)
+        for fd in self._fds:
+            self._poll.register(fd, select.POLLIN)
 
     @property
     def pending(self) -> bool:
@@ -134,10 +139,12 @@ class TaskLink:
             if has_work() or self._outbox.results:  # (a call that was refused on arrival)
                 return
             self._idle = True
-        ready = self._poll.poll(None if timeout_s is None else timeout_s * 1000)
+        ready = None
+        if not self.wait_otherwise(self._fds, timeout_s):
+            ready = self._poll.poll(None if timeout_s is None else timeout_s * 1000)
         with self.lock:
             self._idle = False
-            if any(fd == self.main_waker.fd for fd, _ in ready):
+            if ready is None or any(fd == self.main_waker.fd for fd, _ in ready):
                 self.main_waker.clear()
             receive_one(self._socket, self._handle)  # more is received before the next wait: the first is not kept back
         self.flushed_at = perf_counter()  # a burst begins: its first result need not leave alone
@@ -220,5 +227,5 @@ def receive_one(socket: zmq.Socket[bytes], handle: Callable[[ToEngine, Sequence[
 
 
 def log(text: str) -> None:
-    """Write a line to the process's own standard error, which its nanny keeps."""
-    write_raw(2, f"engine[{os.getpid()}]: {text}\n")
+    """Write a line to the engine's log, which its nanny keeps."""
+    write_raw(log_fds[2], f"engine[{os.getpid()}]: {text}\n")

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, MutableSequence
 
     from .books import Books
+    from .coroutines import Coroutines
     from .current import Current
     from .functions import Functions
     from .link import TaskLink, Waker
@@ -27,12 +28,19 @@ class Parts:
     """The flight recorder's: task and item."""
     since: MutableSequence[float] | memoryview[float]
     """The flight recorder's: when the task began."""
+    coroutine_slots: MutableSequence[int] | memoryview[int]
+    """The flight recorder's: coroutine tasks."""
+    coroutine_since: MutableSequence[float] | memoryview[float]
+    """The flight recorder's: when they began."""
     books: Books
     functions: Functions
     outbox: Outbox
     output: OutputBuffer
     link: TaskLink
+    coroutines: Coroutines
     control_waker: Waker
     """Wakes the control thread."""
     clock: Callable[[], float] = perf_counter
     """The time to which `Current.epoch` is to be added; that of `TaskLink.flushed_at`."""
+    show_figures: Callable[[], None] = lambda: None
+    """Shows the figures that a task has drawn; to be called after each once pyplot is loaded."""

@@ -11,6 +11,7 @@ and the control thread sends it when a call turns out longer than thought.
 from __future__ import annotations
 
 import pickle
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from ..errors import SerializationError
 from ..recorder import AFTER_LAST, NO_TASK
 from ..serialize import PROTOCOL, dumps
 from ..wire.messages import Result, Started, Status
-from .items import FLUSH_S, QUICK_S, load_arguments, run_items
+from .items import FLUSH_S, PYPLOT, QUICK_S, load_arguments, run_items
+from .pending import Pending
 from .report import Reporter, pickled_failure, unpicklable
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 _SMALL = frozenset({int, float, bool, type(None)})
 """Exact types of results for which the C pickler is asked without further thought."""
 
+FLUSH_C_S = 20e-6
+"""Who calls C code that prints takes longer; after less than this, C's buffers are not looked at."""
+
 _NONE_YET = object()
 """The call has not returned a value."""
 
@@ -41,13 +46,15 @@ class Runner:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._reporter = Reporter(parts.engine, parts.current, parts.outbox, parts.output)
+        self._pending = Pending(parts)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until `stopping`."""
         books, functions, link = self._parts.books, self._parts.functions, self._parts.link
+        coroutines = self._parts.coroutines
 
         def has_work() -> bool:
-            return bool(books.queue) or functions.has_doomed or stopping()
+            return bool(books.queue) or functions.has_doomed or coroutines.has_work or stopping()
 
         while not stopping():
             if functions.has_doomed:
@@ -55,16 +62,22 @@ class Runner:
             link.wait(has_work)
             self._parts.current.epoch = time.time() - self._parts.clock()  # per burst: clocks are set now and then
             self.run_queue()
+            if coroutines.has_work:
+                coroutines.work()
+            coroutines.turn(self._parts.clock())
 
     def run_queue(self) -> None:
         """Run the calls in the books until there are none; their results are in the outbox then, or sent."""
         # What a quick call touches is local here: this loop is what a task costs an engine.
         parts = self._parts
         current, books, functions, link, output = parts.current, parts.books, parts.functions, parts.link, parts.output
+        coroutines, pending = parts.coroutines, self._pending
         lock, queue, popleft, entries = books.lock, books.queue, books.queue.popleft, functions.entries
         engine, results, waker = parts.engine, parts.outbox.results, parts.control_waker
         slots, since, epoch = parts.slots, parts.since, current.epoch
         clock, to_pickle, small = parts.clock, pickle.dumps, _SMALL
+        descriptors, show_figures, modules = output.descriptors, parts.show_figures, sys.modules
+        ready, flush = descriptors.ready, descriptors.flush
         args: Any
         kwargs: Any
         value: Any
@@ -86,6 +99,8 @@ class Runner:
                 self.refuse(call, f"engine {engine} was not given the function {call.function.hex()}")
                 current.task = NO_TASK
                 continue
+            if entry.awaits and pending.is_full:
+                pending.wait_for_room()
             if call.announce:
                 link.send(Started(task))
                 started = clock()
@@ -101,13 +116,16 @@ class Runner:
             if call.hi:
                 run_items(parts, self._reporter, call, entry, frames)
                 ended = clock()
+            elif entry.awaits:
+                pending.begin(call, entry, frames, started)
+                ended = clock()
             else:
                 status = 0
                 value = _NONE_YET
                 try:
                     try:
                         current.armed = True
-                        if current.target != NO_TASK:
+                        if current.target == task:
                             current.strike()
                         function = entry.call or functions.load(entry)
                         args, kwargs = load_arguments(call.payload, frames)
@@ -124,6 +142,12 @@ class Runner:
                 ended = clock()
                 duration = ended - started
                 entry.learn(duration)
+                if duration > FLUSH_C_S:
+                    flush()
+                if PYPLOT in modules:
+                    show_figures()
+                if ready(0) or descriptors.reading:
+                    descriptors.read()
                 if output.used:
                     output.finish()
                 if buffers:
@@ -138,6 +162,7 @@ class Runner:
             args = kwargs = value = frames = None  # they may be large, and the next call long in coming
             if ended - link.flushed_at > FLUSH_S:
                 link.pump()
+                coroutines.turn(ended)
                 ended = clock()
             started = ended
 

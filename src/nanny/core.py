@@ -21,7 +21,7 @@ import msgspec
 
 from ..certificate import in_a_line, in_words, size
 from ..ids import TaskId, show_task
-from ..recorder import AFTER_LAST
+from ..recorder import AFTER_LAST, OVER
 from ..wire import messages as m
 from .children import Key
 from .kills import Kills
@@ -302,6 +302,8 @@ class NannyCore:
                 ended=end.epoch,
                 peak_bytes=peak_bytes,
                 memory_curve=[(round(end.now - at, 3), resident) for at, resident in process.memory],
+                coroutines=list(entry.coroutines),
+                step=entry.step,
             )
             self._certify(certificate)
             self._log_end(certificate, is_killed=process.is_killed)
@@ -468,7 +470,12 @@ def _doing(certificate: m.DeathCertificate) -> str:
     if certificate.task is None:
         return "before it had run a task"
     task = f"task {show_task(TaskId(certificate.task))}"
+    if certificate.step is not None:
+        return f"while it ran task {show_task(TaskId(certificate.step))}"
     if certificate.item == AFTER_LAST:
+        waiting = sum(since != OVER for _, since in certificate.coroutines)
+        if waiting:
+            return f"while {waiting} coroutine task{'s' * (waiting > 1)} waited in it"
         return f"after it had run {task}"
     item = f"item {certificate.item} of " if certificate.item else ""  # a plain call's is 0 too
     return f"while it ran {item}{task}"

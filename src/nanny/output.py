@@ -1,6 +1,7 @@
-"""What an engine process writes to its descriptors 1 and 2: into its log, the last of it also into memory.
+"""What an engine process writes to its log: into a file, the last of it also into memory.
 
-Output of C code, of subprocesses and of a crash arrives here even when the engine itself is gone.
+Its own words, the account of a crash, and a copy of what C code and subprocesses print arrive here; what the engine did
+not come to read of the latter when it died, too (`relief`).
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class EngineOutput:
         self._tail = b""
         self._crash = b""
         """From a little before the account of a crash to the end of what came; empty if there was none."""
+        self._unread = b""
+        """What was found in the engine's pipes after its end."""
         self._file: int | None = None
         self._size = 0
         self.is_open = True
@@ -76,15 +79,16 @@ class EngineOutput:
             if not data:
                 self.close()
                 return
-            self._keep(data)
+            self.add(data)
 
     def last(self) -> str:
         """Return the last lines, as text; of a crash, where it was and what came before."""
-        lines = (self._crash or self._tail).decode("utf-8", "replace").strip("\n").splitlines()
+        lines = _lines(self._crash or self._tail)
+        unread = _lines(self._unread)  # it was written before the end, and so before an account of a crash
         crash = max((i for i, line in enumerate(lines) if line.startswith(CRASH)), default=None)
         if crash is None:
-            return "\n".join(lines[-LAST_LINES:])
-        return "\n".join([*lines[max(0, crash - BEFORE_CRASH) : crash], *account_of_crash(lines[crash:])])
+            return "\n".join([*lines, *unread][-LAST_LINES:])
+        return "\n".join([*[*lines[:crash], *unread][-BEFORE_CRASH:], *account_of_crash(lines[crash:])])
 
     def close(self) -> None:
         """Close the pipe and the log."""
@@ -95,7 +99,13 @@ class EngineOutput:
             os.close(self._file)
             self._file = None
 
-    def _keep(self, data: bytes) -> None:
+    def add_unread(self, data: bytes) -> None:
+        """Take what the engine had not read of its own output."""
+        self._unread = (self._unread + data)[-LAST_BYTES:]
+        self._write(data)
+
+    def add(self, data: bytes) -> None:
+        """Take what has come."""
         known = len(self._tail)
         self._tail += data
         if (at := self._tail.rfind(_CRASH, max(0, known - len(_CRASH) + 1))) >= 0:
@@ -105,6 +115,9 @@ class EngineOutput:
         if len(self._crash) > LAST_BYTES + CRASH_BYTES:
             self._crash = b""
         self._tail = self._tail[-LAST_BYTES:]
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
         with contextlib.suppress(OSError):  # a full disk costs the log, not the engine
             if self._file is None:
                 self._file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -114,6 +127,10 @@ class EngineOutput:
                 self.log.replace(self.log.with_suffix(".old"))
                 os.close(self._file)
                 self._file = None
+
+
+def _lines(data: bytes) -> list[str]:
+    return data.decode("utf-8", "replace").strip("\n").splitlines()
 
 
 def account_of_crash(lines: Sequence[str]) -> list[str]:

@@ -28,6 +28,7 @@ from . import children as c
 from . import core as core_
 from . import metrics, oom
 from .output import EngineOutput
+from .relief import Pipes
 
 if TYPE_CHECKING:
     import subprocess
@@ -86,6 +87,7 @@ class Server:
         self._owner = owner
         self._log = log
         self._outputs: dict[c.Key, EngineOutput] = {}
+        self._pipes: dict[c.Key, Pipes] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: transport.Monitor | None = None
@@ -142,6 +144,8 @@ class Server:
         for output in list(self._outputs.values()):
             if output.is_open and output.fd in ready:
                 output.read()
+        for pipes in self._pipes.values():
+            pipes.look(now)
         self._read_children(now)
         self._read_controller(now)
         if now - self._measured >= MEASURE_EVERY_S:
@@ -182,6 +186,8 @@ class Server:
         for output in self._outputs.values():
             if output.is_open:
                 poller.register(output.fd, zmq.POLLIN)
+        for pipes in self._pipes.values():
+            timeout_s = min(timeout_s, pipes.look_s)
         deadline = self.core.deadline()
         if deadline is not None:
             timeout_s = min(timeout_s, max(0.0, deadline - time.monotonic()))
@@ -322,18 +328,26 @@ class Server:
                     pass  # `finished` says so
 
     def _start(self, key: c.Key) -> None:
+        path = self._recorder(key)
+        output = None
         try:
             output = EngineOutput(self.directory / rendezvous.LOGS / f"engine-{key.engine}.log")
+            pipes = Pipes(path, output.add, lambda: recorder.count_reads(path))
         except OSError as error:
+            if output is not None:
+                os.close(output.write_end)
+                output.close()
             self.core.on_unstarted(key, error.strerror or str(error))
             self._do(self.core.take())
             return
         self._outputs[key] = output
+        self._pipes[key] = pipes
         setup = {
             "engine": key.engine,
             "incarnation": key.incarnation,
             "connection": str(self.directory / rendezvous.ENGINE_FILE),
-            "recorder": str(self._recorder(key)),
+            "recorder": str(path),
+            "pipes": [str(pipe) for pipe in pipes.paths],
             "directory": os.getcwd(),  # noqa: PTH109 - as a string
             "lifeline": self._lifeline,
         }
@@ -355,11 +369,14 @@ class Server:
         entry = recorder.read(path)
         with contextlib.suppress(OSError):
             path.unlink()
-        output = self._outputs.pop(key, None)
+        output, pipes = self._outputs.pop(key, None), self._pipes.pop(key, None)
         if output is None:
             return entry, ""
         if output.is_open:
             output.read()
+        if pipes is not None:
+            pipes.drain(output.add_unread)
+            pipes.close()
         last = output.last()
         output.close()
         return entry, last
@@ -382,4 +399,6 @@ class Server:
             self._context.term()
         for output in self._outputs.values():
             output.close()
+        for pipes in self._pipes.values():
+            pipes.close()
         sys.stderr.flush()

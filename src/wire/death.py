@@ -40,3 +40,7 @@ class DeathCertificate(msgspec.Struct, array_like=True, frozen=True):
     """Resident memory before the end, oldest first: how many seconds before, and bytes."""
     history: list[str] = []
     """Ends of other engines that the same task had caused: `engine 2 (killed by signal 11 (SIGSEGV))`."""
+    coroutines: list[tuple[int, float]] = []
+    """The coroutine tasks on record, in no order, and since when they ran; `recorder.OVER` if they had ended."""
+    step: int | None = None
+    """The task, of these, whose code ran on the event loop at the end; None: they all waited, or another task ran."""

@@ -52,7 +52,7 @@ __all__ = [  # of what is declared in `parts` and `archive`: users look here
     "TaskInfo",
 ]
 
-VERSION = 2
+VERSION = 3
 
 
 class Numbered(msgspec.Struct, array_like=True, kw_only=True):
@@ -293,6 +293,8 @@ class Holding(msgspec.Struct, array_like=True, tag=True):
     """Since when it runs."""
     functions: list[bytes] = []
     """Digests of the functions it has."""
+    coroutines: list[tuple[int, float]] = []
+    """The coroutine tasks that were begun and have not ended, and since how many seconds they run."""
 
 
 class Run(msgspec.Struct, array_like=True, tag=True):

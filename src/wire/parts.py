@@ -32,11 +32,22 @@ class Status(IntEnum):
     """What became of it can no longer be told, for the reason in `payload`, a sentence in UTF-8."""
 
 
+COROUTINE = b"c"
+"""First byte of the digests of users' coroutine functions."""
+
+
+def is_coroutine(digest: bytes, hi: int) -> bool:
+    """Return whether a call (of that function, with so many items) is a coroutine: one of several that an engine runs
+    at once. The items of a divisible call are awaited one after another.
+    """
+    return digest[:1] == COROUTINE and not hi
+
+
 class Function(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A pickled function and its name, the digest of the pickle.
 
     A digest that starts with `!` names an operation built into the engine and is never accompanied by a pickle; those
-    of users' functions start with `f`.
+    of users' functions start with `f`, or with `c` if they are coroutine functions.
     """
 
     digest: bytes

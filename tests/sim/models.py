@@ -23,10 +23,11 @@ from enginery.ids import (
     engine_peer,
     first_task_id,
 )
-from enginery.recorder import AFTER_LAST
+from enginery.recorder import AFTER_LAST, COROUTINES, OVER
 from enginery.streams import Incoming, Outgoing, Verdict
 from enginery.wire import codec
 from enginery.wire import messages as m
+from enginery.wire.parts import is_coroutine
 from world import CONTROLLER
 
 if TYPE_CHECKING:
@@ -49,6 +50,16 @@ class Work(msgspec.Struct, array_like=True):
     deaf: bool = False  # ignores interrupts
 
 
+class Coroutine:
+    """A coroutine task that has begun and not ended."""
+
+    def __init__(self, call: m.Call, slot: int, began: float) -> None:
+        self.call = call
+        self.slot = slot
+        self.began = began
+        self.work = msgspec.msgpack.decode(call.payload, type=Work)
+
+
 class Engine:
     """A process: a main thread that reads its socket between calls, and a control thread that is always awake."""
 
@@ -65,6 +76,10 @@ class Engine:
         self.current: Any = None  # [call, frames, next item, hi, claimed hi, outputs so far]
         self.out: list = []
         self.record: tuple[int | None, int] = (None, 0)
+        self.coroutines: dict[int, Coroutine] = {}
+        self.slots: list[tuple[int, float]] = [(-1, OVER)] * COROUTINES
+        self.free = deque(range(COROUTINES))
+        self.step: int | None = None
         self.run_number = 0
         self.began = 0.0
         self.session = 0
@@ -146,6 +161,7 @@ class Engine:
         """Say again what was lost, and what we hold."""
         self.session = session
         holding = m.Holding(session, [call.id for call, _ in self.queue], functions=sorted(self.functions))
+        holding.coroutines = [(id_, self.world.now - one.began) for id_, one in self.coroutines.items()]
         if self.current is not None:
             call = self.current[0]
             holding.running, holding.hi = call.id, self.current[3] if call.hi else -1
@@ -185,6 +201,10 @@ class Engine:
         call, frames = self.queue.popleft()
         if call.announce:
             self.world.send(self.main, CONTROLLER, m.Started(call.id))
+        if is_coroutine(call.function, call.hi):
+            self.begin_coroutine(call)
+            self.proceed()
+            return
         self.current = [call, frames, call.lo, call.hi, call.lo, 0]
         self.began = self.world.now
         self.slice()
@@ -217,6 +237,7 @@ class Engine:
         if how is None and work.kills[k]:
             self.die(-signal.SIGSEGV)
             return
+        self.world.over.add((self.world.roots[call.id], k))
         records = [m.Output(call.id, "stdout", f"{call.id} {i} {n}") for n in range(work.outputs)]
         if records:
             current[5] += len(records)
@@ -245,6 +266,42 @@ class Engine:
         self.current = None
         self.proceed()
 
+    def begin_coroutine(self, call: m.Call) -> None:
+        """Begin a coroutine: it waits, and others go on."""
+        slot = self.free.popleft()  # there is one: the controller gives no more
+        self.coroutines[call.id] = one = Coroutine(call, slot, self.world.now)
+        self.slots[slot] = (call.id, self.world.now)
+        self.record = (call.id, AFTER_LAST)
+        self.world.started[self.world.roots[call.id], 0] += 1
+        if one.work.durations[0] < HUNG:
+            self.world.after(one.work.durations[0], self.end_coroutine, one, False)
+
+    def end_coroutine(self, one: Coroutine, interrupted: bool) -> None:
+        call, work = one.call, one.work
+        if not self.alive or self.coroutines.get(call.id) is not one:
+            return
+        if work.kills[0] and not interrupted:
+            self.step = call.id
+            self.die(-signal.SIGSEGV)
+            return
+        self.world.over.add((self.world.roots[call.id], 0))
+        records = [m.Output(call.id, "stdout", f"{call.id} {n}") for n in range(work.outputs)]
+        if records:
+            self.say(m.Outputs(records))
+        status = m.Status.ERROR if interrupted or work.fails[0] else m.Status.OK
+        frames = [b"%d" % call.id] if call.frames and status == m.Status.OK else []
+        payload = b"interrupted" if interrupted else b"%d" % call.id
+        took = self.world.now - one.began
+        if not self.out:
+            self.world.after(RESCUE_S, self.flush)
+        result = m.Result(call.id, status, payload, len(frames), -1, one.began, took, len(records))
+        self.out.append((result, frames))
+        del self.coroutines[call.id]
+        self.slots[one.slot] = (call.id, OVER)
+        self.free.append(one.slot)
+        if self.world.random.random() < 0.5:
+            self.flush()
+
     def flush(self) -> None:
         """Send the results there are; the control thread does so if the main thread has not for a while."""
         if not self.out or not self.alive:
@@ -254,6 +311,10 @@ class Engine:
         self.say(m.Done([result for result, _ in out]), frames)
 
     def interrupt(self, task: int) -> None:
+        if (one := self.coroutines.get(task)) is not None:
+            if not one.work.deaf:
+                self.world.after(0.001, self.end_coroutine, one, True)
+            return
         if self.current is None or self.current[0].id != task:
             return
         work = msgspec.msgpack.decode(self.current[0].payload, type=Work)
@@ -268,6 +329,10 @@ class Engine:
             call, item = self.current[0], self.current[2]
             self.world.struck.add((self.world.roots[call.id], item if call.hi else 0))
             self.interrupt(call.id)
+        else:
+            for task in list(self.coroutines):
+                self.world.struck.add((self.world.roots[task], 0))
+                self.interrupt(task)
 
 
 class Nanny:
@@ -361,7 +426,9 @@ class Nanny:
     def exited(self, engine: Engine, status: int) -> None:
         if not self.lost:
             task, item = engine.record
-            self.report(m.DeathCertificate(engine.id, engine.incarnation, engine.pid, status, "died", task, item))
+            end = m.DeathCertificate(engine.id, engine.incarnation, engine.pid, status, "died", task, item)
+            coroutines = [pair for pair in engine.slots if pair[0] > 0]
+            self.report(msgspec.structs.replace(end, coroutines=coroutines, step=engine.step))
 
     def lose(self, *, politely: bool) -> None:
         """The host is gone, with everything on it. Nobody reports the ends of its engines."""
@@ -575,6 +642,8 @@ class Client:
                 unseen = certificate.exit_code is None
                 assert begun >= 1 or (unseen and world.hosts_lost), f"{id_} item {i} is called lost but never began"
                 assert certificate.task == id_
+                ran = begun == 1 and (id_, i) in world.over
+                assert begun > 1 or unseen or certificate.running != ran, f"{id_} item {i}: {certificate}"
             case m.Status.CANCELLED:
                 assert id_ in cancelled, f"{id_} was not to be cancelled"
             case m.Status.TIMEOUT:

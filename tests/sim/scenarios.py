@@ -95,11 +95,13 @@ def _break_connections(world: World, rng: random.Random) -> None:
 def _submit(world: World, client: Client, rng: random.Random, engines: int, deadly: float) -> None:
     options = some_options(rng, engines)
     items = not options.ordered and rng.random() < 0.4
+    coroutines = rng.random() < 0.35
     works = [
         some_work(rng, items=rng.randint(1, 40) if items else 0, deadly=deadly)
-        for _ in range(rng.choice([1, 1, 3, 30]))
+        for _ in range(rng.choice([1, 3, 30, 150] if coroutines and not items else [1, 1, 3, 30]))
     ]
-    ids = client.submit(b"function-%d" % rng.randint(0, 4), works, options, items=items)
+    function = b"coroutine-%d" if coroutines else b"function-%d"
+    ids = client.submit(function % rng.randint(0, 4), works, options, items=items)
     if rng.random() < 0.3:
         chosen = rng.sample(ids, rng.randint(1, len(ids)))
         grace, interrupt = rng.choice([None, 0.2]), rng.random() < 0.8
@@ -118,7 +120,7 @@ def _hang(world: World, client: Client, rng: random.Random, engines: int) -> Non
         for _ in range(rng.randint(1, engines + 2))
     ]
     options = m.Options(retries=rng.choice([0, 1]), timeout_s=rng.choice([None, None, 0.5]))
-    ids = client.submit(b"hung", works, options, items=bool(n))
+    ids = client.submit(rng.choice([b"hung", b"coroutine-hung"]), works, options, items=bool(n))
     world.after(rng.uniform(0.1, 3), _cancel, client, ids, rng.choice([0.0, 0.3]), True)
 
 

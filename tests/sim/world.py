@@ -60,6 +60,8 @@ class World:
         self.tick_at = float("inf")
         self.started: dict[tuple[int, int], int] = defaultdict(int)
         """How often each (task, item) was begun."""
+        self.over: set[tuple[int, int]] = set()
+        """Each (task, item) whose code has run to its end."""
         self.ended: dict[tuple[int, int], float] = {}
         """When its client heard of the end of each (task, item)."""
         self.struck: set[tuple[int, int]] = set()

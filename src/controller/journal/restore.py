@@ -307,6 +307,7 @@ class _Tasks:
             task.state = TaskState.ASSIGNED
             task.cost_s = state.estimate_s(task)
             engine.load_s += task.cost_s
+            engine.coroutines += task.is_coroutine
         engine.in_setup = setups.is_under_way(engine)
         state.touch(engine)
 

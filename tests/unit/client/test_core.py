@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 
 import pytest
 from enginery.client import core as client_core
+from enginery.client import ended as client_ended
 from enginery.client.core import QUIET_S, SILENT_S, Core, Entry, RequestFuture
 from enginery.errors import ClusterError, ControllerLost
 from enginery.ids import COUNT_BITS
@@ -222,3 +225,35 @@ def test_the_end_fails_everything_at_once(core, message):
     core.lose(ControllerLost("again"))
     assert core.lost is first
     core.tick(1e9)
+
+
+def ended(core, id_, sink, duration=1.0):
+    core.sinks[id_] = sink
+    core.receive(m.Results([m.Result(id_, 0, b"", duration=duration)]), (), 0.0)
+    assert id_ not in core.sinks
+
+
+def test_output_of_a_task_that_has_ended_is_taken_while_somebody_holds_the_result(core):
+    sink = Sink()
+    ended(core, 5, sink)
+    late = m.Output(5, "stdout", "late")
+    core.receive(m.Outputs([late]), (), 0.0)
+    assert sink.records == [late]
+    reference = weakref.ref(sink)
+    del sink
+    gc.collect()
+    assert reference() is None
+    core.receive(m.Outputs([late]), (), 0.0)  # nobody's
+
+
+def test_of_results_that_have_ended_a_limited_number_is_remembered(core, monkeypatch):
+    monkeypatch.setattr(client_ended, "ENDED_MAX", 10)
+    sinks = [Sink() for _ in range(100)]
+    for id_, sink in enumerate(sinks):
+        ended(core, id_, sink)
+    quick = Sink()
+    ended(core, 100, quick, 1e-6)
+    core.receive(m.Outputs([m.Output(id_, "stdout", "late") for id_ in range(101)]), (), 0.0)
+    heard = [id_ for id_, sink in enumerate([*sinks, quick]) if sink.records]
+    assert 5 <= len(heard) <= 10
+    assert heard[-1] == 99

@@ -254,21 +254,35 @@ class EngineSide(Side):
         return welcome
 
     def come_back(
-        self, running: int | None = None, hi: int = -1, elapsed_s: float = 0.0, *, holding: bool = True
+        self,
+        running: int | None = None,
+        hi: int = -1,
+        elapsed_s: float = 0.0,
+        *,
+        holding: bool = True,
+        coroutines: Iterable[tuple[int, float]] = (),
     ) -> None:
         """Have a connection again, and say what the core has missed and what is to be done here."""
         self.bench.unreachable.difference_update(self.names)
         self.say_again(self.hello().have)
         if holding:
-            self.hold(running, hi, elapsed_s)
+            self.hold(running, hi, elapsed_s, coroutines)
 
-    def hold(self, running: int | None = None, hi: int = -1, elapsed_s: float = 0.0) -> None:
+    def hold(
+        self,
+        running: int | None = None,
+        hi: int = -1,
+        elapsed_s: float = 0.0,
+        coroutines: Iterable[tuple[int, float]] = (),
+    ) -> None:
         """Say what is to be done here."""
         assert not any(isinstance(message, m.Run) for message, _ in self.inbox), (
             "it has not looked at what it was given"
         )
-        waiting = [id_ for id_ in self.queue if id_ != running]
-        self.say(m.Holding(self.session, waiting, running, hi, elapsed_s, sorted(self.functions)))
+        begun = dict(coroutines)
+        waiting = [id_ for id_ in self.queue if id_ != running and id_ not in begun]
+        functions = sorted(self.functions)
+        self.say(m.Holding(self.session, waiting, running, hi, elapsed_s, functions, list(begun.items())))
 
     def calls(self) -> list[m.Call]:
         """Return the calls it was given since last asked."""
@@ -363,12 +377,15 @@ class EngineSide(Side):
         exit_code: int | None = -9,
         settle: bool = True,
         reason: str = "",
+        coroutines: Iterable[tuple[int, float]] = (),
+        step: int | None = None,
     ) -> None:
         """End, its flight recorder at this task and item, and have its nanny say so."""
         reason = reason or "killed by signal 9 (SIGKILL)"
         certificate = m.DeathCertificate(
             self.id, self.incarnation, 100 + self.id, exit_code, reason, task, item, 1000, "last words"
         )
+        certificate = msgspec.structs.replace(certificate, coroutines=list(coroutines), step=step)
         self.bench.nanny_of(self.id).say(m.EngineExited(certificate))
         if settle:
             self.bench.advance(SETTLED_S)

@@ -173,7 +173,7 @@ def test_output_of_a_piece_is_output_of_its_task(bench: Bench):
     client.results()
 
 
-def test_output_of_a_task_that_is_over_is_dropped(bench: Bench):
+def test_output_of_a_task_that_is_over_is_passed_on_uncounted(bench: Bench):
     bench.start()
     client, engine = bench.clients[0], bench.engines[0]
     (task,) = client.submit()
@@ -181,7 +181,31 @@ def test_output_of_a_task_that_is_over_is_dropped(bench: Bench):
     engine.finish()
     client.results()
     engine.print(task, "late")
+    late = client.take(m.Outputs)
+    assert (late.seq, late.records[0].task, late.records[0].data) == (0, task, "late")
     engine.print(77, "never was")
+
+
+def test_output_of_a_task_that_is_over_is_dropped_if_its_client_is_gone(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit()
+    engine.given()
+    engine.finish()
+    client.results()
+    client.say(m.Goodbye())
+    engine.take(m.Forget)
+    engine.print(task, "late")
+
+
+def test_output_of_a_task_that_is_another_engines_is_dropped(bench: Bench):
+    bench.start(engines=2)
+    client = bench.clients[0]
+    (task,) = client.submit(targets=[0])
+    bench.engines[0].given()
+    bench.engines[1].print(task, "what an engine says that has lost it")
+    bench.engines[0].finish()
+    client.results()
 
 
 # ------------------------------------------------------------------------------------------------------- items

@@ -3,12 +3,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from enginery.engine.coroutines import CoroutineRunner
+from enginery.engine.coroutines import Coroutines
+from enginery.engine.current import Current
 
 
 @pytest.fixture
 def runner():
-    runner = CoroutineRunner()
+    current = Current()
+    current.task = 5
+    runner = Coroutines(current)
     yield runner
     runner._loop.close()
 

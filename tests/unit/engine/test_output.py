@@ -8,6 +8,7 @@ import pytest
 from enginery.engine import output as output_module
 from enginery.engine.current import Current
 from enginery.engine.output import OutputBuffer, TaskStream, clean_value
+from enginery.recorder import NO_TASK
 from enginery.wire.messages import Output
 
 
@@ -76,21 +77,141 @@ def test_items_have_records_of_their_own(current):
     assert [(record.lo, record.data) for record in buffer.take()] == [(0, "xx"), (1, "x")]
 
 
-def test_too_much_text_is_cut_with_a_note(current, monkeypatch):
-    monkeypatch.setattr(output_module, "STREAM_MAX", 10)
+def test_of_too_much_text_head_and_tail_are_kept_with_a_note(current, monkeypatch):
+    monkeypatch.setattr(output_module, "HEAD_MAX", 10)
+    monkeypatch.setattr(output_module, "TAIL_MAX", 6)
     buffer, _ = make(current)
-    for _ in range(5):
-        buffer.write("stdout", "abcd")
+    sent = []
+    for i in range(1000):
+        buffer.write("stdout", f"{i:04d}")
+        sent += buffer.take()
+    assert "".join(record.data for record in sent) == "0000000100"
     buffer.write("stderr", "fine")
     buffer.finish()
-    records = buffer.take()
+    records = sent + buffer.take()
     text = "".join(record.data for record in records if record.kind == "stdout")
-    assert text == "abcdabcdab\n[10 characters more on stdout left out]\n"
+    assert text == "0000000100\n[... 3,984 characters of stdout left out ...]\n980999"
+    assert [record.data for record in records if record.kind == "stderr"] == ["fine"]
     assert current.outputs == len(records)
     current.outputs = 0
     buffer.write("stdout", "abcd")
     buffer.finish()
     assert buffer.take()[0].data == "abcd"
+
+
+def test_text_that_fits_into_head_and_tail_is_whole(current, monkeypatch):
+    monkeypatch.setattr(output_module, "HEAD_MAX", 10)
+    monkeypatch.setattr(output_module, "TAIL_MAX", 6)
+    buffer, _ = make(current)
+    buffer.write("stdout", "0123456789abcdef")
+    buffer.finish()
+    assert "".join(record.data for record in buffer.take()) == "0123456789abcdef"
+    buffer.write("stdout", "x" * 1000)
+    buffer.finish()
+    [record] = buffer.take()
+    assert record.data == "x" * 10 + "\n[... 984 characters of stdout left out ...]\n" + "x" * 6
+
+
+def test_rich_output_has_a_limit(current, monkeypatch):
+    monkeypatch.setattr(output_module, "RICH_MAX", 1000)
+    buffer, _ = make(current)
+    for _ in range(10):
+        buffer.publish("display", {"data": {"image/png": b"x" * 300}})
+    buffer.finish()
+    records = buffer.take()
+    assert [record.kind for record in records] == ["display", "display", "stderr"]
+    assert "8 records of rich output left out" in records[-1].data
+    assert current.outputs == 3
+
+
+def test_an_update_replaces_one_that_is_not_sent(current):
+    buffer, _ = make(current)
+
+    def update(display, value):
+        buffer.publish("update_display", {"data": {"text/plain": value}, "transient": {"display_id": display}})
+
+    for i in range(100):
+        update("a", f"a{i}")
+        update("b", f"b{i}")
+        buffer.publish("data", b"d%d" % i)
+    first = buffer.take()
+    assert [record.kind for record in first] == ["update_display", "update_display", "data"]
+    assert [first[0].data["data"]["text/plain"], first[1].data["data"]["text/plain"]] == ["a99", "b99"]
+    assert first[2].data == b"d99"
+    update("a", "again")
+    buffer.finish()
+    assert buffer.take()[0].data["data"]["text/plain"] == "again"
+    assert current.outputs == 4
+
+
+def test_replacing_while_another_thread_takes_loses_no_last_word(current):
+    buffer, _ = make(current)
+    taken = []
+    thread = threading.Thread(target=lambda: [buffer.publish("data", b"%d" % i) for i in range(3000)])
+    thread.start()
+    while thread.is_alive():
+        taken += buffer.take()
+    buffer.finish()
+    taken += buffer.take()
+    values = [int(record.data) for record in taken]
+    assert values[-1] == 2999
+    assert values == sorted(set(values))
+
+
+def test_output_of_a_thread_belongs_to_the_task_that_started_it(current, monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", threading.Thread.start)
+    current.own_threads()
+    buffer, _ = make(current)
+    go = threading.Event()
+
+    def late():
+        go.wait(10)
+        buffer.write("stdout", "late")
+        inner = threading.Thread(target=buffer.write, args=("stdout", " and later"))
+        inner.start()
+        inner.join()
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    buffer.finish()
+    current.task = 8
+    current.outputs = 0
+    go.set()
+    thread.join()
+    other = threading.Thread(target=buffer.write, args=("stdout", "mine"))
+    other.start()
+    other.join()
+    buffer.finish()
+    assert [(record.task, record.data) for record in buffer.take()] == [(7, "late and later"), (8, "mine")]
+    assert current.outputs == 1
+
+
+def test_a_thread_that_no_task_started_writes_for_the_one_that_runs(current, monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", threading.Thread.start)
+    current.own_threads()
+    current.task = NO_TASK
+    buffer, _ = make(current)
+    go = threading.Event()
+
+    def write():
+        go.wait(10)
+        buffer.write("stdout", "x")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    current.task = 7
+    go.set()
+    thread.join()
+    assert [record.task for record in buffer.take()] == [7]
+
+
+def test_what_threads_write_after_their_task_does_not_add_up(current, monkeypatch):
+    monkeypatch.setattr(output_module, "LATE_TASKS", 10)
+    buffer, _ = make(current)
+    for task in range(100):
+        current.task = task
+        buffer.write("stdout", "x")
+    assert len(buffer._budgets) <= 11
 
 
 def test_writing_from_many_threads_loses_nothing(current):

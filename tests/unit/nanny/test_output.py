@@ -141,3 +141,23 @@ def test_a_torrent_is_read_in_portions(tmp_path):
     assert len(out.last()) == 1000
     os.close(out.write_end)
     out.close()
+
+
+def test_what_a_dead_engine_had_not_read_is_quoted_before_its_crash(tmp_path):
+    out = make(tmp_path)
+    os.write(out.write_end, ("before\n" + HEADER + stack("Current thread", "script.py")).encode())
+    os.close(out.write_end)
+    out.read()
+    out.add_unread(b"assertion failed\n")
+    assert out.last().splitlines()[:3] == ["before", "assertion failed", HEADER.strip()]
+    assert out.last().endswith('File "script.py"')
+    assert (tmp_path / "engine-0.log").read_text().endswith("assertion failed\n")
+
+
+def test_what_a_dead_engine_had_not_read_is_quoted_last(tmp_path):
+    out = make(tmp_path)
+    os.write(out.write_end, b"read\n")
+    os.close(out.write_end)
+    out.read()
+    out.add_unread(b"unread\n")
+    assert out.last().splitlines() == ["read", "unread"]
