@@ -193,6 +193,42 @@ def _logs_dir(name: str | None) -> Path:
 
 
 @cluster.command()
+@click.argument("engine", type=int)
+@_name
+def console(engine: int, option: str | None) -> None:
+    """Open a Jupyter console on an engine: it shares the engine's variables with its tasks."""
+    from .client import consoles
+
+    command = consoles.console_command(_attach(engine, option))
+    os.execv(command[0], command)  # noqa: S606 - no shell in between
+
+
+@cluster.command()
+@click.argument("engine", type=int)
+@click.option("--detach", is_flag=True, help="Close the engine's Jupyter channels again.")
+@_name
+def attach(engine: int, detach: bool, option: str | None) -> None:
+    """Open an engine's Jupyter channels, and print the connection file for any front end.
+
+    The engine goes on with its tasks; what front ends run, runs between them.
+    """
+    if not detach:
+        click.echo(_attach(engine, option))
+        return
+    with _running(option) as control:
+        was = control.ask_engine(engine, "detach")
+    click.echo(f"engine {engine} is detached" if was else f"nothing was attached to engine {engine}")
+
+
+def _attach(engine: int, option: str | None) -> str:
+    """Return the connection file of an engine."""
+    from .client import consoles
+
+    with _running(option) as control:
+        return consoles.connection_file(engine, control.ask_engine(engine, "attach"))
+
+
+@cluster.command()
 def version() -> None:
     """Show the version."""
     from importlib.metadata import version as version_of

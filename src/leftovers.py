@@ -99,6 +99,9 @@ def clear(directory: Path, keep: tuple[str, ...] = (rendezvous.LOCK,)) -> list[s
         _remove(path)
     if memory:
         cleared.append(f"{len(memory)} shared memory {'file' if len(memory) == 1 else 'files'}")
+    for recorder in (directory / rendezvous.ENGINES).glob("*.rec"):
+        for path in rendezvous.kernel_files(recorder):  # which may be elsewhere, as the socket may
+            _remove(path)
     files = [path for path in directory.iterdir() if path.name not in keep]
     for path in files:
         _remove(path)

@@ -167,10 +167,34 @@ def socket_path(directory: Path) -> Path:
     path = directory / SOCKET
     if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
         return path
+    return _short_path(directory, ".sock")
+
+
+def kernel_path(recorder: Path) -> Path:
+    """Return how the names of an engine's Jupyter files begin, while a front end may attach to it: its sockets and the
+    connection file. `recorder` is the path of its flight recorder.
+    """
+    path = recorder.with_suffix(".jupyter")
+    if len(os.fsencode(path)) + len("-12345") <= SOCKET_PATH_LIMIT:
+        return path
+    return _short_path(recorder, ".jupyter")
+
+
+def kernel_files(recorder: Path) -> list[Path]:
+    """Return those of these files that are there."""
+    path = kernel_path(recorder)
+    try:
+        return [Path(entry.path) for entry in os.scandir(path.parent) if entry.name.startswith(path.name)]
+    except OSError:
+        return []
+
+
+def _short_path(path: Path, end: str) -> Path:
+    """Return a short path that stands for a long one."""
     import hashlib  # noqa: PLC0415 - rarely needed
 
-    digest = hashlib.blake2b(os.fsencode(directory), digest_size=12).hexdigest()
-    return private_dir(_short_dir()) / f"{digest}.sock"
+    digest = hashlib.blake2b(os.fsencode(path), digest_size=12).hexdigest()
+    return private_dir(_short_dir()) / f"{digest}{end}"
 
 
 # -------------------------------------------------------------------------------------------------------------- lock

@@ -13,6 +13,7 @@ from .. import rendezvous
 from ..errors import ClusterError, NoEngines, NoSuchEngine
 from ..wire import messages as m
 from .balancedview import LoadBalancedView
+from .consoles import open_console
 from .directview import DirectView
 from .fetches import forget, get_result
 from .functions import FunctionCache
@@ -398,6 +399,14 @@ class Client:
 
     def _some(self, targets: Targets) -> list[int] | None:
         return None if targets is None or targets == "all" else list(self._resolve(targets)[0])
+
+    def connect_console(self, engine: int) -> None:
+        """Open a Jupyter console on an engine in this terminal; return when it is closed.
+
+        It shares the engine's variables with its tasks. In a notebook, which has no terminal, print the command for
+        one. Raises ClusterError if jupyter-console is not installed, or the engine is of another host.
+        """
+        open_console(self[engine].bind_kernel())
 
     # ---------------------------------------------------------------- the end
 

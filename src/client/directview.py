@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..wire.messages import Function, Options, Task
 from .calls import pack
+from .consoles import attach, detach
 from .core import Entry
 from .execution import executed
 from .futures import AsyncResult
@@ -175,6 +176,26 @@ class DirectView(View):
     def run(self, filename: str | os.PathLike[str], targets: Targets = None, block: bool | None = None) -> Any:
         """Run a file of this machine on each engine, as `execute`. Raises OSError if it cannot be read."""
         return self.execute(Path(filename).read_text(encoding="utf-8"), targets=targets, block=block)
+
+    # ---------------------------------------------------------------- front ends
+
+    def bind_kernel(self, targets: Targets = None) -> Any:
+        """Have each engine open its Jupyter channels, whatever it runs; return the path of its connection file.
+
+            client[3].bind_kernel()      # for `jupyter console --existing PATH`, or any other front end of this host
+
+        A front end shares the engine's variables with its tasks; what it runs, runs between tasks. The channels are
+        Unix sockets in the cluster's private folder, and are there until `unbind_kernel`, or until a front end shuts
+        its kernel down; the engine stays. Raises ClusterError for an engine of another host.
+        """
+        ids, scalar = self._ids(targets)
+        paths = [attach(self._client._link, engine) for engine in ids]
+        return paths[0] if scalar else paths
+
+    def unbind_kernel(self, targets: Targets = None) -> None:
+        """Have each engine close its Jupyter channels. Front ends lose their kernel; engine and variables stay."""
+        for engine in self._ids(targets)[0]:
+            detach(self._client._link, engine)
 
     # ---------------------------------------------------------------- variables
 

@@ -76,6 +76,10 @@ class Control:
         """Replace engines by fresh ones; return their ids when these answer."""
         return [int(i) for i in self.ask(lambda number: m.Restart(number, engines), timeout_s)]
 
+    def ask_engine(self, engine: int, question: str, timeout_s: float = 40.0) -> Any:
+        """Ask an engine's control thread something (`wire.asking`), and return its answer."""
+        return self.ask(lambda number: m.AskEngine(number, engine, question), timeout_s)
+
     def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
         """Return how the cluster is."""
         return dict(self.ask(m.StatusQuery, timeout_s))

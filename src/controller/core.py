@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from ..streams import Verdict
 from ..wire.messages import (
     Ack,
+    Answer,
+    AskEngine,
     Cancel,
     ClearSetup,
     ClientHello,
@@ -53,7 +55,20 @@ from ..wire.messages import (
     Submit,
     WaitEngines,
 )
-from . import fetches, fleet, intake, outcomes, placement, questions, requests, sessions, setups, stopping, taking
+from . import (
+    asking,
+    fetches,
+    fleet,
+    intake,
+    outcomes,
+    placement,
+    questions,
+    requests,
+    sessions,
+    setups,
+    stopping,
+    taking,
+)
 from .journal import dump, restore
 from .journal.ledger import Books, FunctionLeft, Summary
 from .outbox import Turn
@@ -100,6 +115,8 @@ class Core:
                     outcomes.on_outputs(state, engine, message)
                 case GivenBack():
                     taking.on_given_back(state, engine, message, now)
+                case Answer():
+                    asking.on_answer(state, engine, message)
                 case Started():
                     stopping.on_started(state, engine, message.task, now)
                 case EngineHello():
@@ -149,6 +166,8 @@ class Core:
                     state.reply(sender, message.request, setups.clear(state))
                 case StatusQuery():
                     state.reply(sender, message.request, questions.status(state, now))
+                case AskEngine():
+                    asking.on_ask(state, sender, message, now)
                 case Find():
                     fetches.on_find(state, sender, message)
                 case Fetch():
@@ -192,7 +211,7 @@ class Core:
                 sessions.on_engine_hello(state, sender, message, now)
             case ControlHello():
                 pass  # of an engine that is not expected: its EngineHello will be refused
-            case Done() | Outputs() | GivenBack() | Started() | Holding():
+            case Done() | Outputs() | GivenBack() | Started() | Holding() | Answer():
                 log.debug("dropped a %s of %r, which is over", type(message).__name__, sender)
             case _:
                 self._refuse(sender, f"{type(message).__name__} before hello")

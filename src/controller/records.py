@@ -16,6 +16,8 @@ from ..wire.parts import is_coroutine
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .asking import Question
+
 
 class TaskState(IntEnum):
     """Where a task is.
@@ -164,6 +166,7 @@ class Engine:
         "owes_ack",
         "peer",
         "pid",
+        "questions",
         "reason",
         "retiring",
         "session",
@@ -222,6 +225,8 @@ class Engine:
         """Since when it has not answered a request to give something back."""
         self.withdrawals: dict[int, list[int]] = {}
         """Unanswered requests to give back tasks by name, in order to stop them."""
+        self.questions: dict[int, Question] = {}
+        """Of clients, passed on and not answered."""
         self.in_setup = False
         """It may have set-up to run."""
         self.setup_failures: dict[bytes, str] = {}

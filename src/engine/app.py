@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import zmq
 
-from .. import publishing, serialize
+from .. import publishing, rendezvous, serialize
 from ..config import Connection, load
 from ..errors import ClusterError
 from ..ids import EngineId, Incarnation, control_peer, engine_peer
@@ -42,6 +42,7 @@ from ..wire.messages import (
     Holding,
     Run,
 )
+from .attach import FrontEnds
 from .books import Books
 from .control import FAILED, Control, stdio_flush
 from .coroutines import Coroutines
@@ -272,6 +273,9 @@ class _Engine:
         kernel = template.kernel
         execute = template.coroutines.in_cell(kernel.execute)
         build_in(functions, kernel.namespace, execute, kernel.clear, kernel.hide, report=output.publish)
+        path = rendezvous.kernel_path(Path(setup.recorder))
+        self._front_ends = FrontEnds(kernel.shell, template.coroutines, template.current, output, path)
+        self._front_ends.wake = parts.link.main_waker.wake
         self._runner = Runner(parts)
         self._control = Control(
             parts,
@@ -282,6 +286,7 @@ class _Engine:
             leave=self._leave,
             lifeline=setup.lifeline,
             descriptors=self._descriptors,
+            questions={"attach": self._front_ends.attach, "detach": self._front_ends.detach},
         )
 
     def run(self) -> None:
@@ -351,6 +356,7 @@ class _Engine:
         self._parts.link.close(linger_ms)
         control_socket.close(linger_ms)
         self._context.term()
+        self._front_ends.remove_files()
         stdio_flush()
         os._exit(code)
 

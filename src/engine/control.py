@@ -13,17 +13,30 @@ import signal
 import sys
 import threading
 import traceback
+from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from ..transport import Monitor, send
-from ..wire.messages import ControlHello, Exit, Farewell, GivenBack, Interrupt, Pong, Refused, Resume, TakeBack
+from ..wire.messages import (
+    Answer,
+    Ask,
+    ControlHello,
+    Exit,
+    Farewell,
+    GivenBack,
+    Interrupt,
+    Pong,
+    Refused,
+    Resume,
+    TakeBack,
+)
 from .link import log, receive_one
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..wire.messages import ToEngine
     from .descriptors import Descriptors
@@ -58,6 +71,7 @@ class Control:
         leave: Callable[[zmq.Socket[bytes], int, bool], None],
         lifeline: int | None,
         descriptors: Descriptors,
+        questions: Mapping[str, Callable[[], Any]],
     ) -> None:
         self.said_hello = threading.Event()
         self._open_socket = open_socket
@@ -73,6 +87,8 @@ class Control:
         self._leave = leave
         self._lifeline = lifeline
         self._descriptors = descriptors
+        self._questions = questions
+        self._answers: deque[Answer] = deque()
         self._stop: tuple[int, bool] | None = None
         self._wanted: list[_Wanted] = []
         self._seen_flushes = -1
@@ -128,6 +144,8 @@ class Control:
         while self._stop is None:
             if self._wanted:
                 self._retry_named()
+            while self._answers:
+                send(socket, self._answers.popleft())
             for monitor in monitors:
                 self._lost_touch |= monitor.came_back()
             if self._lost_touch:
@@ -188,8 +206,26 @@ class Control:
         elif isinstance(message, Interrupt):
             with self._books.lock:
                 self._aim(message.task)
+        elif isinstance(message, Ask):
+            name = f"enginery-{message.question}"
+            threading.Thread(target=self._find_answer, args=(message,), name=name, daemon=True).start()
         else:
             self.on_notice(message)
+
+    def _find_answer(self, ask: Ask) -> None:
+        """Answer a question, in a thread of its own: it may take a while, and we are needed."""
+        answer = Answer(ask.request)
+        find = self._questions.get(ask.question)
+        try:
+            if find is None:
+                answer.error = f"an engine does not know the question {ask.question!r}"
+            else:
+                answer.value = find()
+        except Exception as error:
+            log(f"the question {ask.question!r} failed\n{traceback.format_exc()}")
+            answer.error = f"{ask.question} failed on the engine: {type(error).__name__}: {error}"
+        self._answers.append(answer)
+        self._waker.wake()
 
     def on_notice(self, message: ToEngine) -> None:
         """Deal with a message that may come on either socket, in the thread that received it."""

@@ -410,6 +410,8 @@ class TaskStream(io.TextIOBase):
             output.write(self._name, text)
         elif output.detached:
             write_raw(self._fd, text)
+        elif output.stray is not None:
+            output.stray(self._name, text)
         else:
             write_raw(log_fds.get(self._fd, self._fd), text)
         return len(text)

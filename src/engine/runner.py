@@ -162,6 +162,8 @@ class Runner:
             args = kwargs = value = frames = None  # they may be large, and the next call long in coming
             if ended - link.flushed_at > FLUSH_S:
                 link.pump()
+                if coroutines.has_work:  # a front end waits, and more calls may come for ever
+                    return
                 coroutines.turn(ended)
                 ended = clock()
             started = ended

@@ -367,8 +367,9 @@ class Server:
         """Return where the process was and what it said last, and close its files."""
         path = self._recorder(key)
         entry = recorder.read(path)
-        with contextlib.suppress(OSError):
-            path.unlink()
+        for file in (path, *rendezvous.kernel_files(path)):
+            with contextlib.suppress(OSError):
+                file.unlink()
         output, pipes = self._outputs.pop(key, None), self._pipes.pop(key, None)
         if output is None:
             return entry, ""

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from .archive import Fetch, Fetched, Find, Found, Purge, TaskInfo
+from .asking import Answer, Ask, AskEngine
 from .death import DeathCertificate
 from .parts import (
     Call,
@@ -34,7 +35,10 @@ from .parts import (
     Task,
 )
 
-__all__ = [  # of what is declared in `parts` and `archive`: users look here
+__all__ = [  # of what is declared beside this file: users look here
+    "Answer",
+    "Ask",
+    "AskEngine",
     "Call",
     "DeathCertificate",
     "EngineInfo",
@@ -426,6 +430,7 @@ FromClient = (
     | StatusQuery
     | WaitEngines
     | ClearSetup
+    | AskEngine
     | Find
     | Fetch
     | Purge
@@ -433,7 +438,7 @@ FromClient = (
     | Ping
     | Ack
 )
-FromEngine = EngineHello | ControlHello | Holding | Done | Started | Outputs | GivenBack | Goodbye | Ping
+FromEngine = EngineHello | ControlHello | Holding | Done | Started | Outputs | GivenBack | Answer | Goodbye | Ping
 FromNanny = NannyHello | Running | EngineExited | Shutdown | Goodbye | Ping
 ToController = (
     ClientHello
@@ -447,6 +452,7 @@ ToController = (
     | StatusQuery
     | WaitEngines
     | ClearSetup
+    | AskEngine
     | Find
     | Fetch
     | Purge
@@ -460,12 +466,13 @@ ToController = (
     | Started
     | Outputs
     | GivenBack
+    | Answer
     | NannyHello
     | Running
     | EngineExited
 )
 ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Found | Fetched | Resume | Refused | Pong | Farewell
-ToEngine = EngineWelcome | Run | Forget | Ack | TakeBack | Interrupt | Exit | Resume | Refused | Pong | Farewell
+ToEngine = EngineWelcome | Run | Forget | Ack | TakeBack | Interrupt | Ask | Exit | Resume | Refused | Pong | Farewell
 ToNanny = NannyWelcome | StartEngines | StopEngine | Exit | Resume | Refused | Pong | Farewell
 ToPeer = (
     Welcome
@@ -485,6 +492,7 @@ ToPeer = (
     | Forget
     | TakeBack
     | Interrupt
+    | Ask
     | Exit
     | NannyWelcome
     | StartEngines
