@@ -151,11 +151,20 @@ class Kernel:
         shell.displayhook.bundle = None
         count = shell.execution_count if store_history and not silent else None
         result = shell.run_cell(code, store_history=store_history, silent=silent)
+        self._print_pages()
         error = result.error_before_exec or result.error_in_exec
         if error is not None:
             raise error
         bundle, shell.displayhook.bundle = shell.displayhook.bundle, None
         return {"execution_count": count, "result": bundle}
+
+    def _print_pages(self) -> None:
+        """Print what a cell has for the pager (`name?`): there is none here."""
+        manager = self.shell.payload_manager
+        for payload in manager.read_payload():
+            if payload.get("source") == "page":
+                print(payload.get("data", {}).get("text/plain", ""))  # noqa: T201 - output of the task
+        manager.clear_payload()
 
     def clear(self) -> None:
         """Delete the user's variables."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .bars import NotebookBar, TerminalBar
 from .lines import Lines, grouped
 from .panes import PLAIN, TICK_S, Board, Op
-from .relay import relay
+from .relay import keep, relay, relay_late
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,7 +194,9 @@ class Follower:
         records = result._log()[self._taken :]
         self._taken += len(records)
         for record in records:
-            if not relay(result._client, record):
+            if relay(result._client, record):
+                keep(result)
+            else:
                 viewer.take(record)
         for engine, failed in result._ended_engines():
             if engine not in self._ended:
@@ -207,6 +209,7 @@ class Follower:
         if self._finished:
             return
         self._finished = True
+        relay_late(self._result)
         self.look()
         if self._bar_shown:
             if isinstance(self._bar, TerminalBar):

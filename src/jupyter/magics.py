@@ -25,6 +25,13 @@ _CONFIGURED = frozenset({"targets", "block", "stream", "group_outputs", "verbose
 _OF_RESULT = frozenset({"group_outputs", "out", "stream", "progress_after", "signal"})
 
 
+class FailedHereError(Exception):
+    """With `--local`, the cell failed here; IPython has shown how."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["the cell failed here, as shown above; it ran on the engines"]
+
+
 class Magics:
     """The magics of one view: `%px`, `%%px`, `%autopx`, `%pxresult` and `%pxconfig`, each with the view's suffix."""
 
@@ -161,11 +168,12 @@ class Magics:
         result: AsyncResult = view.execute(code, silent=False, targets=list(ids), block=False)
         self.last = result
         self._keep(result, options)
-        if options.local:
-            self._run_here(code)
+        fine = self._run_here(code) if options.local else True
         if not block:
             return result
         self._show(result, options)
+        if not fine:
+            raise FailedHereError
         return None
 
     def _ids(self, targets: Any) -> tuple[int, ...]:
@@ -179,10 +187,10 @@ class Magics:
         if options.out is not None:
             self.shell.user_ns[options.out] = result
 
-    def _run_here(self, code: str) -> None:
+    def _run_here(self, code: str) -> bool:
         self._plain = True
         try:
-            self.shell.run_cell(code, store_history=False)
+            return bool(self.shell.run_cell(code, store_history=False).success)
         finally:
             self._plain = False
 

@@ -1,18 +1,26 @@
 """Records of output that are not shown but acted on, by kind: who wants some puts a handler here.
 
-A handler is called with the client and the record, in the thread that shows the cell's output.
+A handler is called with the client and the record: in the thread that shows the output, and for what comes when that is
+over (of a thread that runs on in the engine), in the client's I/O thread.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..client.futures import AsyncResult
     from ..wire.messages import Output
 
 handlers: dict[str, Callable[[Any, Output], None]] = {}
+
+KEPT = 100
+
+_results: deque[AsyncResult] = deque(maxlen=KEPT)
+"""Results that had such records: while they are kept, what comes late finds them."""
 
 
 def relay(client: Any, record: Output) -> bool:
@@ -22,3 +30,15 @@ def relay(client: Any, record: Output) -> bool:
         return False
     handler(client, record)
     return True
+
+
+def relay_late(result: AsyncResult) -> None:
+    """From now on, hand over what comes for this result as soon as it comes."""
+    client = result._client
+    result._late = lambda record: relay(client, record)
+
+
+def keep(result: AsyncResult) -> None:
+    """Keep a result that had such records."""
+    if not any(kept is result for kept in _results):
+        _results.append(result)
