@@ -83,6 +83,8 @@ class AsyncResult(LightFuture[Any]):
     _received = 0.0
     _records: list[Output] | None = None
     _data: bytes | None = None
+    _handed_over = 0
+    """How many records of the log have been handed to those who act on them."""
     _late: Callable[[Output], bool] | None = None
     """Takes what still comes when the output has been shown; returns whether it did."""
     _client: Any = None

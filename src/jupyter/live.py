@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .bars import NotebookBar, TerminalBar
 from .lines import Lines, grouped
 from .panes import PLAIN, TICK_S, Board, Op
-from .relay import keep, relay, relay_late
+from .relay import hand_over, handlers, relay_late
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -193,10 +193,9 @@ class Follower:
         result, viewer = self._result, self._viewer
         records = result._log()[self._taken :]
         self._taken += len(records)
+        hand_over(result, self._taken)
         for record in records:
-            if relay(result._client, record):
-                keep(result)
-            else:
+            if record.kind not in handlers:
                 viewer.take(record)
         for engine, failed in result._ended_engines():
             if engine not in self._ended:
@@ -226,7 +225,9 @@ class Follower:
 def display_outputs(result: AsyncResult, groupby: str) -> None:
     """Show the output that a result has so far, sorted."""
     front = find_front()
-    records = [record for record in result._log() if not relay(result._client, record)]
+    records = list(result._log())
+    hand_over(result, len(records))
+    records = [record for record in records if record.kind not in handlers]
     engines = result._engines() or tuple(dict.fromkeys(record.engine for record in records))
     failed = {engine for engine, failed in result._ended_engines() if failed}
     for engine in failed:

@@ -22,7 +22,7 @@ _active: dict[str, Magics] = {}
 """By suffix."""
 
 _CONFIGURED = frozenset({"targets", "block", "stream", "group_outputs", "verbose", "progress_after", "signal"})
-_OF_RESULT = frozenset({"group_outputs", "out", "stream", "progress_after", "signal"})
+_OF_RESULT = frozenset({"group_outputs", "out", "stream", "progress_after"})
 
 
 class FailedHereError(Exception):
@@ -101,7 +101,7 @@ class Magics:
         if self.last is None:
             raise _usage(f"nothing has been run with %px{self.suffix} yet")
         self._keep(self.last, options)
-        self._show(self.last, options)
+        self._show(self.last, options, stop=False)
 
     def pxconfig(self, line: str) -> None:
         """Set defaults, or show them."""
@@ -194,8 +194,8 @@ class Magics:
         finally:
             self._plain = False
 
-    def _show(self, result: AsyncResult, options: Options) -> None:
-        """Show the output of a result as the options say, and raise what it raised."""
+    def _show(self, result: AsyncResult, options: Options, *, stop: bool = True) -> None:
+        """Show the output of a result as the options say, and raise what it raised. Ctrl-C stops it (if `stop`)."""
         groupby = self._said(options.group_outputs, "group_outputs")
         stream = options.stream
         if stream is None:
@@ -207,7 +207,7 @@ class Magics:
                 result,
                 stream=stream,
                 progress_after_s=None if after_s < 0 else after_s,
-                signal=self._said(options.signal, "signal"),
+                signal=self._said(options.signal, "signal") if stop else None,
             )
         finally:
             if not stream:

@@ -6,6 +6,7 @@ over (of a thread that runs on in the engine), in the client's I/O thread.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 handlers: dict[str, Callable[[Any, Output], None]] = {}
 
 KEPT = 100
+
+_lock = threading.Lock()
 
 _results: deque[AsyncResult] = deque(maxlen=KEPT)
 """Results that had such records: while they are kept, what comes late finds them."""
@@ -36,6 +39,16 @@ def relay_late(result: AsyncResult) -> None:
     """From now on, hand over what comes for this result as soon as it comes."""
     client = result._client
     result._late = lambda record: relay(client, record)
+
+
+def hand_over(result: AsyncResult, upto: int) -> None:
+    """Hand over the first records of a result's log, those that were not before: each once, whoever shows them."""
+    with _lock:
+        begin = result._handed_over
+        result._handed_over = max(begin, upto)
+    for record in result._log()[begin:upto]:
+        if relay(result._client, record):
+            keep(result)
 
 
 def keep(result: AsyncResult) -> None:

@@ -235,6 +235,15 @@ def test_errors_before_an_interruption_are_told(kernel):
     assert "\nKeyboardInterrupt: " in shown[-1]
 
 
+def test_an_earlier_cell_goes_on_when_nobody_waits_for_it_any_more(kernel):
+    code = "%%px --noblock\nimport time\nprint('sleeps', flush=True)\ntime.sleep(2)\nprint('over')"
+    assert kernel.run(code)[0] == "ok"
+    status, shown, _ = interrupted(kernel, "%pxresult", "sleeps")
+    assert status == "error"
+    assert "what was waited for goes on" in shown[-1]
+    assert kernel.run("%pxresult --progress-after -1")[1] == ["[stdout:0-2]\nsleeps\nover"]
+
+
 def test_another_signal(kernel):
     handler = "import signal\n\ndef f(*_):\n    raise RuntimeError('USR1 came')\n\nsignal.signal(signal.SIGUSR1, f);"
     assert kernel.run(f"%%px\n{handler}")[0] == "ok"
