@@ -145,6 +145,23 @@ def test_not_waiting_and_the_result_later(clean):
     assert not texts(nothing)
 
 
+def test_output_of_a_result_is_streamed_to_its_cell(clean):
+    code = "import time\nfor i in range(4):\n    print('row', i)\n    time.sleep(0.15)"
+    stream, typed, bar, reply = cells_of(
+        f"with client[:].execute({code!r}, silent=False).stream_output() as result:\n    result.wait();",
+        "result.display_outputs()",
+        "client.map(abs, range(9)).wait_interactive();",
+        "client[0].execute('import pandas as pd; pd.DataFrame([7])', silent=False).get()",
+    )
+    rows = "[stdout:0-2]\nrow 0\nrow 1\nrow 2\nrow 3"
+    assert texts(stream) == [rows]
+    assert texts(typed) == [rows]
+    assert "9/9 items" in texts(bar)[-1]
+    assert "<progress" in bar.outputs[-1].data["text/html"]
+    assert "<table" in reply.outputs[0].data["text/html"]
+    assert texts(reply)[0].startswith("<ExecuteReply[0]: Out[0:2]: ")
+
+
 def test_autopx_local_and_suffixes(clean):
     codes = (
         "%autopx",
