@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..ids import show_engines
 from .bars import NotebookBar, TerminalBar
 from .lines import Lines, grouped
 from .panes import PLAIN, TICK_S, Board, Op
@@ -218,8 +219,15 @@ class Follower:
             self._bar_shown = False
         self._viewer.flush(final=True)
 
-    def _state(self) -> tuple[int, int, float]:
-        return self._result.progress, self._result._total(), time.monotonic() - self._began
+    def _state(self) -> tuple[int, int, float, str]:
+        result = self._result
+        ended = dict(result._ended_engines())
+        notes = []
+        if failed := [engine for engine, is_failed in ended.items() if is_failed]:
+            notes.append(f"failed: {show_engines(sorted(failed))}")
+        if ended and (running := [engine for engine in result._engines() if engine not in ended]):
+            notes.append(f"not done: {show_engines(running)}")
+        return result.progress, result._total(), time.monotonic() - self._began, "; ".join(notes)
 
 
 def display_outputs(result: AsyncResult, groupby: str) -> None:
