@@ -190,6 +190,10 @@ class RemoteTraceback(Exception):
 class TaskLost(EngineryError):
     """The task was not carried out, or nobody knows whether it was, through no fault of its code."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: what happened; the frames of the wait say nothing of it."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class EngineDied(TaskLost):
     """The engine that ran the task ended. `item` is the index of the lost item where a map was running.

@@ -83,6 +83,10 @@ class AsyncResult(LightFuture[Any]):
     _received = 0.0
     _records: list[Output] | None = None
     _data: bytes | None = None
+    _handed_over = 0
+    """How many records of the log have been handed to those who act on them."""
+    _late: Callable[[Output], bool] | None = None
+    """Takes what still comes when the output has been shown; returns whether it did."""
     _client: Any = None
     """The client, for what the output of a direct view may ask for."""
     _convert: Callable[[Any, Part], Any] | None = None
@@ -115,6 +119,8 @@ class AsyncResult(LightFuture[Any]):
         """Take something that the task printed, displayed or published."""
         if record.kind == DATA:
             self._data = record.data
+            return
+        if self._late is not None and self._late(record):
             return
         if self._records is None:
             self._records = []

@@ -67,6 +67,8 @@ class GroupResult(AsyncResult):
         if record.kind == DATA:
             self._group_data[index] = record.data
             return
+        if self._late is not None and self._late(record):
+            return
         self._group_records[index].append(record)
         assert self._records is not None
         self._records.append(record)

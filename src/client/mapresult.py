@@ -143,6 +143,8 @@ class AsyncMapResult(AsyncResult):
         if record.kind == DATA:
             self._task_data[record.task] = record.data
             return
+        if self._late is not None and self._late(record):
+            return
         self._map_records.append(record)
 
     def fail(self, error: Exception) -> None:

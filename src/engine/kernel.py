@@ -142,6 +142,14 @@ class Kernel:
         """The user's variables; the same dictionary for the life of the process."""
         return self.shell.user_ns  # type: ignore[no-any-return] # IPython is untyped
 
+    def _print_pages(self) -> None:
+        """Print what a cell has for the pager (`name?`): there is none here."""
+        manager = self.shell.payload_manager
+        for payload in manager.read_payload():
+            if payload.get("source") == "page":
+                print(payload.get("data", {}).get("text/plain", ""))  # noqa: T201 - output of the task
+        manager.clear_payload()
+
     def execute(self, code: str, *, silent: bool = False, store_history: bool = True) -> dict[str, Any]:
         """Run a cell: magics, `await`, rich display. Returns the execution count and the bundle of its last value.
 
@@ -151,6 +159,7 @@ class Kernel:
         shell.displayhook.bundle = None
         count = shell.execution_count if store_history and not silent else None
         result = shell.run_cell(code, store_history=store_history, silent=silent)
+        self._print_pages()
         error = result.error_before_exec or result.error_in_exec
         if error is not None:
             raise error

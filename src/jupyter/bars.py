@@ -31,19 +31,23 @@ def shown_seconds(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def bar_text(done: int, total: int, seconds: float, what: str) -> str:
+def bar_text(done: int, total: int, seconds: float, what: str, note: str = "") -> str:
     """Return the state of a bar as text."""
     filled = WIDTH * done // total if total else WIDTH
-    return f"[{'#' * filled}{'.' * (WIDTH - filled)}] {done}/{total} {what}, {shown_seconds(seconds)}"
+    return f"[{'#' * filled}{'.' * (WIDTH - filled)}] {_words(done, total, seconds, what, note)}"
 
 
-def bar_bundle(done: int, total: int, seconds: float, what: str) -> dict[str, Any]:
+def _words(done: int, total: int, seconds: float, what: str, note: str) -> str:
+    return f"{done}/{total} {what}, {shown_seconds(seconds)}{note and '; '}{note}"
+
+
+def bar_bundle(done: int, total: int, seconds: float, what: str, note: str = "") -> dict[str, Any]:
     """Return the state of a bar for a notebook."""
     html = (
         f'<progress value="{done}" max="{max(total, 1)}" style="width:20em;vertical-align:middle"></progress> '
-        f"{done}/{total} {what}, {shown_seconds(seconds)}"
+        f"{_words(done, total, seconds, what, note)}"
     )
-    return {"text/plain": bar_text(done, total, seconds, what), "text/html": html}
+    return {"text/plain": bar_text(done, total, seconds, what, note), "text/html": html}
 
 
 class TerminalBar:
@@ -54,10 +58,10 @@ class TerminalBar:
         self._there = False
         self._live = sys.stderr.isatty()
 
-    def show(self, done: int, total: int, seconds: float) -> None:
+    def show(self, done: int, total: int, seconds: float, note: str = "") -> None:
         """Show this state."""
         if self._live:
-            sys.stderr.write(f"\r{bar_text(done, total, seconds, self._what)}\x1b[K")
+            sys.stderr.write(f"\r{bar_text(done, total, seconds, self._what, note)}\x1b[K")
             sys.stderr.flush()
             self._there = True
 
@@ -68,10 +72,10 @@ class TerminalBar:
             sys.stderr.flush()
             self._there = False
 
-    def finish(self, done: int, total: int, seconds: float) -> None:
+    def finish(self, done: int, total: int, seconds: float, note: str = "") -> None:
         """Leave the last state."""
         if self._live:
-            self.show(done, total, seconds)
+            self.show(done, total, seconds, note)
             sys.stderr.write("\n")
             self._there = False
 
@@ -86,11 +90,11 @@ class NotebookBar:
         self._last: dict[str, Any] = {}
         self._there = False
 
-    def show(self, done: int, total: int, seconds: float) -> None:
+    def show(self, done: int, total: int, seconds: float, note: str = "") -> None:
         """Show this state."""
         from .panes import Op  # noqa: PLC0415 - light until it is used
 
-        bundle = bar_bundle(done, total, seconds, self._what)
+        bundle = bar_bundle(done, total, seconds, self._what, note)
         if bundle != self._last:
             self._front.publish(Op(bundle, self._name, self._there))
             self._last = bundle
@@ -99,6 +103,6 @@ class NotebookBar:
     def hide(self) -> None:
         """It is in nobody's way."""
 
-    def finish(self, done: int, total: int, seconds: float) -> None:
+    def finish(self, done: int, total: int, seconds: float, note: str = "") -> None:
         """Leave the last state."""
-        self.show(done, total, seconds)
+        self.show(done, total, seconds, note)

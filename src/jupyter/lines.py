@@ -25,6 +25,8 @@ class Lines:
         self._colours = colours
         self._partial: dict[tuple[int, str], str] = {}
         self._errors: dict[int, list[str]] = {}
+        self._updates: dict[tuple[int, str], Output] = {}
+        """By engine and display id: the newest state of what was displayed."""
 
     def take(self, record: Output) -> list[Line]:
         """Return the lines that a record completes."""
@@ -32,11 +34,10 @@ class Lines:
         if kind in STREAMS:
             return self._stream(engine, kind, str(data))
         match kind:
-            case "display" | "update_display":
-                text = (data.get("data") or {}).get(PLAIN)
-                if text is None:
-                    return []
-                return [*self._rest(engine), *self._block(f"[output:{engine}]", str(text))]
+            case "display":
+                return [*self._rest(engine), *self._displayed(record)]
+            case "update_display":  # progress, as a rule: what counts is how it ends
+                self._updates[engine, str((data.get("transient") or {}).get("display_id"))] = record
             case "result":
                 label = out_label(str(engine), data.get("execution_count"))
                 text = str((data.get("data") or {}).get(PLAIN, ""))
@@ -52,6 +53,8 @@ class Lines:
     def ended(self, engine: int, *, failed: bool) -> list[Line]:
         """Return what is left when an engine's call is over."""
         lines = self._rest(engine)
+        for key in [key for key in self._updates if key[0] == engine]:
+            lines += self._displayed(self._updates.pop(key))
         if not failed:
             lines += self._show_errors(engine)
         self._errors.pop(engine, None)
@@ -82,6 +85,10 @@ class Lines:
     def _block(self, label: str, text: str) -> list[Line]:
         text = text if self._colours else plain(text)
         return [Line("stdout", f"{label}\n{text}" if "\n" in text else f"{label} {text}")]
+
+    def _displayed(self, record: Output) -> list[Line]:
+        text = (record.data.get("data") or {}).get(PLAIN)
+        return [] if text is None else self._block(f"[output:{record.engine}]", str(text))
 
     def _show_errors(self, engine: int) -> list[Line]:
         return [Line("stderr", text if self._colours else plain(text)) for text in self._errors.pop(engine, ())]

@@ -8,10 +8,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..ids import show_engines
 from .bars import NotebookBar, TerminalBar
 from .lines import Lines, grouped
 from .panes import PLAIN, TICK_S, Board, Op
-from .relay import relay
+from .relay import hand_over, handlers, relay_late
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -193,8 +194,9 @@ class Follower:
         result, viewer = self._result, self._viewer
         records = result._log()[self._taken :]
         self._taken += len(records)
+        hand_over(result, self._taken)
         for record in records:
-            if not relay(result._client, record):
+            if record.kind not in handlers:
                 viewer.take(record)
         for engine, failed in result._ended_engines():
             if engine not in self._ended:
@@ -207,6 +209,7 @@ class Follower:
         if self._finished:
             return
         self._finished = True
+        relay_late(self._result)
         self.look()
         if self._bar_shown:
             if isinstance(self._bar, TerminalBar):
@@ -216,14 +219,23 @@ class Follower:
             self._bar_shown = False
         self._viewer.flush(final=True)
 
-    def _state(self) -> tuple[int, int, float]:
-        return self._result.progress, self._result._total(), time.monotonic() - self._began
+    def _state(self) -> tuple[int, int, float, str]:
+        result = self._result
+        ended = dict(result._ended_engines())
+        notes = []
+        if failed := [engine for engine, is_failed in ended.items() if is_failed]:
+            notes.append(f"failed: {show_engines(sorted(failed))}")
+        if ended and (running := [engine for engine in result._engines() if engine not in ended]):
+            notes.append(f"not done: {show_engines(running)}")
+        return result.progress, result._total(), time.monotonic() - self._began, "; ".join(notes)
 
 
 def display_outputs(result: AsyncResult, groupby: str) -> None:
     """Show the output that a result has so far, sorted."""
     front = find_front()
-    records = [record for record in result._log() if not relay(result._client, record)]
+    records = list(result._log())
+    hand_over(result, len(records))
+    records = [record for record in records if record.kind not in handlers]
     engines = result._engines() or tuple(dict.fromkeys(record.engine for record in records))
     failed = {engine for engine, failed in result._ended_engines() if failed}
     for engine in failed:

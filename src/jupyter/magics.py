@@ -22,7 +22,14 @@ _active: dict[str, Magics] = {}
 """By suffix."""
 
 _CONFIGURED = frozenset({"targets", "block", "stream", "group_outputs", "verbose", "progress_after", "signal"})
-_OF_RESULT = frozenset({"group_outputs", "out", "stream", "progress_after", "signal"})
+_OF_RESULT = frozenset({"group_outputs", "out", "stream", "progress_after"})
+
+
+class FailedHereError(Exception):
+    """With `--local`, the cell failed here; IPython has shown how."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["the cell failed here, as shown above; it ran on the engines"]
 
 
 class Magics:
@@ -94,7 +101,7 @@ class Magics:
         if self.last is None:
             raise _usage(f"nothing has been run with %px{self.suffix} yet")
         self._keep(self.last, options)
-        self._show(self.last, options)
+        self._show(self.last, options, stop=False)
 
     def pxconfig(self, line: str) -> None:
         """Set defaults, or show them."""
@@ -161,11 +168,12 @@ class Magics:
         result: AsyncResult = view.execute(code, silent=False, targets=list(ids), block=False)
         self.last = result
         self._keep(result, options)
-        if options.local:
-            self._run_here(code)
+        fine = self._run_here(code) if options.local else True
         if not block:
             return result
         self._show(result, options)
+        if not fine:
+            raise FailedHereError
         return None
 
     def _ids(self, targets: Any) -> tuple[int, ...]:
@@ -179,15 +187,15 @@ class Magics:
         if options.out is not None:
             self.shell.user_ns[options.out] = result
 
-    def _run_here(self, code: str) -> None:
+    def _run_here(self, code: str) -> bool:
         self._plain = True
         try:
-            self.shell.run_cell(code, store_history=False)
+            return bool(self.shell.run_cell(code, store_history=False).success)
         finally:
             self._plain = False
 
-    def _show(self, result: AsyncResult, options: Options) -> None:
-        """Show the output of a result as the options say, and raise what it raised."""
+    def _show(self, result: AsyncResult, options: Options, *, stop: bool = True) -> None:
+        """Show the output of a result as the options say, and raise what it raised. Ctrl-C stops it (if `stop`)."""
         groupby = self._said(options.group_outputs, "group_outputs")
         stream = options.stream
         if stream is None:
@@ -199,7 +207,7 @@ class Magics:
                 result,
                 stream=stream,
                 progress_after_s=None if after_s < 0 else after_s,
-                signal=self._said(options.signal, "signal"),
+                signal=self._said(options.signal, "signal") if stop else None,
             )
         finally:
             if not stream:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from ..client.futures import AsyncResult
 
+GOES_ON = "what was waited for goes on; to stop it: cancel() on its AsyncResult, or on the client for everything"
+
 STOPPING_S = 0.7
 """After an interruption, so long is waited for the engines before the prompt is back."""
 
@@ -43,13 +45,18 @@ def follow(
     *,
     stream: bool = True,
     progress_after_s: float | None = PROGRESS_AFTER_S,
-    signal: str = "SIGINT",
+    signal: str | None = "SIGINT",
 ) -> None:
-    """Show the output of a result until it is done. Ctrl-C stops what it runs, and raises Interrupted in any case."""
+    """Show the output of a result until it is done. Ctrl-C raises Interrupted within a second, in any case; before, its
+    engines are sent the `signal` (unless it is None: what was waited for goes on).
+    """
     follower = Follower(result, stream=stream, progress_after_s=progress_after_s)
     try:
         follower.follow()
     except KeyboardInterrupt:
+        if signal is None:
+            follower.finish()
+            raise Interrupted(GOES_ON) from None
         try:
             _stop(client, result, follower, signal)
         except KeyboardInterrupt:  # a second time: at once

@@ -11,6 +11,9 @@ from html import escape
 KEPT_ROWS = 1000
 """So many lines of a stream are kept for display; the result has all of it."""
 
+WIDEST = 10_000
+"""Characters of a row that are kept for display."""
+
 _CONTROL = re.compile(r"\x1b\[([0-9;?]*)([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\^_=>]|[\r\n\b\x07]")
 _UNFINISHED = re.compile(r"\x1b(?:\[[0-9;?]*|\][^\x07\x1b]*)?\Z")
 
@@ -94,7 +97,10 @@ class Screen:
             return
         row = self.rows[self._row]
         length = sum(len(run) for _, run in row)
-        if self._column == length:
+        text = text[: max(0, WIDEST - self._column)]
+        if not self._column and len(text) >= length:  # how progress bars write
+            self.rows[self._row] = [(self._style, text)]
+        elif self._column == length:
             if row and row[-1][0] == self._style:
                 row[-1] = (self._style, row[-1][1] + text)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ def streamed(result: AsyncResult) -> Iterator[None]:
         while not over.is_set() and not follower.follow(0.1):
             pass
 
-    thread = threading.Thread(target=follow, name="enginery-output", daemon=True)
+    context = contextvars.copy_context()  # in a notebook: of which cell it is output
+    thread = threading.Thread(target=context.run, args=(follow,), name="enginery-output", daemon=True)
     thread.start()
     try:
         yield

@@ -50,6 +50,18 @@ def test_values_and_displays_are_shown_as_text():
     ]
 
 
+def test_of_what_is_updated_the_last_state_is_told():
+    lines = Lines()
+    states = [
+        Output(1, "update_display", {"data": {"text/plain": f"{i}%"}, "transient": {"display_id": "bar"}}, 2)
+        for i in range(101)
+    ]
+    assert take(lines, *states) == []
+    assert lines.ended(1, failed=False) == []
+    assert lines.ended(2, failed=False) == [Line("stdout", "[output:2] 100%")]
+    assert lines.ended(2, failed=False) == []
+
+
 def test_the_traceback_of_what_failed_is_left_to_the_error():
     error = Output(1, "error", {"traceback": ["\x1b[31mtb\x1b[0m"]}, 0)
     lines = Lines()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from enginery.jupyter.screen import KEPT_ROWS, Screen, html_of, plain
+from enginery.jupyter.screen import KEPT_ROWS, WIDEST, Screen, html_of, plain
 
 
 def screen_of(*texts):
@@ -38,6 +38,12 @@ def test_colours_become_styles():
     assert '<span style="color:rgb(255,0,0)">x</span><span style="color:rgb(1,2,3)">y</span>' in html
     assert html_of("a\x1b[4mb\x1b[24mc") == 'a<span style="text-decoration:underline">b</span>c'
     assert plain("a\x1b[4mb\x1b[24mc") == "abc"
+
+
+def test_a_row_is_cut_where_nobody_reads_on():
+    screen = screen_of("x" * 1_000_000, "\rab", "\ny")
+    assert screen.text().startswith("abx")
+    assert len(screen.text()) == WIDEST + 2
 
 
 def test_only_the_last_rows_are_kept_and_counted():
