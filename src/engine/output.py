@@ -159,7 +159,8 @@ class OutputBuffer:
         self.descriptors: Catching = Nothing()
         """What is written there comes before what Python writes after it."""
         self.stray: Callable[[str, str], None] | None = None
-        """Is given the stream and the text that somebody else than Python wrote while no task ran; it is in the log."""
+        """Is given the stream and the text that was written while no task ran: Python's goes there and not to the log,
+        that of others, which may tell of the end of this process, to both."""
         self._chunks: deque[tuple[int, str, int, Any]] = deque()
         self._records: list[Output] = []
         self._budgets: dict[int, _Budget] = {}
@@ -410,8 +411,8 @@ class TaskStream(io.TextIOBase):
             output.write(self._name, text)
         elif output.detached:
             write_raw(self._fd, text)
-        elif output.stray is not None:
-            output.stray(self._name, text)
+        elif (stray := output.stray) is not None:
+            stray(self._name, text)
         else:
             write_raw(log_fds.get(self._fd, self._fd), text)
         return len(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from enginery.errors import ClusterError
+from enginery.errors import ClusterError, RemoteError
 from jupyter_client import BlockingKernelClient
 
 from helpers import command, wait_until
@@ -176,7 +175,7 @@ def test_an_interrupt_of_a_front_end_stops_the_running_task(engine, front):
     result = engine.apply_async(hang)
     wait_until(lambda: "hangs" in result.stdout, "the task runs")
     front.ask("interrupt_request")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RemoteError, match="KeyboardInterrupt"):
         result.get(WAIT_S)
     assert engine.apply_sync(abs, -1) == 1
 
@@ -203,7 +202,7 @@ def test_attach_to_an_engine_that_is_busy(client):
         assert front.get_control_msg(timeout=WAIT_S)["content"]["status"] == "ok"
         waiting = front.execute("'after the task'")
         front.control_channel.send(front.session.msg("interrupt_request", {}))
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(RemoteError, match="KeyboardInterrupt"):
             result.get(WAIT_S)
         while (reply := front.get_shell_msg(timeout=WAIT_S))["parent_header"]["msg_id"] != waiting:
             pass
@@ -237,8 +236,7 @@ def test_cells_get_their_turn_while_many_tasks_come(engine, front):
 def test_a_breakpoint_in_a_function_that_a_task_calls(engine, front, tmp_path):
     module = tmp_path / "stepwise.py"
     module.write_text("def add(a, b):\n    total = a + b\n    doubled = 2 * total\n    return doubled\n")
-    engine.apply_sync(sys.path.insert, 0, str(tmp_path))
-    engine.execute("import sys, stepwise", block=True)
+    engine.execute(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import stepwise", block=True)
     calls = iter(range(1, 1000))
 
     def debug(name, **arguments):
@@ -246,7 +244,6 @@ def test_a_breakpoint_in_a_function_that_a_task_calls(engine, front, tmp_path):
         assert reply["success"], reply
         return reply.get("body", {})
 
-    engine.apply_sync(sys.path.insert, 0, str(tmp_path))
     debug("initialize", clientID="t", adapterID="", pathFormat="path", linesStartAt1=True, columnsStartAt1=True)
     debug("attach")
     debug("setBreakpoints", source={"path": str(module)}, breakpoints=[{"line": 3}], sourceModified=False)
@@ -288,8 +285,6 @@ def test_nothing_is_there_until_somebody_attaches_and_nothing_afterwards(client)
     view = client[2]
     view.execute("import asyncio; await asyncio.sleep(0)", block=True)  # its event loop stays
     engine = process(view)
-    view.bind_kernel()
-    view.unbind_kernel()  # what is loaded the first time stays
     before = engine.num_threads(), engine.num_fds()
     for _ in range(3):
         path = Path(view.bind_kernel())
@@ -297,7 +292,7 @@ def test_nothing_is_there_until_somebody_attaches_and_nothing_afterwards(client)
         assert engine.num_threads() > before[0]
         assert not engine.net_connections("tcp"), "an attached engine has no port"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(path.parent.stat().st_mode) & 0o777 == 0o700
         view.unbind_kernel()
         assert not list(path.parent.glob(f"{path.stem}*"))
     wait_until(lambda: (engine.num_threads(), engine.num_fds()) == before, "threads and descriptors are as before")
@@ -344,7 +339,7 @@ def test_the_attach_command(cluster, client):
     assert command("attach", "1", "--detach", "--name", cluster.name).stdout == "engine 1 is detached\n"
     assert command("attach", "1", "--detach", "--name", cluster.name).stdout == "nothing was attached to engine 1\n"
     refused = command("attach", "77", "--name", cluster.name)
-    assert (refused.returncode, refused.stderr) == (1, "there is no engine 77; there are: 0-2\n")
+    assert (refused.returncode, refused.stderr) == (1, "there is no engine 77; there are: 0, 1, 2\n")
 
 
 def test_an_engine_of_another_host_is_named_with_its_host(client, monkeypatch):

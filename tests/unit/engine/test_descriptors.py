@@ -80,6 +80,9 @@ def test_without_a_task_it_goes_to_the_log_and_to_who_asked():
         os.write(1, b" again")
         check(texts(), [])
         check(heard, [("stdout", " again")])
+        sys.stdout.write("python's")
+        check(heard, [("stdout", " again"), ("stdout", "python's")])
+        output.stray = None
         print(" and python's", end="")
     """)
     assert log == "nobody's again and python's"
