@@ -140,7 +140,7 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
                     work.functions.append(Function(digest, entry.pickled))
         options = task.options
         mean_s = entry.mean_s
-        if digest[:1] == COROUTINE and not task.hi:
+        if digest[:1] == COROUTINE and task.hi <= 1:
             coroutines += 1
             count -= 1
             cost_s = COROUTINE_S

@@ -99,7 +99,7 @@ class Runner:
                 self.refuse(call, f"engine {engine} was not given the function {call.function.hex()}")
                 current.task = NO_TASK
                 continue
-            if entry.awaits and pending.is_full:
+            if entry.awaits and call.hi <= 1 and pending.is_full:
                 pending.wait_for_room()
             if call.announce:
                 link.send(Started(task))
@@ -113,7 +113,7 @@ class Runner:
             slots[0] = task  # in this order: whenever death comes, nothing that has run seems not to have
             slots[1] = call.lo
             since[0] = began = epoch + started
-            if call.hi:
+            if call.hi > 1 or (call.hi and not entry.awaits):
                 run_items(parts, self._reporter, call, entry, frames)
                 ended = clock()
             elif entry.awaits:

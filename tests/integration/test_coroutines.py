@@ -77,6 +77,22 @@ def test_more_than_an_engine_takes_at_once_wait_their_turn(client):
     assert [future.get() for future in futures] == list(range(150))
 
 
+def test_the_items_of_a_map_run_at_once(client):
+    began = time.monotonic()
+    assert client.map(nap, [0.3] * 30, range(30)).get() == [*range(30)]
+    assert client[:].map(nap, [0.3] * 30, range(30)).get() == [*range(30)]
+    assert time.monotonic() - began < 3  # 6 s if each engine took them one after another
+
+    async def fail_some(x):
+        if x % 3:
+            raise LookupError(x)
+        return x
+
+    found = client.map(fail_some, range(9), return_exceptions=True).get()
+    assert [x if isinstance(x, int) else str(x) for x in found] == [0, "1", "2", 3, "4", "5", 6, "7", "8"]
+    assert client.map(nap, [0.01] * 10, range(10), chunksize=5).get() == [*range(10)]  # in batches, one after another
+
+
 def test_plain_tasks_run_between(client):
     held = client[0].apply_async(nap, 30)
     assert [client[0].apply_sync(abs, -i) for i in range(20)] == list(range(20))

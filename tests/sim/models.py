@@ -294,7 +294,7 @@ class Engine:
         took = self.world.now - one.began
         if not self.out:
             self.world.after(RESCUE_S, self.flush)
-        result = m.Result(call.id, status, payload, len(frames), -1, one.began, took, len(records))
+        result = m.Result(call.id, status, payload, len(frames), -1, one.began, took, len(records), hi=call.hi)
         self.out.append((result, frames))
         del self.coroutines[call.id]
         self.slots[one.slot] = (call.id, OVER)
