@@ -35,6 +35,9 @@ READ_AT_ONCE = 1 << 16
 READS = 16
 """What is written all the time is read in portions: at most so many, of which four are all that a full pipe holds."""
 
+LOG_PATIENCE_MS = 200
+"""How long the log may be full. It is read all the time, unless the nanny is stopped."""
+
 HIGH = 100
 """The log's descriptors are above those that programs are used to."""
 
@@ -65,6 +68,7 @@ class Descriptors:
         self.reading = False
         self._output = output
         self._count = count
+        self._log_is_stuck = False
         self._lock = threading.RLock()  # a `__del__` may print while its thread reads
         self._streams: dict[int, tuple[int, Any]] = {}
         """By read end: the descriptor that is written to, and the decoder."""
@@ -117,9 +121,20 @@ class Descriptors:
             text = decoder.decode(data)
             if text:
                 self._output.add(STREAMS[fd], text)
-            write_raw(log_fds[fd], data)
+            self._copy_to_log(log_fds[fd], data)
             if len(data) < READ_AT_ONCE:
                 return
+
+    def _copy_to_log(self, log: int, data: bytes) -> None:
+        """Write where the nanny reads; if it is stopped, tasks are not to wait for it, and the log lacks something."""
+        poll = select.poll()
+        poll.register(log, select.POLLOUT)
+        for at in range(0, len(data), select.PIPE_BUF):  # for so much there is room if the poll says so
+            if not poll.poll(0 if self._log_is_stuck else LOG_PATIENCE_MS):
+                self._log_is_stuck = True
+                return
+            self._log_is_stuck = False
+            write_raw(log, data[at : at + select.PIPE_BUF])
 
     def finish(self) -> None:
         """The task is over: what has come of a character is all of it."""

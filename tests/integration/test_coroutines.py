@@ -41,6 +41,23 @@ def test_a_cell_awaits_what_an_earlier_one_has_begun(client):
     assert view.execute("await late", silent=False).get().text == "7"
 
 
+def test_what_a_background_task_prints_reaches_its_cell(client):
+    view = client[0]
+    said = view.execute(
+        """
+import asyncio
+async def talk():
+    await asyncio.sleep(0.05)
+    print("late")
+talking = asyncio.create_task(talk())
+""",
+        silent=False,
+    )
+    said.get()
+    view.execute("await talking").get()
+    wait_until(lambda: "late" in str(said.stdout), "what was printed late")
+
+
 def test_what_fails_in_the_background_does_no_harm(client):
     view = client[0]
     view.execute("""
@@ -207,6 +224,36 @@ def test_an_interrupt_from_outside_reaches_all_that_wait(client):
             future.get(timeout=10)
         assert caught.value.ename == "KeyboardInterrupt"
     assert client[2].apply_sync(os.getpid) == pid
+
+
+def test_a_storm_of_interrupts_loses_neither_an_engine_nor_a_result(client):
+    async def busy(seconds):
+        import asyncio
+        import time
+
+        for _ in range(10):
+            until = time.monotonic() + seconds / 20
+            while time.monotonic() < until:
+                pass
+            await asyncio.sleep(seconds / 20)
+        return "done"
+
+    view = client[2]
+    pid = view.apply_sync(os.getpid)
+    endings = []
+    for _ in range(10):
+        futures = [view.apply_async(busy, 0.004) for _ in range(15)]
+        futures += [view.apply_async(time.sleep, 0.001) for _ in range(5)]
+        for future in futures[::4]:
+            client.cancel(future)
+        os.kill(pid, signal.SIGINT)
+        for future in futures:
+            error = future.exception(timeout=20) if not future.cancelled() else None
+            endings.append("cancelled" if future.cancelled() else getattr(error, "ename", error))
+    assert set(endings) <= {"cancelled", "KeyboardInterrupt", None}
+    assert None in endings
+    assert view.apply_sync(os.getpid) == pid
+    assert view.apply_async(busy, 0.001).get() == "done"
 
 
 def test_time_limits_are_for_each(client):
