@@ -57,7 +57,8 @@ class LoadBalancedView(View):
 
             future = view.apply_async(pow, 2, 10)
 
-        Raises SerializationError naming the argument that cannot travel.
+        A coroutine function is awaited there; an engine runs up to 64 of them at once. Raises SerializationError
+        naming the argument that cannot travel.
         """
         client = self._client
         link = client._link

@@ -112,7 +112,8 @@ class DirectView(View):
 
             pids = client[:].apply_async(os.getpid).get()
 
-        Raises SerializationError naming the argument that cannot travel, NoEngines if the view is of none.
+        Calls of coroutine functions begin in order, and an engine runs up to 64 of them at once. Raises
+        SerializationError naming the argument that cannot travel, NoEngines if the view is of none.
         """
         return self._call(self._client._functions.get(f), f, args, kwargs)
 

@@ -228,10 +228,9 @@ def test_they_go_on_while_a_later_task_runs_and_when_it_is_over(bench: Bench, fi
     replace(bench)
 
 
+@pytest.mark.parametrize("bench", [True], indirect=True, ids=["journal"])
 def test_what_was_over_is_not_run_again_by_another_controller(bench: Bench, five):
     (one, two, three, four, plain), engine = five
-    if not bench.core.state.durable:
-        pytest.skip("there is no other controller without a journal")
     # Given that a later task has ended, and that another controller has taken over, which knows nothing of that task
     engine.finish(plain)
     bench.die()
