@@ -128,7 +128,7 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
         task = source.popleft()
         if task.state != TaskState.WAITING:
             continue
-        if coroutines == COROUTINES and task.is_coroutine:
+        if coroutines >= COROUTINES and task.is_coroutine:
             source.appendleft(task)
             break
         if task.function != digest or entry is None:
