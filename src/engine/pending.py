@@ -18,7 +18,7 @@ from ..errors import SerializationError
 from ..recorder import OVER
 from ..serialize import dumps
 from ..wire.messages import Result, Status
-from .coroutines import awaited_value
+from .coroutines import Interruptible, awaited_value
 from .current import OF_TASK, Awaited
 from .items import PYPLOT, load_arguments
 from .report import pickled_failure, unpicklable
@@ -95,8 +95,9 @@ class Pending:
         context = contextvars.copy_context()
         context.run(OF_TASK.set, task)
         coroutine = value if inspect.iscoroutine(value) else awaited_value(value)
-        awaited.future = future = parts.coroutines.loop.create_task(coroutine, context=context)
-        if awaited.interrupted:
+        inside = Interruptible(coroutine, awaited)
+        awaited.future = future = parts.coroutines.loop.create_task(inside, context=context)
+        if awaited.interrupts:
             future.cancel()
         future.add_done_callback(lambda _: self._on_done(begun), context=contextvars.Context())
 
@@ -107,7 +108,7 @@ class Pending:
             value = future.result()
         except asyncio.CancelledError as error:
             shown: BaseException = error
-            if begun.awaited.interrupted:
+            if begun.awaited.interrupts:
                 shown = KeyboardInterrupt().with_traceback(error.__traceback__)
             self._report(begun, *_failed(shown, begun.entry))
         except BaseException as error:

@@ -275,3 +275,23 @@ def test_several_items_are_awaited_one_after_another(bench):
     bench.functions.entries[call.function].awaits = True
     assert value(bench.run(call)[0]) == [1, 2]
     assert events == [1, -1, 2, -2]
+
+
+def test_code_that_goes_on_when_it_is_cancelled_is_struck_the_next_time(bench):
+    async def stay():
+        while True:
+            try:
+                await forever()
+            except asyncio.CancelledError:
+                pass
+
+    task = bench.begin(stay)
+    bench.coroutines.loop.turn()
+    for _ in range(2):
+        assert bench.results() == []
+        with bench.books.lock:
+            bench.current.aim(task)
+        for _ in range(5):
+            bench.coroutines.loop.turn()
+    [result] = bench.finish(task)
+    assert value(result).ename == "KeyboardInterrupt"
