@@ -74,12 +74,13 @@ class Descriptors:
         """By read end: the descriptor that is written to, and the decoder."""
         self.flush: Callable[[], Any]
         """Has C code's buffer leave, if it keeps part of a line back."""
-        self._poll = select.poll()
-        self.ready = self._poll.poll
+        # For each task is asked whether something has come, and epoll answers soonest. It is shared with forked copies.
+        poll = select.epoll() if sys.platform == "linux" else select.poll()
+        self.ready: Callable[[int], Sequence[Any]] = poll.poll
         for fd, path in zip(STREAMS, pipes or (None, None), strict=True):
             read_end = self._connect(fd, path)
             self._streams[read_end] = fd, codecs.getincrementaldecoder("utf-8")("replace")
-            self._poll.register(read_end, select.POLLIN)
+            poll.register(read_end, select.POLLIN)
         self.fds = frozenset(self._streams)
         self.flush = _buffer_lines()
 
@@ -147,10 +148,9 @@ class Descriptors:
         """This process is a copy: the engine reads what is written here, we do not."""
         self._lock = threading.RLock()
         self.reading = False
-        for read_end in self._streams:
-            self._poll.unregister(read_end)
+        streams, self._streams = self._streams, {}
+        for read_end in streams:
             os.close(read_end)
-        self._streams = {}
 
 
 def _buffer_lines() -> Callable[[], Any]:

@@ -76,7 +76,7 @@ class Runner:
         engine, results, waker = parts.engine, parts.outbox.results, parts.control_waker
         slots, since, epoch = parts.slots, parts.since, current.epoch
         clock, to_pickle, small = parts.clock, pickle.dumps, _SMALL
-        descriptors, show_figures, modules = output.descriptors, parts.show_figures, sys.modules
+        descriptors, show_figures, modules, pyplot = output.descriptors, parts.show_figures, sys.modules, PYPLOT
         ready, flush = descriptors.ready, descriptors.flush
         args: Any
         kwargs: Any
@@ -144,7 +144,7 @@ class Runner:
                 entry.learn(duration)
                 if duration > FLUSH_C_S:
                     flush()
-                if PYPLOT in modules:
+                if pyplot in modules:
                     show_figures()
                 if ready(0) or descriptors.reading:
                     descriptors.read()
