@@ -57,7 +57,8 @@ class LoadBalancedView(View):
 
             future = view.apply_async(pow, 2, 10)
 
-        Raises SerializationError naming the argument that cannot travel.
+        A coroutine function is awaited there; an engine runs up to 64 of them at once. Raises SerializationError
+        naming the argument that cannot travel.
         """
         client = self._client
         link = client._link
@@ -83,7 +84,9 @@ class LoadBalancedView(View):
         """Call `f` on each item (of several sequences: each row, until the shortest ends); return the results to come.
 
         All input is read and pickled during this call; results can be iterated as they arrive. Items travel in batches
-        of a size found automatically, or of `chunksize`. See AsyncMapResult for `ordered` and `return_exceptions`.
+        of a size found automatically, or of `chunksize`; those of a coroutine function by themselves, so that they
+        run at once (with a `chunksize`, those of a batch one after another). See AsyncMapResult for `ordered` and
+        `return_exceptions`.
         Raises what the input raises, and SerializationError naming the item that cannot travel.
         """
         check_map(f, sequences)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..wire.messages import Function, Options, Task
+from ..wire.parts import COROUTINE
 from .calls import pack
 from .consoles import attach, detach
 from .core import Entry
@@ -120,7 +121,8 @@ class DirectView(View):
 
             pids = client[:].apply_async(os.getpid).get()
 
-        Raises SerializationError naming the argument that cannot travel, NoEngines if the view is of none.
+        Calls of coroutine functions begin in order, and an engine runs up to 64 of them at once. Raises
+        SerializationError naming the argument that cannot travel, NoEngines if the view is of none.
         """
         return self._call(self._client._functions.get(f), f, args, kwargs)
 
@@ -137,13 +139,13 @@ class DirectView(View):
         function, label = client._functions.get(f), self._flags["label"]
         result = new_result(client._link, Options(label=label))
         for target, (lo, hi) in zip(ids, bounds(len(rows), len(ids)), strict=True):
-            if lo == hi:
-                continue
-            part: Any = rows[lo:hi]
-            if len(sequences) > 1:
-                part = tuple(map(list, zip(*part, strict=True)))
             options = Options(targets=(target,), label=label, ordered=True)
-            submit_items(client._link, result, part, hi - lo, function=function, options=options)
+            size = 1 if function.digest[:1] == COROUTINE else max(1, hi - lo)  # alone, they run at once
+            for first in range(lo, hi, size):
+                part: Any = rows[first : first + size]
+                if len(sequences) > 1:
+                    part = tuple(map(list, zip(*part, strict=True)))
+                submit_items(client._link, result, part, size, function=function, options=options)
         result.seal()
         return result
 

@@ -12,6 +12,7 @@ from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from ..wire.messages import Task
+from ..wire.parts import COROUTINE
 from .calls import pack_items
 from .core import Entry
 from .mapresult import AsyncMapResult
@@ -51,6 +52,8 @@ def submit_map(
     submitted before is cancelled then.
     """
     result = new_result(link, options, ordered=ordered, return_exceptions=return_exceptions)
+    if chunksize == "auto" and function.digest[:1] == COROUTINE:
+        chunksize = 1  # alone, they run at once
     sizes = Sizes(_known_length(sequences), engines, chunksize)
     try:
         for items, count in _cut(sequences, sizes):

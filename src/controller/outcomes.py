@@ -191,7 +191,7 @@ def _on_late_output(state: State, engine: Engine, record: Output) -> None:
     client = state.clients.get(client_of(TaskId(record.task)))
     if client is not None and client.peer and client.away_since is None:
         record.engine = engine.id
-        state.outbox.say(client.peer, Outputs([record]))
+        state.outbox.answer(client.peer, Outputs([record]))  # after the result, if that is of this turn
 
 
 # ------------------------------------------------------------------------------------------------------ death

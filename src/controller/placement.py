@@ -128,7 +128,7 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
         task = source.popleft()
         if task.state != TaskState.WAITING:
             continue
-        if coroutines == COROUTINES and task.is_coroutine:
+        if coroutines >= COROUTINES and task.is_coroutine:
             source.appendleft(task)
             break
         if task.function != digest or entry is None:
@@ -140,7 +140,7 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
                     work.functions.append(Function(digest, entry.pickled))
         options = task.options
         mean_s = entry.mean_s
-        if digest[:1] == COROUTINE and not task.hi:
+        if digest[:1] == COROUTINE and task.hi <= 1:
             coroutines += 1
             count -= 1
             cost_s = COROUTINE_S

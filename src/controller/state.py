@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
-from ..recorder import COROUTINES
 from ..wire.messages import Engines, Reply, Result, Status
 from .functions import FunctionStore
 from .journal.ledger import LOST_PAYLOAD, TOO_LARGE, EngineGone, EngineIs, Heard, Killed, Piece, Returned, Whole
@@ -392,7 +391,7 @@ class State:
                 assigned[id_] = engine.id
             assert abs(engine.load_s - sum(t.cost_s for t in engine.assigned.values())) < 1e-3
             ready = engine.state is EngineState.READY and not engine.retiring
-            assert engine.coroutines == sum(t.is_coroutine for t in engine.assigned.values()) <= COROUTINES
+            assert engine.coroutines == sum(t.is_coroutine for t in engine.assigned.values())
             assert (engine.id in self.idle) == (ready and not engine.plain)
             assert (engine.id in self.laden) == (ready and is_laden(engine))
             orders = [t.order for t in engine.assigned.values()]

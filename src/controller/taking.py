@@ -139,7 +139,9 @@ def split(state: State, engine: Engine, task: Task, new_hi: int) -> Task:
     """Make a task of its own from the items `new_hi <= i < hi`, which the engine will not run."""
     piece = state.split_off(task, new_hi, task.hi)
     piece.state, piece.engine = TaskState.WAITING, -1
+    engine.coroutines -= task.is_coroutine
     task.hi = new_hi
+    engine.coroutines += task.is_coroutine  # (if the first of its items is all that is left)
     if task.lo == task.hi:  # everything it still had was given back
         state.unassign(engine, task)
         state.drop(task)

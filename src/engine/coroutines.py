@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
-from collections import deque
+from collections import abc, deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -155,7 +155,7 @@ class Coroutines:
         context = contextvars.copy_context()
         context.run(OF_TASK.set, current.task)
         awaited = Awaited(current.task)
-        awaited.future = future = loop.create_task(awaited_value(coroutine), context=context)
+        awaited.future = future = loop.create_task(Interruptible(coroutine, awaited), context=context)
         try:
             current.awaited[current.task] = awaited
             if current.target == current.task != NO_TASK:
@@ -164,12 +164,12 @@ class Coroutines:
             loop.finish(future)
         finally:
             current.awaited.pop(current.task, None)
-            current.interrupted = awaited.interrupted
+            current.interrupted = awaited.interrupts > 0
             asyncio._set_running_loop(asyncio_running)
         try:
             value = future.result()
         except asyncio.CancelledError as error:
-            if not awaited.interrupted:
+            if not awaited.interrupts:
                 raise
             raise KeyboardInterrupt from error
         finally:
@@ -223,9 +223,43 @@ class Coroutines:
             self._end(awaited)
 
     def _end(self, awaited: Awaited) -> None:
-        awaited.interrupted = True  # (whoever makes the future looks at it)
+        awaited.interrupts += 1  # (whoever makes the future looks at it)
         if awaited.future is not None and not awaited.future.done():
             awaited.future.cancel()
+
+
+class Interruptible(abc.Coroutine[Any, Any, Any]):
+    """A coroutine to which an interrupt after the first is a KeyboardInterrupt, where else it would be cancelled again:
+    code that went on then should not go on for ever.
+    """
+
+    __slots__ = ("_awaited", "_coroutine")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], awaited: Awaited) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+
+    def send(self, value: Any) -> Any:
+        """Have it go on."""
+        return self._coroutine.send(value)
+
+    def throw(self, error: Any, *_rest: Any) -> Any:
+        """Have it go on with an error."""
+        if isinstance(error, asyncio.CancelledError) and self._awaited.interrupts > 1:
+            error = KeyboardInterrupt()
+        return self._coroutine.throw(error)
+
+    def close(self) -> None:
+        """End it."""
+        self._coroutine.close()
+
+    def __await__(self) -> Any:
+        """It is for an asyncio task only."""
+        return self._coroutine.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        """Show what the coroutine itself shows: its name, its frame."""
+        return getattr(self._coroutine, name)
 
 
 async def awaited_value(awaitable: Any) -> Any:

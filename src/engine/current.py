@@ -48,7 +48,7 @@ _RUNNERS = {str(Path(__file__).with_name(name)) for name in ("runner.py", "items
 class Awaited:
     """A coroutine that is awaited for a task."""
 
-    __slots__ = ("asked", "future", "interrupted", "is_task", "outputs", "started", "task")
+    __slots__ = ("asked", "future", "interrupts", "is_task", "outputs", "started", "task")
 
     def __init__(self, task: int, *, is_task: bool = False, started: float = 0.0) -> None:
         self.task = task
@@ -59,8 +59,8 @@ class Awaited:
         self.future: asyncio.Task[object] | None = None
         self.asked = 0
         """How many interrupts are to reach it still."""
-        self.interrupted = False
-        """An interrupt has reached it."""
+        self.interrupts = 0
+        """How many have reached it."""
         self.outputs = 0
         """How many output records of the task there are so far, if the coroutine is all of it."""
 

@@ -35,6 +35,9 @@ READ_AT_ONCE = 1 << 16
 READS = 16
 """What is written all the time is read in portions: at most so many, of which four are all that a full pipe holds."""
 
+LOG_PATIENCE_MS = 200
+"""How long the log may be full. It is read all the time, unless the nanny is stopped."""
+
 HIGH = 100
 """The log's descriptors are above those that programs are used to."""
 
@@ -65,17 +68,19 @@ class Descriptors:
         self.reading = False
         self._output = output
         self._count = count
+        self._log_is_stuck = False
         self._lock = threading.RLock()  # a `__del__` may print while its thread reads
         self._streams: dict[int, tuple[int, Any]] = {}
         """By read end: the descriptor that is written to, and the decoder."""
         self.flush: Callable[[], Any]
         """Has C code's buffer leave, if it keeps part of a line back."""
-        self._poll = select.poll()
-        self.ready = self._poll.poll
+        # For each task is asked whether something has come, and epoll answers soonest. It is shared with forked copies.
+        poll = select.epoll() if sys.platform == "linux" else select.poll()
+        self.ready: Callable[[int], Sequence[Any]] = poll.poll
         for fd, path in zip(STREAMS, pipes or (None, None), strict=True):
             read_end = self._connect(fd, path)
             self._streams[read_end] = fd, codecs.getincrementaldecoder("utf-8")("replace")
-            self._poll.register(read_end, select.POLLIN)
+            poll.register(read_end, select.POLLIN)
         self.fds = frozenset(self._streams)
         self.flush = _buffer_lines()
 
@@ -117,9 +122,20 @@ class Descriptors:
             text = decoder.decode(data)
             if text:
                 self._output.add(STREAMS[fd], text)
-            write_raw(log_fds[fd], data)
+            self._copy_to_log(log_fds[fd], data)
             if len(data) < READ_AT_ONCE:
                 return
+
+    def _copy_to_log(self, log: int, data: bytes) -> None:
+        """Write where the nanny reads; if it is stopped, tasks are not to wait for it, and the log lacks something."""
+        poll = select.poll()
+        poll.register(log, select.POLLOUT)
+        for at in range(0, len(data), select.PIPE_BUF):  # for so much there is room if the poll says so
+            if not poll.poll(0 if self._log_is_stuck else LOG_PATIENCE_MS):
+                self._log_is_stuck = True
+                return
+            self._log_is_stuck = False
+            write_raw(log, data[at : at + select.PIPE_BUF])
 
     def finish(self) -> None:
         """The task is over: what has come of a character is all of it."""
@@ -132,10 +148,9 @@ class Descriptors:
         """This process is a copy: the engine reads what is written here, we do not."""
         self._lock = threading.RLock()
         self.reading = False
-        for read_end in self._streams:
-            self._poll.unregister(read_end)
+        streams, self._streams = self._streams, {}
+        for read_end in streams:
             os.close(read_end)
-        self._streams = {}
 
 
 def _buffer_lines() -> Callable[[], Any]:

@@ -132,7 +132,7 @@ class _Rich:
 class _Budget:
     """How much one task has written."""
 
-    __slots__ = ("left_out", "newest", "rich", "streams")
+    __slots__ = ("last", "left_out", "newest", "rich", "streams")
 
     def __init__(self) -> None:
         self.streams: dict[str, _Stream] = {}
@@ -141,6 +141,8 @@ class _Budget:
         """Records of rich output."""
         self.newest: dict[tuple[str, str], _Rich] = {}
         """By kind and display: what came last and may be replaced while it is not sent."""
+        self.last: dict[tuple[str, str], Any] = {}
+        """By the same: what came last of what was too much. It is sent at the end."""
 
 
 class OutputBuffer:
@@ -223,7 +225,10 @@ class OutputBuffer:
                 old.value, old.nbytes = data, nbytes
                 return
             if budget.rich + nbytes > RICH_MAX:
-                budget.left_out += 1
+                if kind == "data" or key in budget.newest:
+                    budget.last[key] = data
+                else:
+                    budget.left_out += 1
                 return
             budget.rich += nbytes
             rich = _Rich(data, nbytes)
@@ -294,6 +299,8 @@ class OutputBuffer:
             for name, stream in budget.streams.items():
                 if stream.left_out:
                     self._put(task, name, stream.end(name))
+            for (kind, _), data in budget.last.items():
+                self._put(task, kind, _Rich(data, 0))
             if budget.left_out:
                 noun = "record" if budget.left_out == 1 else "records"
                 text = f"\n[{budget.left_out:,} {noun} of rich output left out: more than {RICH_MAX >> 20} MB]\n"

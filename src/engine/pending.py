@@ -18,13 +18,13 @@ from ..errors import SerializationError
 from ..recorder import OVER
 from ..serialize import dumps
 from ..wire.messages import Result, Status
-from .coroutines import awaited_value
+from .coroutines import Interruptible, awaited_value
 from .current import OF_TASK, Awaited
 from .items import PYPLOT, load_arguments
 from .report import pickled_failure, unpicklable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..wire.messages import Call
     from .functions import Function
@@ -34,13 +34,15 @@ if TYPE_CHECKING:
 class _Begun:
     """A coroutine task that has begun."""
 
-    __slots__ = ("awaited", "began", "entry", "slot")
+    __slots__ = ("awaited", "began", "entry", "hi", "slot")
 
-    def __init__(self, awaited: Awaited, entry: Function, slot: int, began: float) -> None:
+    def __init__(self, awaited: Awaited, entry: Function, slot: int, began: float, hi: int) -> None:
         self.awaited = awaited
         self.entry = entry
         self.slot = slot
         """Where it is on record."""
+        self.hi = hi
+        """1 if it is the one item of a divisible call, 0 for a plain call."""
         self.began = began
         """In seconds of the epoch."""
 
@@ -68,7 +70,7 @@ class Pending:
         slot = self._free.popleft()
         self.is_full = not self._free
         awaited = Awaited(task, is_task=True, started=started)
-        begun = _Begun(awaited, entry, slot, current.epoch + started)
+        begun = _Begun(awaited, entry, slot, current.epoch + started, call.hi)
         parts.coroutine_since[slot] = begun.began  # in this order: what was in the slot has ended, and is no matter
         parts.coroutine_slots[slot] = task
         with parts.books.lock:
@@ -81,8 +83,7 @@ class Pending:
                 if entry.raw is None:
                     parts.functions.load(entry)
                 assert entry.raw is not None
-                args, kwargs = load_arguments(call.payload, frames)
-                value = entry.raw(*args, **kwargs)
+                value = _call(entry.raw, call, load_arguments(call.payload, frames))
             finally:
                 current.armed = False
         except BaseException as error:
@@ -94,8 +95,9 @@ class Pending:
         context = contextvars.copy_context()
         context.run(OF_TASK.set, task)
         coroutine = value if inspect.iscoroutine(value) else awaited_value(value)
-        awaited.future = future = parts.coroutines.loop.create_task(coroutine, context=context)
-        if awaited.interrupted:
+        inside = Interruptible(coroutine, awaited)
+        awaited.future = future = parts.coroutines.loop.create_task(inside, context=context)
+        if awaited.interrupts:
             future.cancel()
         future.add_done_callback(lambda _: self._on_done(begun), context=contextvars.Context())
 
@@ -106,7 +108,7 @@ class Pending:
             value = future.result()
         except asyncio.CancelledError as error:
             shown: BaseException = error
-            if begun.awaited.interrupted:
+            if begun.awaited.interrupts:
                 shown = KeyboardInterrupt().with_traceback(error.__traceback__)
             self._report(begun, *_failed(shown, begun.entry))
         except BaseException as error:
@@ -117,8 +119,9 @@ class Pending:
     def _end(self, begun: _Begun, value: Any) -> None:
         """Report a value. To pickle it may take code of the user's."""
         packed: list[tuple[bytes, Sequence[Any]]] = []
+        told = [value] if begun.hi else value
         try:
-            self._parts.coroutines.loop.guarded(begun.awaited.task, lambda: packed.append(dumps(value)), ())
+            self._parts.coroutines.loop.guarded(begun.awaited.task, lambda: packed.append(dumps(told)), ())
         except Exception as error:
             shown: BaseException = error
             if isinstance(error, SerializationError):
@@ -141,7 +144,7 @@ class Pending:
         loop.guarded(awaited.task, output.descriptors.flush, ())
         output.finish(awaited.task)
         result = Result(awaited.task, status, payload, len(buffers), parts.engine, begun.began, duration)
-        result.outputs = awaited.outputs
+        result.outputs, result.hi = awaited.outputs, begun.hi
         parts.outbox.add(result, buffers)
         with parts.books.lock:
             del self._current.awaited[awaited.task]
@@ -150,6 +153,16 @@ class Pending:
         self.is_full = False
         parts.coroutines.end_wait()
         parts.control_waker.nudge()
+
+
+def _call(function: Callable[..., Any], call: Call, arguments: Any) -> Any:
+    """Call a function with the arguments of a plain call, or with the one item of a divisible one."""
+    if not call.hi:
+        args, kwargs = arguments
+        return function(*args, **kwargs)
+    if isinstance(arguments, tuple):
+        return function(*(column[0] for column in arguments))
+    return function(arguments[0])
 
 
 def _failed(error: BaseException, entry: Function) -> tuple[int, bytes, Sequence[Any]]:

@@ -76,7 +76,7 @@ class Runner:
         engine, results, waker = parts.engine, parts.outbox.results, parts.control_waker
         slots, since, epoch = parts.slots, parts.since, current.epoch
         clock, to_pickle, small = parts.clock, pickle.dumps, _SMALL
-        descriptors, show_figures, modules = output.descriptors, parts.show_figures, sys.modules
+        descriptors, show_figures, modules, pyplot = output.descriptors, parts.show_figures, sys.modules, PYPLOT
         ready, flush = descriptors.ready, descriptors.flush
         args: Any
         kwargs: Any
@@ -99,7 +99,7 @@ class Runner:
                 self.refuse(call, f"engine {engine} was not given the function {call.function.hex()}")
                 current.task = NO_TASK
                 continue
-            if entry.awaits and pending.is_full:
+            if entry.awaits and call.hi <= 1 and pending.is_full:
                 pending.wait_for_room()
             if call.announce:
                 link.send(Started(task))
@@ -113,7 +113,7 @@ class Runner:
             slots[0] = task  # in this order: whenever death comes, nothing that has run seems not to have
             slots[1] = call.lo
             since[0] = began = epoch + started
-            if call.hi:
+            if call.hi > 1 or (call.hi and not entry.awaits):
                 run_items(parts, self._reporter, call, entry, frames)
                 ended = clock()
             elif entry.awaits:
@@ -144,7 +144,7 @@ class Runner:
                 entry.learn(duration)
                 if duration > FLUSH_C_S:
                     flush()
-                if PYPLOT in modules:
+                if pyplot in modules:
                     show_figures()
                 if ready(0) or descriptors.reading:
                     descriptors.read()

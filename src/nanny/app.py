@@ -329,7 +329,7 @@ def start_controller(directory: Path) -> tuple[subprocess.Popen[bytes], Answer]:
 
 
 def raise_file_limit() -> None:
-    """Allow as many open files as the system does: an engine takes one here and four in the controller."""
+    """Allow as many open files as the system does: an engine takes three here and four in the controller."""
     import resource  # noqa: PLC0415
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

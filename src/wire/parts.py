@@ -37,10 +37,10 @@ COROUTINE = b"c"
 
 
 def is_coroutine(digest: bytes, hi: int) -> bool:
-    """Return whether a call (of that function, with so many items) is a coroutine: one of several that an engine runs
-    at once. The items of a divisible call are awaited one after another.
+    """Return whether a call (of that function, with items up to there) is a coroutine: one of several that an engine
+    runs at once. The items of a divisible call are not, unless there is but one: they are awaited one after another.
     """
-    return digest[:1] == COROUTINE and not hi
+    return digest[:1] == COROUTINE and hi <= 1
 
 
 class Function(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -41,6 +41,23 @@ def test_a_cell_awaits_what_an_earlier_one_has_begun(client):
     assert view.execute("await late", silent=False).get().text == "7"
 
 
+def test_what_a_background_task_prints_reaches_its_cell(client):
+    view = client[0]
+    said = view.execute(
+        """
+import asyncio
+async def talk():
+    await asyncio.sleep(0.05)
+    print("late")
+talking = asyncio.create_task(talk())
+""",
+        silent=False,
+    )
+    said.get()
+    view.execute("await talking").get()
+    wait_until(lambda: "late" in str(said.stdout), "what was printed late")
+
+
 def test_what_fails_in_the_background_does_no_harm(client):
     view = client[0]
     view.execute("""
@@ -75,6 +92,22 @@ def test_many_run_at_once(client):
 def test_more_than_an_engine_takes_at_once_wait_their_turn(client):
     futures = [client[0].apply_async(nap, 0.1, i) for i in range(150)]
     assert [future.get() for future in futures] == list(range(150))
+
+
+def test_the_items_of_a_map_run_at_once(client):
+    began = time.monotonic()
+    assert client.map(nap, [0.3] * 30, range(30)).get() == [*range(30)]
+    assert client[:].map(nap, [0.3] * 30, range(30)).get() == [*range(30)]
+    assert time.monotonic() - began < 3  # 6 s if each engine took them one after another
+
+    async def fail_some(x):
+        if x % 3:
+            raise LookupError(x)
+        return x
+
+    found = client.map(fail_some, range(9), return_exceptions=True).get()
+    assert [x if isinstance(x, int) else str(x) for x in found] == [0, "1", "2", 3, "4", "5", 6, "7", "8"]
+    assert client.map(nap, [0.01] * 10, range(10), chunksize=5).get() == [*range(10)]  # in batches, one after another
 
 
 def test_plain_tasks_run_between(client):
@@ -191,6 +224,36 @@ def test_an_interrupt_from_outside_reaches_all_that_wait(client):
             future.get(timeout=10)
         assert caught.value.ename == "KeyboardInterrupt"
     assert client[2].apply_sync(os.getpid) == pid
+
+
+def test_a_storm_of_interrupts_loses_neither_an_engine_nor_a_result(client):
+    async def busy(seconds):
+        import asyncio
+        import time
+
+        for _ in range(10):
+            until = time.monotonic() + seconds / 20
+            while time.monotonic() < until:
+                pass
+            await asyncio.sleep(seconds / 20)
+        return "done"
+
+    view = client[2]
+    pid = view.apply_sync(os.getpid)
+    endings = []
+    for _ in range(10):
+        futures = [view.apply_async(busy, 0.004) for _ in range(15)]
+        futures += [view.apply_async(time.sleep, 0.001) for _ in range(5)]
+        for future in futures[::4]:
+            client.cancel(future)
+        os.kill(pid, signal.SIGINT)
+        for future in futures:
+            error = future.exception(timeout=20) if not future.cancelled() else None
+            endings.append("cancelled" if future.cancelled() else getattr(error, "ename", error))
+    assert set(endings) <= {"cancelled", "KeyboardInterrupt", None}
+    assert None in endings
+    assert view.apply_sync(os.getpid) == pid
+    assert view.apply_async(busy, 0.001).get() == "done"
 
 
 def test_time_limits_are_for_each(client):

@@ -218,7 +218,7 @@ def test_an_item_that_swallows_an_interrupt_is_interrupted_again(own, tmp_path):
     assert own[:].apply_sync(os.getpid) == pids
 
 
-def test_a_coroutine_that_swallows_its_end_is_left(own, tmp_path):
+def test_a_coroutine_that_swallows_its_end_is_struck_the_next_time(own, tmp_path):
     async def stay(path):
         import asyncio
 

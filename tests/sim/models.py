@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 RESCUE_S = 0.03
 """How long a finished result waits for the main thread until the control thread sends it."""
 
+LATE = 0.2
+"""How often a thread of a task prints after its end, where there are threads."""
+
 HUNG = float("inf")
 """The duration of a task that never ends by itself."""
 
@@ -294,7 +297,7 @@ class Engine:
         took = self.world.now - one.began
         if not self.out:
             self.world.after(RESCUE_S, self.flush)
-        result = m.Result(call.id, status, payload, len(frames), -1, one.began, took, len(records))
+        result = m.Result(call.id, status, payload, len(frames), -1, one.began, took, len(records), hi=call.hi)
         self.out.append((result, frames))
         del self.coroutines[call.id]
         self.slots[one.slot] = (call.id, OVER)
@@ -309,6 +312,8 @@ class Engine:
         out, self.out = self.out, []
         frames = [frame for _, parts in out for frame in parts]
         self.say(m.Done([result for result, _ in out]), frames)
+        if self.world.has_threads and self.world.random.random() < LATE:
+            self.say(m.Outputs([m.Output(out[-1][0].id, "late", "")]))
 
     def interrupt(self, task: int) -> None:
         if (one := self.coroutines.get(task)) is not None:
@@ -458,6 +463,7 @@ class Client:
         self.results: dict[tuple[int, int], list[m.Result]] = defaultdict(list)
         """By task and item (0 for a plain call)."""
         self.outputs: dict[int, int] = defaultdict(int)
+        self.late = 0
         self.requests = 0
         self.replies: dict[int, m.Reply] = {}
         self.asked: dict[int, Any] = {}
@@ -511,7 +517,11 @@ class Client:
                         del self.engines[engine.id]
             case m.Outputs():
                 for record in message.records:
-                    self.outputs[record.task] += 1
+                    if record.kind == "late":  # nothing counts it, and it may come to nobody
+                        assert record.task in self.submitted
+                        self.late += 1
+                    else:
+                        self.outputs[record.task] += 1
             case m.Results():
                 at = 0
                 self.outgoing.acked(message.ack)

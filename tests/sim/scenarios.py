@@ -97,7 +97,7 @@ def _submit(world: World, client: Client, rng: random.Random, engines: int, dead
     items = not options.ordered and rng.random() < 0.4
     coroutines = rng.random() < 0.35
     works = [
-        some_work(rng, items=rng.randint(1, 40) if items else 0, deadly=deadly)
+        some_work(rng, items=rng.choice([1, rng.randint(1, 40)]) if items else 0, deadly=deadly)
         for _ in range(rng.choice([1, 3, 30, 150] if coroutines and not items else [1, 1, 3, 30]))
     ]
     function = b"coroutine-%d" if coroutines else b"function-%d"

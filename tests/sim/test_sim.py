@@ -53,6 +53,15 @@ def test_what_once_went_wrong(seed: int):
     survive(seed)
 
 
+def test_threads_print_after_their_tasks_and_are_heard():
+    worlds = [disasters(seed) for seed in range(0, 40, 4)]
+    for world in worlds:
+        with world.blame():
+            come_to_rest(world)
+            world.judge()
+    assert sum(client.late for world in worlds for client in world.clients) > 10
+
+
 @pytest.mark.parametrize("seed", range(max(1, SEEDS // 100)))
 def test_a_cluster_of_twenty_engines(seed: int):
     survive(seed, engines=20)

@@ -276,3 +276,32 @@ def test_is_by_reference():
     assert not is_by_reference(sys.modules[__name__])
     assert not is_by_reference([].append)
     assert not is_by_reference(lambda: 1)
+
+
+async def coroutine_function(x):
+    return x
+
+
+class AsyncCallable:
+    async def __call__(self, x):
+        return x
+
+    async def method(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("function", "first"),
+    [
+        (coroutine_function, b"c"),
+        (functools.partial(coroutine_function, 1), b"c"),
+        (functools.partial(AsyncCallable(), 1), b"c"),
+        (AsyncCallable(), b"c"),
+        (AsyncCallable().method, b"c"),
+        (AsyncCallable, b"f"),
+        (lambda: coroutine_function(1), b"f"),
+        (abs, b"f"),
+    ],
+)
+def test_the_digest_says_what_is_a_coroutine_function(function, first):
+    assert FunctionCache().get(function).digest[:1] == first

@@ -111,11 +111,32 @@ def test_a_function_is_sent_with_the_first_call_that_finds_room(bench: Bench):
     client.results()
 
 
-def test_the_items_of_a_map_are_no_coroutines(bench: Bench):
+def test_the_items_of_a_map_are_no_coroutines_unless_they_are_alone(bench: Bench):
     bench.start()
     client, engine = bench.clients[0], bench.engines[0]
     client.submit(5, CORO, items=4)
-    assert len(engine.given()) == 2
+    first, _ = engine.given()
+    alone = client.submit(5, CORO, items=1)
+    assert engine.given() == []
+    engine.finish_items(first, 0, 4)
+    assert set(alone) <= set(engine.given())
+    client.runs()
+    engine.finish_items(alone[0], 0, 1)
+    assert client.runs() == [(0, 1, OK)]
+
+
+def test_a_call_of_which_one_item_is_left_becomes_one(bench: Bench):
+    bench.start()
+    client, engine = bench.clients[0], bench.engines[0]
+    (task,) = client.submit(1, CORO, items=4)
+    engine.given()
+    request = client.cancel([task])
+    engine.give_back(engine.asked_back(), tails=[(task, 1)])
+    assert bench.core.state.engines[0].coroutines == 1
+    engine.finish_items(task, 0, 1)
+    assert client.answer(request) == [task]
+    assert bench.core.state.engines[0].coroutines == 0
+    bench.forget_what_was_said()
 
 
 def test_cancelled_while_they_wait(bench: Bench):
@@ -207,10 +228,9 @@ def test_they_go_on_while_a_later_task_runs_and_when_it_is_over(bench: Bench, fi
     replace(bench)
 
 
+@pytest.mark.parametrize("bench", [True], indirect=True, ids=["journal"])
 def test_what_was_over_is_not_run_again_by_another_controller(bench: Bench, five):
     (one, two, three, four, plain), engine = five
-    if not bench.core.state.durable:
-        pytest.skip("there is no other controller without a journal")
     # Given that a later task has ended, and that another controller has taken over, which knows nothing of that task
     engine.finish(plain)
     bench.die()

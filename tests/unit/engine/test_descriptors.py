@@ -130,7 +130,22 @@ def test_a_copy_leaves_the_reading_to_the_engine():
             output.detached = True
             caught.forget()
             print("copy", flush=True)
-            os._exit(0 if not caught.ready(0) else 1)
+            caught.read()
+            os._exit(0)
         check(os.wait()[1], 0)
         check(texts(), [("stdout", "copy\\n")])
+    """)
+
+
+def test_a_log_that_nobody_reads_stops_no_task():
+    run("""
+        read_end, log_fds[1] = os.pipe()
+        text = "x" * 50_000
+        for _ in range(5):
+            os.write(1, text.encode())
+            check(texts(), [("stdout", text)])
+        check(50_000 <= len(os.read(read_end, 1 << 20)) <= 1 << 16, True)
+        os.write(1, b"read again")
+        texts()
+        check(os.read(read_end, 100), b"read again")
     """)

@@ -124,6 +124,21 @@ def test_rich_output_has_a_limit(current, monkeypatch):
     assert current.outputs == 3
 
 
+def test_of_too_much_data_the_last_is_sent_at_the_end(current, monkeypatch):
+    monkeypatch.setattr(output_module, "RICH_MAX", 1000)
+    buffer, _ = make(current)
+    records = []
+    for i in range(100):
+        buffer.publish("data", b"%0100d" % i)
+        buffer.publish("update_display", {"data": {"text/plain": f"{i:0100}"}})
+        records += buffer.take()
+    assert 5 < len(records) < 15
+    buffer.finish()
+    records = buffer.take()
+    assert sorted(record.kind for record in records) == ["data", "update_display"]
+    assert {int(record.data) for record in records if record.kind == "data"} == {99}
+
+
 def test_an_update_replaces_one_that_is_not_sent(current):
     buffer, _ = make(current)
 

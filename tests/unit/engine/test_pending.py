@@ -247,3 +247,51 @@ def test_they_get_their_turn_between_calls(bench):
 def test_one_that_is_announced_is_announced(bench):
     task = bench.begin(forever, announce=True)
     assert bench.link.sent == [m.Started(task)]
+
+
+@pytest.mark.parametrize(("items", "expected"), [([5], [5]), (([5], [6]), [11])])
+def test_the_one_item_of_a_divisible_call(bench, items, expected):
+    async def add(x, y=0):
+        return x + y
+
+    call = bench.batch(add, items, 0, 1)
+    bench.functions.entries[call.function].awaits = True
+    bench.books.add([call])
+    bench.runner.run_queue()
+    [result] = bench.finish(call.id)
+    assert (value(result), result.lo, result.hi) == (expected, 0, 1)
+
+
+def test_several_items_are_awaited_one_after_another(bench):
+    events = []
+
+    async def note(x):
+        events.append(x)
+        await asyncio.sleep(0)
+        events.append(-x)
+        return x
+
+    call = bench.batch(bench.coroutines.adapt(note), [1, 2])
+    bench.functions.entries[call.function].awaits = True
+    assert value(bench.run(call)[0]) == [1, 2]
+    assert events == [1, -1, 2, -2]
+
+
+def test_code_that_goes_on_when_it_is_cancelled_is_struck_the_next_time(bench):
+    async def stay():
+        while True:
+            try:
+                await forever()
+            except asyncio.CancelledError:
+                pass
+
+    task = bench.begin(stay)
+    bench.coroutines.loop.turn()
+    for _ in range(2):
+        assert bench.results() == []
+        with bench.books.lock:
+            bench.current.aim(task)
+        for _ in range(5):
+            bench.coroutines.loop.turn()
+    [result] = bench.finish(task)
+    assert value(result).ename == "KeyboardInterrupt"
