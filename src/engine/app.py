@@ -272,9 +272,17 @@ class _Engine:
         parts.link.wait_otherwise = template.coroutines.wait
         kernel = template.kernel
         execute = template.coroutines.in_cell(kernel.execute)
-        build_in(functions, kernel.namespace, execute, kernel.clear, kernel.hide, report=output.publish)
+        build_in(
+            functions,
+            kernel.namespace,
+            execute,
+            kernel.clear,
+            kernel.hide,
+            report=output.publish,
+            receive=kernel.comms.receive,
+        )
         path = rendezvous.kernel_path(Path(setup.recorder))
-        self._front_ends = FrontEnds(kernel.shell, template.coroutines, template.current, output, path)
+        self._front_ends = FrontEnds(kernel, template.coroutines, template.current, output, path)
         self._front_ends.wake = parts.link.main_waker.wake
         self._runner = Runner(parts)
         self._control = Control(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from .coroutines import Coroutines
     from .current import Current
+    from .kernel import Kernel
     from .output import OutputBuffer
 
 STOP_S = 5.0
@@ -45,9 +46,12 @@ REPLY_S = 0.1
 class FrontEnds:
     """The kernel of this engine, while there is one. Its methods are for any thread but the main thread."""
 
-    def __init__(self, shell: Any, coroutines: Coroutines, current: Current, output: OutputBuffer, path: Path) -> None:
+    def __init__(
+        self, kernel: Kernel, coroutines: Coroutines, current: Current, output: OutputBuffer, path: Path
+    ) -> None:
         """`path` is how the names of the files begin (`rendezvous.kernel_path`)."""
-        self.shell = shell
+        self.shell = kernel.shell
+        self._comms = kernel.comms
         self.current = current
         self.wake: Callable[[], None] = lambda: None
         """Wakes the main thread."""
@@ -99,6 +103,7 @@ class FrontEnds:
     def _build(self) -> None:
         from . import frontkernel  # noqa: PLC0415 - for who attaches; it is much
 
+        self._comms.install()  # ipykernel has taken its place
         undo, shell = self._undo, self.shell
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)

@@ -17,6 +17,7 @@ from ipykernel import zmqshell
 from ipykernel.displayhook import ZMQShellDisplayHook
 from traitlets.config import Config
 
+from .comms import Comms
 from .output import clean_value
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Kernel:
         shell = self.shell
         shell.display_pub.session = shell.displayhook.session = None
         shell.loop_runner = run_coroutine
+        self.comms = Comms(output)
         shell.run_cell("pass", store_history=False, silent=True)  # what the first cell loads, forked engines share
 
     @property

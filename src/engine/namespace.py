@@ -19,6 +19,7 @@ PULL = b"!pull"
 DELETE = b"!delete"
 CLEAR = b"!clear"
 SETUP = b"!setup"
+COMM = b"!comm"
 
 ERROR_MAX = 300
 """Characters of an error that the controller is told."""
@@ -100,6 +101,7 @@ def build_in(
     hide: tuple[str, ...],
     *,
     report: Callable[[str, Any], None],
+    receive: Callable[..., bool],
 ) -> None:
     """Put the operations among an engine's functions."""
     namespace = Namespace(variables)
@@ -109,6 +111,7 @@ def build_in(
         (PULL, namespace.pull),
         (DELETE, namespace.delete),
         (CLEAR, clear),
+        (COMM, receive),
         (SETUP, Setup(functions, execute, report)),
     ):
         functions.build_in(digest, operation, hide)

@@ -208,9 +208,14 @@ class OutputBuffer:
         if text:
             self._put(owner, stream, text)
 
-    def publish(self, kind: str, data: Any) -> None:
-        """Keep text, or a MessagePack value, for the task it belongs to; too much of it is left out."""
-        owner = self._current.owner()
+    def owner(self) -> int:
+        """Return the task that what is written now belongs to; NO_TASK if there is none."""
+        return NO_TASK if self.detached else self._current.owner()
+
+    def publish(self, kind: str, data: Any, owner: int | None = None) -> None:
+        """Keep text, or a MessagePack value, for the task it belongs to, or for that one; too much is left out."""
+        if owner is None:
+            owner = self._current.owner()
         if isinstance(data, str):
             self._put(owner, kind, data)
             return

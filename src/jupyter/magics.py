@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CompositeError, RemoteError
 from ..ids import show_engines
+from . import comms
 from .live import PROGRESS_AFTER_S, display_outputs, find_notebook
 from .options import USAGE, OptionError, Options, read, read_line
 from .running import follow
@@ -252,6 +253,7 @@ def activate(view: DirectView, suffix: str) -> None:
     magics.register()
     if not shell.custom_exceptions:
         shell.set_custom_exc((CompositeError, RemoteError), _show_error)
+    comms.install()
 
 
 def _show_error(shell: Any, kind: type, error: Any, tb: Any, tb_offset: int | None = None) -> None:

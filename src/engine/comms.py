@@ -1,0 +1,109 @@
+"""Comms of objects that live on an engine, widgets above all, with the notebook of the client whose task made them.
+
+What such an object says is output of the task (records of kind `comm`), and the client plays the front end's part in
+its own kernel. What the notebook answers comes as a task, the operation `!comm`. So all of it is delivered once, in
+order, survives what tasks survive, and never breaks into other user code.
+
+A comm that a front end's cell makes, one attached to this engine, is ipykernel's own.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import comm
+from comm.base_comm import BaseComm, CommManager
+from traitlets.config import Configurable
+
+from ..ids import TaskId, client_of
+from ..recorder import NO_TASK
+from .output import clean_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .output import OutputBuffer
+
+_StockComm: Any = BaseComm
+_StockManager: Any = CommManager
+
+
+class _Manager(_StockManager, Configurable):  # type: ignore[misc] # untyped
+    """All comms of the engine. ipykernel wants it to be configurable."""
+
+    def __init__(self) -> None:
+        Configurable.__init__(self)
+        _StockManager.__init__(self)
+
+
+class RelayedComm(_StockComm):  # type: ignore[misc] # untyped
+    """A comm with the notebook of the client whose task makes it."""
+
+    output: OutputBuffer
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._maker = self.output.owner()
+        super().__init__(*args, **kwargs)
+
+    def publish_msg(
+        self,
+        msg_type: str,
+        data: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        buffers: Sequence[Any] | None = None,
+        **keys: Any,
+    ) -> None:
+        """Send a message, with the output of the running task, if that is of the same client."""
+        owner = self.output.owner()
+        if owner == NO_TASK or client_of(TaskId(owner)) != client_of(TaskId(self._maker)):
+            owner = self._maker
+        record = {
+            "type": msg_type,
+            "comm_id": self.comm_id,
+            "data": data or {},
+            "metadata": metadata or {},
+            "buffers": [bytes(buffer) for buffer in buffers or ()],
+            **{key: value for key, value in keys.items() if value is not None},
+        }
+        self.output.publish("comm", clean_value(record), owner)
+
+
+class Comms:
+    """Makes the comms of this engine, and gives them what comes for them."""
+
+    def __init__(self, output: OutputBuffer) -> None:
+        self._output = output
+        RelayedComm.output = output
+        self._manager = _Manager()
+        self.install()
+
+    def install(self) -> None:
+        """Be who makes comms; again, when ipykernel has been loaded, which puts itself there."""
+        comm.create_comm = self.create
+        comm.get_comm_manager = lambda: self._manager
+
+    def create(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a new comm, of whoever has code run now."""
+        if self._output.owner() != NO_TASK:
+            return RelayedComm(*args, **kwargs)
+        stock = sys.modules.get("ipykernel.comm.comm")
+        return comm.DummyComm(*args, **kwargs) if stock is None else stock.BaseComm(*args, **kwargs)
+
+    def receive(
+        self, msg_type: str, comm_id: str, data: Any, metadata: dict[str, Any], buffers: Sequence[bytes]
+    ) -> bool:
+        """Give a comm a message of the notebook's; return whether there is such a comm: none outlives its process."""
+        if comm_id not in self._manager.comms:
+            return False
+        message = {
+            "header": {"msg_type": msg_type},
+            "content": {"comm_id": comm_id, "data": data},
+            "metadata": metadata,
+            "buffers": [memoryview(buffer) for buffer in buffers],
+        }
+        if msg_type == "comm_close":
+            self._manager.comm_close(None, "", message)
+        else:
+            self._manager.comms[comm_id].handle_msg(message)
+        return True
