@@ -23,3 +23,18 @@ def resident_bytes(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
+
+
+def steps(pid: int) -> int | None:
+    """Return how often the main thread of a process has gone to wait; None if that is not known, or it is traced."""
+    if not _LINUX:
+        return None
+    try:
+        status = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    try:
+        return None if int(fields["TracerPid"]) else int(fields["voluntary_ctxt_switches"])
+    except (KeyError, ValueError):
+        return None

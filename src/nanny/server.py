@@ -26,7 +26,7 @@ from ..wire import messages as m
 from ..wire.codec import MalformedError, decode_to_nanny
 from . import children as c
 from . import core as core_
-from . import metrics, oom
+from . import metrics, oom, watch
 from .output import EngineOutput
 from .relief import Pipes
 
@@ -71,6 +71,7 @@ class Server:
         counter = oom.find_counter(os.getpid())
         self.core = core_.NannyCore(counter, durable=new_controller is not None, is_guest=is_guest)
         self.controller: subprocess.Popen[bytes] | None = None
+        self._watch = watch.Watch()
         self.children = children
         self.zygote_ready = False
         self._zygote_served = False
@@ -113,6 +114,7 @@ class Server:
     def watch_controller(self, process: subprocess.Popen[bytes], answer: Answer | None = None) -> None:
         """Take charge of the controller's process."""
         self.controller = process
+        self._watch = watch.Watch()
         self._answer = answer
         leftovers.note_process(self.directory, "controller", process.pid)
         self.core.on_controller_started(time.monotonic())
@@ -167,6 +169,14 @@ class Server:
             self.core.on_memory(key, metrics.resident_bytes(pid), now, counter)
         for counter in self.core.counters():
             self._count_kills(counter, now)
+        if self.controller is not None and self._new_controller is not None and self.core.is_connected:
+            self._look_at(self.controller, now)
+
+    def _look_at(self, controller: subprocess.Popen[bytes], now: float) -> None:
+        """Kill a controller that hangs, so that another takes over."""
+        if self._watch.look(now, metrics.steps(controller.pid)) and not self.core.stopping:
+            self._log(f"the controller (process {controller.pid}) has not moved for {watch.HUNG_S:.0f} s: it is killed")
+            controller.kill()
 
     def _count_kills(self, counter: str | None, now: float) -> None:
         count = None if counter is None else oom.count(counter)
@@ -279,6 +289,7 @@ class Server:
             except zmq.Again:
                 return
             self.core.on_heard(now)
+            self._watch.on_heard()
             try:
                 message = decode_to_nanny(frames[0])
             except MalformedError as error:
@@ -294,7 +305,8 @@ class Server:
                 case m.Exit():
                     self.core.on_exit(now)
                 case m.Refused():
-                    self.failure = message.reason
+                    if not self.core.stopping:  # else it is nothing that this ends by
+                        self.failure = message.reason
                     self.core.on_refused(message, now)
                 case m.NannyWelcome():
                     self.core.on_nanny_welcome(message)

@@ -140,6 +140,48 @@ def test_a_controller_that_is_stopped_delays_everything_and_loses_nothing(client
     assert not ran_twice(tmp_path)
 
 
+@pytest.fixture
+def impatient(tmp_path, monkeypatch):
+    """Have nannies call a controller hung soon; SIGUSR1 has a controller wait for a lock that it has itself."""
+    folder = tmp_path / "impatient"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import signal, sys, threading\n"
+        "if 'enginery.nanny.app' in sys.orig_argv:\n"
+        "    from enginery.nanny import watch\n"
+        "    watch.HUNG_S = 3.0\n"
+        "if 'enginery.controller.app' in sys.orig_argv:\n"
+        "    from enginery.controller import core\n"
+        "    core.PROBE_S = 0.5\n"
+        "    lock = threading.Lock()\n"
+        "    signal.signal(signal.SIGUSR1, lambda *_: (lock.acquire(), lock.acquire()))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGUSR1], ids=["stopped", "deadlocked"])
+def test_a_controller_that_hangs_is_replaced_and_nothing_is_lost(runtime, tmp_path, how):
+    ran = tmp_path / "ran"
+    ran.mkdir()
+    with Cluster(n=2) as client:
+        pid = client.status()["controller_pid"]
+        pids = client[:].apply_sync(os.getpid)
+        began = time.monotonic()
+        # One that has nothing to do does not hang
+        wait_until(lambda: time.monotonic() - began > 4.0, "a while has passed")
+        assert client.status()["controller_pid"] == pid
+        futures = [client.submit(once, ran, i) for i in range(100)]
+        wait_until(lambda: futures[20].done(), "they are under way")
+        os.kill(pid, how)
+        futures += [client.submit(once, ran, i) for i in range(100, 150)]
+        assert [future.result(60) for future in futures] == list(range(150))
+        assert client.status()["controller_pid"] != pid
+        assert client[:].apply_sync(os.getpid) == pids
+        assert "has not moved for 3 s: it is killed" in command("logs").stdout
+    assert not ran_twice(ran)
+
+
 READER = """
 import sys, time
 from enginery import Client
