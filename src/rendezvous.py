@@ -93,6 +93,8 @@ def journal_path(name: str) -> Path:
 def journals() -> dict[str, list[Path]]:
     """Return the files of the journals of this user, by the cluster's name."""
     found: dict[str, list[Path]] = {}
+    if not os.path.lexists(_state_place()):
+        return found  # who only looks makes nothing
     for path in sorted(_state_dir().iterdir()):
         name, end, _ = path.name.rpartition(JOURNAL_END)
         if end and _NAME.fullmatch(name):
@@ -101,11 +103,15 @@ def journals() -> dict[str, list[Path]]:
 
 
 def _state_dir() -> Path:
+    return private_dir(_state_place(), "ENGINERY_STATE_DIR")
+
+
+def _state_place() -> Path:
     chosen = os.environ.get("ENGINERY_STATE_DIR")
     if chosen:
-        return private_dir(Path(chosen).absolute(), "ENGINERY_STATE_DIR")
+        return Path(chosen).absolute()
     home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    return private_dir(Path(home) / "enginery", "ENGINERY_STATE_DIR")
+    return Path(home) / "enginery"
 
 
 def _short_dir() -> Path:

@@ -112,6 +112,13 @@ def test_dead_clusters_are_listed_and_cleared(home):
     assert not list(home.iterdir())
 
 
+@pytest.mark.parametrize("options", [(), ("--journals",)], ids=["clean", "clean --journals"])
+def test_clean_makes_no_folder_for_journals(home, tmp_path, monkeypatch, options):
+    monkeypatch.setenv("ENGINERY_STATE_DIR", str(tmp_path / "none"))
+    assert run("clean", *options).exit_code == 0
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_stopped_clusters_keep_stays_unless_one_says_so(home, tmp_path):
     state = tmp_path / "state"
     for name in (
