@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
+from .control import leave_to_itself
+from .current import FRONT_END, OF_TASK
 from .link import log
 
 if TYPE_CHECKING:
@@ -104,6 +106,7 @@ class FrontEnds:
         from . import frontkernel  # noqa: PLC0415 - for who attaches; it is much
 
         self._comms.install()  # ipykernel has taken its place
+        OF_TASK.set(FRONT_END)  # what a subshell shows, too, is for the front ends, whatever task runs
         undo, shell = self._undo, self.shell
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
@@ -172,7 +175,9 @@ class FrontEnds:
             except TimeoutError as error:
                 log(f"the front ends stay attached: {error}")
 
-        threading.Thread(target=leave, name="enginery-detach", daemon=True).start()
+        thread = threading.Thread(target=leave, name="enginery-detach", daemon=True)
+        leave_to_itself(thread)
+        thread.start()
 
     # ------------------------------------------------------------------------------------------ the main thread
 
@@ -197,7 +202,7 @@ class FrontEnds:
     def _dispatch(self, kernel: Any, frames: list[Any]) -> None:
         # Step by step rather than by the loop, which a cell that awaits something runs itself.
         coroutine = kernel.shell_main(None, frames)
-        with self._coroutines.cell():
+        with self._coroutines.cell(FRONT_END):
             try:
                 coroutine.send(None)
             except StopIteration:
@@ -218,7 +223,7 @@ class _Pump:
         self._stop.bind(address)
         self._stopped.connect(address)
         self._thread = threading.Thread(target=self._run, name="enginery-front-ends", daemon=True)
-        self._thread.pydev_do_not_trace = self._thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
+        leave_to_itself(self._thread)
         self._thread.start()
 
     def _run(self) -> None:
