@@ -1,10 +1,9 @@
-"""Questions of clients to engines' control threads, on their way there and back."""
+"""Questions of clients to engines, passed on and answered once, whatever becomes of the engine."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 from enginery.controller.asking import ANSWER_S
 from enginery.wire import messages as m
 
@@ -12,71 +11,67 @@ if TYPE_CHECKING:
     from unit.controller.bench import Bench
 
 
-def ask(bench: Bench, engine: int = 0) -> int:
-    return bench.clients[0].ask(m.AskEngine, engine, "attach", {"of": "the client"})
+def asked(bench: Bench, engine: int = 0) -> tuple[int, m.Ask]:
+    """A client asks; return its request, and what the engine is asked."""
+    client = bench.clients[0]
+    request = client.ask(m.AskEngine, engine, "attach", {"how": "so"})
+    return request, bench.engines[engine].control.take(m.Ask)
 
 
-def test_a_question_and_its_answer_are_passed_on(bench: Bench):
-    engine = bench.start().engines[0]
-    request = ask(bench)
-    question = engine.control.take(m.Ask)
-    assert (question.question, question.value) == ("attach", {"of": "the client"})
-    engine.control.say(m.Answer(question.request, {"connection_file": "/k.json"}))
-    assert bench.clients[0].answer(request) == {"connection_file": "/k.json"}
+def reply(bench: Bench, request: int) -> m.Reply:
+    client = bench.clients[0]
+    client.take_all(m.Engines)
+    answer = client.take(m.Reply)
+    assert answer.request == request
+    return answer
 
 
-def test_an_error_of_the_engine_is_the_answer(bench: Bench):
-    engine = bench.start().engines[0]
-    request = ask(bench)
-    engine.control.say(m.Answer(engine.control.take(m.Ask).request, error="it cannot be done"))
-    assert bench.clients[0].error(request) == "it cannot be done"
-
-
-def test_answers_find_their_questions_in_any_order(bench: Bench):
-    engine = bench.start().engines[0]
-    requests = [ask(bench), ask(bench)]
-    first, second = [question for question, _ in engine.control.take_all(m.Ask)]
-    engine.control.say(m.Answer(second.request, "second"))
-    engine.control.say(m.Answer(first.request, "first"))
-    replies = {reply.request: reply.value for reply, _ in bench.clients[0].take_all(m.Reply)}
-    assert replies == dict(zip(requests, ["first", "second"], strict=True))
-
-
-def test_engines_that_are_not_there(bench: Bench):
+def test_question_and_answer_are_passed_on(bench: Bench):
     bench.start(engines=2)
-    assert bench.clients[0].error(ask(bench, 7)) == "there is no engine 7; there are: 0, 1"
+    request, ask = asked(bench, 1)
+    assert (ask.question, ask.value) == ("attach", {"how": "so"})
+    bench.engines[1].control.say(m.Answer(ask.request, {"connection_file": "/k"}))
+    assert reply(bench, request).value == {"connection_file": "/k"}
 
 
-def test_an_engine_that_is_not_ready(bench: Bench):
-    bench.add_client().hello()
-    nanny = bench.add_nanny(engines=1, ready=False)
-    assert bench.clients[0].error(ask(bench)) == "engine 0 is not ready (starting)"
-    nanny.starts(), bench.clients[0].news()
+def test_two_who_ask_get_their_own_answers(bench: Bench):
+    bench.start(engines=1)
+    first, ask = asked(bench)
+    second, other = asked(bench)
+    control = bench.engines[0].control
+    control.say(m.Answer(other.request, "to the second"))
+    assert reply(bench, second).value == "to the second"
+    control.say(m.Answer(ask.request, error="not now"))
+    assert reply(bench, first).error == "not now"
 
 
-def test_an_engine_that_ends_does_not_answer(bench: Bench):
-    engine = bench.start().engines[0]
-    request = ask(bench)
-    engine.control.take(m.Ask)
-    engine.die()
-    assert bench.clients[0].error(request) == "engine 0 ended before it answered"
-    bench.nannies[0].starts(), bench.clients[0].news()
+def test_an_engine_that_is_not_there_is_named(bench: Bench):
+    bench.start(engines=1)
+    request = bench.clients[0].ask(m.AskEngine, 7, "attach")
+    assert reply(bench, request).error == "there is no engine 7; there are: 0"
 
 
-def test_an_engine_that_says_nothing(bench: Bench):
-    engine = bench.start().engines[0]
-    request = ask(bench)
-    question = engine.control.take(m.Ask)
+def test_an_engine_that_is_not_ready_says_so(bench: Bench):
+    bench.start(engines=1)
+    bench.engines[0].die()
+    assert bench.nannies[0].starts() == [(0, 2)]
+    request = bench.clients[0].ask(m.AskEngine, 0, "attach")
+    assert reply(bench, request).error == "engine 0 is not ready (starting)"
+
+
+def test_who_dies_does_not_answer(bench: Bench):
+    bench.start(engines=1)
+    request, _ = asked(bench)
+    bench.engines[0].die()
+    assert bench.nannies[0].starts() == [(0, 2)]
+    assert reply(bench, request).error == "engine 0 ended before it answered"
+
+
+def test_who_says_nothing_is_waited_for_so_long_and_may_be_late(bench: Bench):
+    bench.start(engines=1)
+    request, ask = asked(bench)
     bench.advance(ANSWER_S + 1)
-    assert bench.clients[0].error(request) == f"engine 0 has not answered within {ANSWER_S:.0f} s"
-    engine.control.say(m.Answer(question.request, "late"))
+    assert reply(bench, request).error == "engine 0 has not answered within 30 s"
+    bench.engines[0].control.say(m.Answer(ask.request, "late"))
+    bench.engines[0].control.say(m.Answer(12345, "to nobody"))
     assert bench.clients[0].take_all(m.Reply) == []
-    assert not bench.core.state.waiters
-
-
-@pytest.mark.parametrize("number", [0, 99])
-def test_an_answer_to_nothing_is_dropped(bench: Bench, number):
-    engine = bench.start().engines[0]
-    engine.control.say(m.Answer(number, "what?"))
-    assert bench.clients[0].take_all(m.Reply) == []
-    assert engine.control.take_all(m.Refused) == []
