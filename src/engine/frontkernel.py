@@ -154,14 +154,38 @@ def make_kernel_class(front_ends: FrontEnds) -> type:
         debugger_class = _Debugger
 
         def pre_handler_hook(self) -> None:
-            """An interrupt may strike from here on. Subshells come here too, in threads of their own."""
+            """An interrupt may strike from here on, but for a cell, which is to be answered in any case (`do_execute`).
+
+            Subshells come here too, in threads of their own.
+            """
             if threading.current_thread() is threading.main_thread():
-                current.armed = True
+                current.armed = self.get_parent("shell")["header"]["msg_type"] != "execute_request"
 
         def post_handler_hook(self) -> None:
             """No more."""
             if threading.current_thread() is threading.main_thread():
                 current.armed = False
+
+        async def do_execute(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            """Run a cell."""
+            if threading.current_thread() is not threading.main_thread():
+                reply: dict[str, Any] = await super().do_execute(*args, **kwargs)
+                return reply
+            try:
+                try:
+                    current.armed = True
+                    reply = await super().do_execute(*args, **kwargs)
+                finally:
+                    current.armed = False
+            except KeyboardInterrupt as error:  # it struck in IPython's own code, before the user's or after
+                count = shell.execution_count - 1
+                named = {"ename": type(error).__name__, "evalue": "", "traceback": []}
+                return {"status": "error", "execution_count": count, "user_expressions": {}, "payload": []} | named
+            return reply
+
+        def _send_interrupt_children(self) -> None:
+            """Interrupt what runs: a cell, or a task. The stock method sends a signal, which may come too late."""
+            front_ends.interrupt()
 
         async def shutdown_request(self, stream: Any, ident: Any, parent: Any) -> None:
             """A front end is done with the kernel, or wants another one: the engine stays, with all it has."""

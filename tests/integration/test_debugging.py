@@ -256,3 +256,44 @@ def test_a_cell_that_awaits_busy_code_can_be_interrupted(client):
         assert front.run("'goes on'")[0] == "ok"
         assert view.apply_sync(abs, -1) == 1
     view.unbind_kernel()
+
+
+async def wait_for_long(seconds):
+    import asyncio
+
+    print("waits", flush=True)
+    await asyncio.sleep(seconds)
+    return "undisturbed"
+
+
+def test_an_interrupt_leaves_coroutine_tasks_alone(client):
+    view = client[2]
+    with attached(view) as front:
+        result = view.apply_async(wait_for_long, 4)
+        wait_until(lambda: "waits" in result.stdout, "the coroutine waits")
+        front.ask("interrupt_request")  # nothing runs
+        code = "import asyncio; print('begun'); await asyncio.sleep(600)"
+        number = front.client.execute(code, stop_on_error=False)
+        front.until("stream", lambda content: "begun" in content["text"])
+        front.ask("interrupt_request")
+        while (reply := front.client.get_shell_msg(timeout=WAIT_S))["parent_header"]["msg_id"] != number:
+            pass
+        assert reply["content"]["ename"] == "CancelledError", "as in any Jupyter kernel"
+        assert result.get(WAIT_S) == "undisturbed"
+    view.unbind_kernel()
+
+
+def test_a_storm_of_interrupts_costs_no_more_than_the_cell(client):
+    """What interrupts find depends on chance; that the engine goes on, and starts each task clean, does not."""
+    view = client[2]
+    with attached(view) as front:
+        for number in range(20):
+            sent = front.client.execute("1 + 1", stop_on_error=False)
+            for _ in range(3):
+                front.ask("interrupt_request")
+            while (reply := front.client.get_shell_msg(timeout=WAIT_S))["parent_header"]["msg_id"] != sent:
+                pass
+            assert reply["content"].get("ename", "KeyboardInterrupt") == "KeyboardInterrupt"
+            assert view.apply_sync(abs, -number) == number
+        assert front.run("'goes on'")[0] == "ok"
+    view.unbind_kernel()
