@@ -37,14 +37,34 @@ class _Manager(_StockManager, Configurable):  # type: ignore[misc] # untyped
         _StockManager.__init__(self)
 
 
+class _Answering:
+    """As much of a Jupyter kernel as widgets ask for."""
+
+    def __init__(self, msg_id: str | None) -> None:
+        self._msg_id = msg_id
+
+    def get_parent(self) -> dict[str, Any]:
+        """Return the message that is acted on; none if a task runs that is no answer."""
+        return {} if self._msg_id is None else {"header": {"msg_id": self._msg_id}}
+
+
 class RelayedComm(_StockComm):  # type: ignore[misc] # untyped
     """A comm with the notebook of the client whose task makes it."""
 
     output: OutputBuffer
+    answering: str | None = None
+    """The id of the Jupyter message of the notebook's that is acted on."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._maker = self.output.owner()
         super().__init__(*args, **kwargs)
+
+    @property
+    def kernel(self) -> Any:
+        """What widgets look for: without one, they say nothing. An `Output` asks it for the message to which all that
+        comes now is the answer, and the front end puts that into the widget.
+        """
+        return _Answering(RelayedComm.answering)
 
     def publish_msg(
         self,
@@ -91,7 +111,14 @@ class Comms:
         return comm.DummyComm(*args, **kwargs) if stock is None else stock.BaseComm(*args, **kwargs)
 
     def receive(
-        self, msg_type: str, comm_id: str, data: Any, metadata: dict[str, Any], buffers: Sequence[bytes]
+        self,
+        msg_type: str,
+        comm_id: str,
+        data: Any,
+        metadata: dict[str, Any],
+        buffers: Sequence[bytes],
+        *,
+        msg_id: str | None = None,
     ) -> bool:
         """Give a comm a message of the notebook's; return whether there is such a comm: none outlives its process."""
         if comm_id not in self._manager.comms:
@@ -102,8 +129,15 @@ class Comms:
             "metadata": metadata,
             "buffers": [memoryview(buffer) for buffer in buffers],
         }
-        if msg_type == "comm_close":
-            self._manager.comm_close(None, "", message)
-        else:
-            self._manager.comms[comm_id].handle_msg(message)
+        RelayedComm.answering = msg_id
+        try:
+            found = self._manager.comms[comm_id]
+            if msg_type == "comm_close":
+                del self._manager.comms[comm_id]
+                found._closed = True
+                found.handle_close(message)
+            else:
+                found.handle_msg(message)
+        finally:
+            RelayedComm.answering = None
         return True

@@ -2,26 +2,39 @@
 
 An engine's messages come as output of its tasks, of kind `comm`. For each comm that is opened there, a twin is put into
 this kernel's comm manager, and what the engine says goes on to the front end as if it were said here. What the front
-end answers comes to the twin, and goes to the engine as the operation `!comm`, a message at a time: while one is under
-way, the changes of a slider that is dragged become one.
+end says comes to the twin, and goes to the engine as the operation `!comm` (`talkback`). What callbacks there print or
+display is shown in the output of the cell that made the comm, or in the widget (`Output`) that asks for it.
+
+When an engine is gone, so are its comms: the front end is told that they are closed.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
-import threading
-from collections import deque
+import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EngineryError
+from ..errors import EngineryError, RemoteError
 from ..wire.messages import Function
+from .lines import Lines
+from .panes import STREAMS, encoded
 from .relay import handlers, relay
+from .talkback import Mailbox, Message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..client.futures import AsyncResult
     from ..wire.messages import Output
 
 _COMM = Function(b"!comm", b"")
+
+CONTROL_TARGET = "jupyter.widget.control"
+"""Where a front end that was reloaded asks for the state of all widgets."""
+
+_watched: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Clients whose engines are watched."""
 
 
 def find_kernel() -> Any:
@@ -32,103 +45,104 @@ def find_kernel() -> Any:
     return kernel if hasattr(kernel, "comm_manager") else None
 
 
-def on_comm(client: Any, record: Output) -> None:
-    """Tell the front end what an engine's comm says. Where there is none, nobody is told: text stands beside it."""
+def on_comm(client: Any, record: Output, parent: Any = None) -> None:
+    """Tell the front end what an engine's comm says. Where there is none, nobody is told: text stands beside it.
+
+    It answers the Jupyter message `parent`, without one that which the kernel works on.
+    """
     kernel = find_kernel()
     if kernel is None:
         return
-    message = dict(record.data)
-    kind, buffers, metadata = message.pop("type"), message.pop("buffers"), message.pop("metadata")
-    manager, comm_id = kernel.comm_manager, message["comm_id"]
-    twin = manager.comms.get(comm_id)
+    content = dict(record.data)
+    kind, buffers, metadata = content.pop("type"), content.pop("buffers"), content.pop("metadata")
+    manager, comm_id = kernel.comm_manager, content["comm_id"]
+    parent = parent or kernel.get_parent("shell")
     if kind == "comm_open":
-        twin = _twin_class()(client, record.engine, comm_id, message.get("target_name", ""))
-        manager.register_comm(twin)
-    elif kind == "comm_close" and twin is not None:
-        twin._closed = True
-        manager.comms.pop(comm_id, None)
-    _publish(kernel, kind, message, metadata, buffers)
+        _watch(client)
+        _answer_reloads(manager)
+        manager.register_comm(_twin_class()(client, record.engine, comm_id, content.get("target_name", ""), parent))
+    elif comm_id not in manager.comms:
+        return  # closed here, or by the front end
+    elif kind == "comm_close":
+        manager.comms.pop(comm_id)._closed = True
+    _publish(kernel, kind, content, parent, metadata=metadata, buffers=buffers)
 
 
-def _publish(kernel: Any, kind: str, content: dict[str, Any], metadata: Any = None, buffers: Any = None) -> None:
+def _publish(
+    kernel: Any, kind: str, content: dict[str, Any], parent: Any, *, metadata: Any = None, buffers: Any = None
+) -> None:
+    ident = f"comm-{content['comm_id']}" if "comm_id" in content else kind
     kernel.session.send(
         kernel.iopub_socket,
         kind,
         content,
         metadata=metadata,
-        parent=kernel.get_parent("shell"),
-        ident=f"comm-{content['comm_id']}".encode(),
+        parent=parent,
+        ident=ident.encode(),
         buffers=buffers or None,
     )
 
 
-class _Mailbox:
-    """What is to be told to one comm of an engine, in order, a message at a time."""
+class Answer:
+    """Shows what an engine says while it acts on a message of the front end's."""
 
-    def __init__(self, client: Any, engine: int, twin: Any) -> None:
+    def __init__(self, client: Any, kernel: Any, cell: Any, message: Message) -> None:
         self._client = client
-        self._engine = engine
-        self._twin = twin
-        self._lock = threading.Lock()
-        self._waiting: deque[tuple[str, dict[str, Any], dict[str, Any], list[bytes]]] = deque()
-        self._busy = False
+        self._kernel = kernel
+        self._cell = cell
+        self._message = message
+        self._lines = Lines()
+        self._captured = False
+        """A widget (`Output`) takes what is printed and displayed in answer to the message."""
 
-    def post(self, kind: str, data: dict[str, Any], metadata: dict[str, Any], buffers: list[bytes]) -> None:
-        """Have a message sent, after those that wait. Never waits."""
-        with self._lock:
-            last = self._waiting[-1] if self._waiting else None
-            if last is not None and _is_update(kind, data, buffers) and _is_update(last[0], last[1], last[3]):
-                state = {**last[1]["state"], **data["state"]}
-                self._waiting[-1] = kind, {**data, "state": state}, metadata, []
-            else:
-                self._waiting.append((kind, data, metadata, buffers))
-            if self._busy:
-                return
-            self._busy = True
-        self._send()
-
-    def _send(self) -> None:
-        with self._lock:
-            if not self._waiting:
-                self._busy = False
-                return
-            kind, data, metadata, buffers = self._waiting.popleft()
-        view = self._client.direct_view()
-        comm_id = self._twin.comm_id
-        try:
-            result = view._call(_COMM, "comm", (kind, comm_id, data, metadata, buffers), {}, targets=self._engine)
-        except (EngineryError, IndexError) as error:
-            self._twin.lose(error)
-            return
-        result._late = lambda record: _tell(self._client, record)
-        for record in result._log():  # what came before
-            _tell(self._client, record)
-        result.add_done_callback(self._on_done)
-
-    def _on_done(self, result: AsyncResult) -> None:
-        error = result.error
-        if isinstance(error, EngineryError) or (error is None and not result.result()):
-            self._twin.lose(error)  # the engine is gone, or another process has its place
-            return
-        self._send()
-
-
-def _is_update(kind: str, data: Any, buffers: list[bytes]) -> bool:
-    """Return whether a message sets some of a widget's values, and no more."""
-    return kind == "comm_msg" and not buffers and isinstance(data, dict) and data.get("method") == "update"
-
-
-def _tell(client: Any, record: Output) -> bool:
-    """Show what a callback on an engine says."""
-    if relay(client, record):
+    def take(self, record: Output) -> bool:
+        """Show a record; return True: it need not be kept."""
+        kind, data = record.kind, record.data
+        if kind == "comm":
+            state = data["data"].get("state") if isinstance(data["data"], dict) else None
+            if isinstance(state, dict) and "msg_id" in state:
+                self._captured = bool(state["msg_id"])
+            on_comm(self._client, record, self._message.parent)
+        elif relay(self._client, record):
+            pass
+        elif kind in {"display", "update_display", "result"}:
+            self._display(record)
+        elif not self._captured:
+            self._print(self._lines.take(record))
+        elif kind in STREAMS:
+            self._say("stream", {"name": kind, "text": data})
+        elif kind in {"error", "clear_output"}:
+            self._say(kind, data)
         return True
-    if record.kind in {"stdout", "stderr"}:
-        print(f"[{record.kind}:{record.engine}] {record.data}", end="", file=getattr(sys, record.kind))
-    elif record.kind == "error":
-        print(f"[error:{record.engine}]", *record.data["traceback"], sep="\n", file=sys.stderr)  # noqa: T201
-    return True
+
+    def ended(self, engine: int, error: Any) -> None:
+        """The engine has acted on it, with this error if a callback failed that nobody caught."""
+        self._captured = False
+        self._print(self._lines.ended(engine, failed=False))
+        if error is not None:
+            self._say("stream", {"name": "stderr", "text": f"[error:{engine}] {error.traceback}".rstrip() + "\n"})
+
+    def _print(self, lines: Any) -> None:
+        for line in lines:
+            self._say("stream", {"name": line.stream, "text": line.text + "\n"})
+
+    def _display(self, record: Output) -> None:
+        data = record.data
+        display_id = (data.get("transient") or {}).get("display_id")
+        self._say(
+            "update_display_data" if record.kind == "update_display" else "display_data",
+            {
+                "data": encoded(data.get("data") or {}),
+                "metadata": data.get("metadata") or {},
+                "transient": {} if display_id is None else {"display_id": f"{record.engine}:{display_id}"},
+            },
+        )
+
+    def _say(self, kind: str, content: dict[str, Any]) -> None:
+        _publish(self._kernel, kind, content, self._message.parent if self._captured else self._cell)
 
 
+@functools.cache
 def _twin_class() -> Any:
     from comm.base_comm import BaseComm  # noqa: PLC0415 - a notebook kernel has it
 
@@ -137,10 +151,14 @@ def _twin_class() -> Any:
     class Twin(stock):  # type: ignore[misc] # untyped
         """Stands here for a comm of an engine."""
 
-        def __init__(self, client: Any, engine: int, comm_id: str, target_name: str) -> None:
+        def __init__(self, client: Any, engine: int, comm_id: str, target_name: str, cell: Any) -> None:
             super().__init__(target_name=target_name, comm_id=comm_id, primary=False)
             self._closed: bool = False
-            self._mailbox = _Mailbox(client, engine, self)
+            self._client = client
+            self._engine = engine
+            self._incarnation = _incarnation(client, engine)
+            self._cell = cell
+            self._mailbox = Mailbox(self._send)
 
         def publish_msg(self, *args: Any, **keys: Any) -> None:
             """Say nothing of its own: the engine's comm speaks."""
@@ -155,7 +173,42 @@ def _twin_class() -> Any:
 
         def _post(self, kind: str, msg: Any) -> None:
             buffers = [bytes(buffer) for buffer in msg.get("buffers") or ()]
-            self._mailbox.post(kind, msg["content"].get("data") or {}, msg.get("metadata") or {}, buffers)
+            parent = {"header": msg.get("header") or {}, "msg_id": (msg.get("header") or {}).get("msg_id")}
+            data = msg["content"].get("data") or {}
+            self._mailbox.post(Message(kind, data, msg.get("metadata") or {}, buffers, parent))
+
+        def _send(self, message: Message) -> None:
+            view = self._client.direct_view()
+            answer = Answer(self._client, find_kernel(), self._cell, message)
+            args = message.kind, self.comm_id, message.data, message.metadata, message.buffers
+            keys = {"msg_id": message.parent["msg_id"]}
+            try:
+                result = view._call(_COMM, "comm", args, keys, targets=self._engine, late=answer.take)
+            except (EngineryError, IndexError) as error:
+                self.lose(error)
+                return
+            result.add_done_callback(lambda result: self._on_done(answer, result))
+
+        def _on_done(self, answer: Answer, result: AsyncResult) -> None:
+            error = result.error
+            called = error is None or isinstance(error, RemoteError)
+            answer.ended(self._engine, error if called else None)
+            if isinstance(error, EngineryError) and not called:
+                self.lose(error)
+            elif error is None and not result.result():
+                self.lose(None)  # another process has its engine's place
+            else:
+                self._mailbox.sent()
+
+        @property
+        def is_lost(self) -> bool:
+            """Whether its engine is gone, though the cluster is not."""
+            there = _incarnation(self._client, self._engine)
+            return self._client._link.core.lost is None and there != self._incarnation
+
+        def is_of(self, client: Any) -> bool:
+            """Return whether it stands for a comm of this client's tasks."""
+            return self._client is client
 
         def lose(self, error: BaseException | None) -> None:
             """Its engine does not have it any more."""
@@ -164,11 +217,57 @@ def _twin_class() -> Any:
                 return
             self._closed = True
             kernel.comm_manager.comms.pop(self.comm_id, None)
-            _publish(kernel, "comm_close", {"comm_id": self.comm_id, "data": {}})
+            _publish(kernel, "comm_close", {"comm_id": self.comm_id, "data": {}}, self._cell)
             if error is not None:
-                print(f"a widget has lost its engine: {error}", file=sys.stderr)  # noqa: T201 - for who has moved it
+                text = f"a widget of engine {self._engine} does not answer any more: {error}\n"
+                _publish(kernel, "stream", {"name": "stderr", "text": text}, self._cell)
 
     return Twin
+
+
+def _incarnation(client: Any, engine: int) -> int | None:
+    """Return which process has an engine's place."""
+    there = client._link.core.engines.get(engine)
+    return None if there is None else int(there.incarnation)
+
+
+def _twins(manager: Any) -> list[Any]:
+    return [comm for comm in list(manager.comms.values()) if isinstance(comm, _twin_class())]
+
+
+def _watch(client: Any) -> None:
+    """Close the comms of this client's engines when those are gone."""
+    if client in _watched:
+        return
+    _watched.add(client)
+    known = weakref.ref(client)
+
+    def look() -> None:
+        client, kernel = known(), find_kernel()
+        if client is not None and kernel is not None:
+            for twin in _twins(kernel.comm_manager):
+                if twin.is_of(client) and twin.is_lost:
+                    twin.lose(None)
+
+    client._link.core.on_fleet = look
+
+
+def _answer_reloads(manager: Any) -> None:
+    """Have a front end that was reloaded ask each widget: ipywidgets here would answer for those of this process only,
+    and knows nothing of the twins. A front end does so when the comm on which it asks for all is closed.
+    """
+    former: Callable[[Any, Any], None] | None = manager.targets.get(CONTROL_TARGET)
+    if getattr(former, "is_ours", False):
+        return
+
+    def opened(comm: Any, msg: Any) -> None:
+        if former is None or _twins(manager):
+            comm.close()
+        else:
+            former(comm, msg)
+
+    opened.is_ours = True  # type: ignore[attr-defined] # a mark
+    manager.register_target(CONTROL_TARGET, opened)
 
 
 def install() -> None:
