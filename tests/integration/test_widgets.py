@@ -11,6 +11,8 @@ from helpers import wait_until
 
 WAIT_S = 30
 
+VIEW = "application/vnd.jupyter.widget-view+json"
+
 CONNECT = "import enginery\nclient = enginery.Client({name!r})"
 
 MAKE = """%%px --targets 0
@@ -54,27 +56,52 @@ class Notebook:
         self.client.start_channels()
         self.client.wait_for_ready(timeout=WAIT_S)
         self.comms = {}
+        self.targets = {}
         self.closed = []
         self.text = ""
+        self.texts = {}
+        """By the message that it answers."""
+        self.displays = {}
+        self.answers = {}
+        self.history = {}
+        """By comm: the messages whose output it takes, one after the other."""
 
     def take(self, message):
         kind, content = message["msg_type"], message["content"]
+        parent = message["parent_header"].get("msg_id")
         if kind == "comm_open":
-            self.comms[content["comm_id"]] = content["data"]["state"]
+            self.targets[content["comm_id"]] = content["target_name"]
+            self.comms[content["comm_id"]] = content["data"].get("state", {})
         elif kind == "comm_msg" and content["data"].get("method") in {"update", "echo_update"}:
-            self.comms[content["comm_id"]].update(content["data"]["state"])
+            state = content["data"]["state"]
+            self.comms[content["comm_id"]].update(state)
+            self.answers.setdefault(parent, []).append(state)
+            if "msg_id" in state:
+                self.history.setdefault(content["comm_id"], []).append(state["msg_id"])
         elif kind == "comm_close":
             self.closed.append(content["comm_id"])
         elif kind == "stream":
             self.text += content["text"]
+            self.texts[parent] = self.texts.get(parent, "") + content["text"]
+        elif kind == "display_data":
+            self.displays.setdefault(parent, []).append(content["data"])
 
     def run(self, code):
         reply = self.client.execute_interactive(code, timeout=WAIT_S, output_hook=self.take)
         assert reply["content"]["status"] == "ok", reply["content"]
+        return reply["parent_header"]["msg_id"]
+
+    def find(self, model):
+        (comm,) = [comm for comm, state in self.comms.items() if state.get("_model_name") == model]
+        return comm
+
+    def say(self, kind, comm, data):
+        message = self.client.session.msg(kind, {"comm_id": comm, "data": data})
+        self.client.shell_channel.send(message)
+        return message["header"]["msg_id"]
 
     def move(self, comm, value):
-        data = {"method": "update", "state": {"value": value}, "buffer_paths": []}
-        self.client.shell_channel.send(self.client.session.msg("comm_msg", {"comm_id": comm, "data": data}))
+        return self.say("comm_msg", comm, {"method": "update", "state": {"value": value}, "buffer_paths": []})
 
     def look(self):
         """Take the messages that have come."""
@@ -97,7 +124,7 @@ def notebook():
 def test_moving_a_slider_moves_the_variable_on_the_engine(cluster, client, notebook):
     notebook.run(CONNECT.format(name=cluster.name))
     notebook.run(MAKE)
-    (slider,) = [comm for comm, state in notebook.comms.items() if state.get("_model_name") == "IntSliderModel"]
+    slider = notebook.find("IntSliderModel")
     notebook.move(slider, 8)
     wait_until(lambda: client[0]["slider.value"] == 8, "the engine's slider has moved")
     assert client[0]["moves"] == [8]
@@ -115,10 +142,129 @@ def test_moving_a_slider_moves_the_variable_on_the_engine(cluster, client, noteb
     wait_until(lambda: client[0]["slider.value"] == 70, "the drag has arrived")
     assert len(client[0]["moves"]) < 10
 
-    client.restart([0])
-    notebook.move(slider, 1)
-    wait_until(lambda: slider in notebook.look().closed, "the front end hears that the widget is gone")
-    assert "a widget has lost its engine" not in notebook.text, "it is no error to have restarted an engine"
+
+def number(client):
+    for engine in client.ids:
+        client[engine]["engine_id"] = engine
+
+
+def test_each_engine_shows_its_own_widget(cluster, client):
+    number(client)
+    notebook = run_notebook(
+        cluster,
+        "%%px\nfrom ipywidgets import IntSlider\nslider = IntSlider(value=engine_id)\nslider",
+        "%%px\nslider.value += 10",
+    )
+    views = [output.data[VIEW]["model_id"] for output in notebook.cells[1].outputs if VIEW in output.get("data", {})]
+    states = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+    assert sorted(states[view]["state"]["value"] for view in views) == [10, 11, 12]
+
+
+def test_what_goes_wrong_in_a_callback_is_shown_and_the_widget_lives_on(cluster, notebook):
+    notebook.run(CONNECT.format(name=cluster.name))
+    notebook.run(
+        """%%px --targets 0
+from ipywidgets import IntSlider
+slider = IntSlider()
+def fail(change):
+    raise ValueError(f"no {change['new']}")
+slider.observe(fail, "value")
+import comm
+bare = comm.create_comm(target_name="bare")
+def refuse(message):
+    raise KeyError(message["content"]["data"])
+bare.on_msg(refuse)
+slider"""
+    )
+    slider = notebook.find("IntSliderModel")
+    notebook.move(slider, 5)
+    wait_until(lambda: "ValueError: no 5" in notebook.look().text, "the exception is shown")
+    notebook.move(slider, 6)
+    wait_until(lambda: "ValueError: no 6" in notebook.look().text, "it goes on")
+    (bare,) = [comm for comm, target in notebook.targets.items() if target == "bare"]
+    notebook.say("comm_msg", bare, "first")
+    wait_until(lambda: "KeyError: 'first'" in notebook.look().text, "an exception that nobody caught is shown")
+    notebook.say("comm_msg", bare, "second")
+    wait_until(lambda: "KeyError: 'second'" in notebook.look().text, "that comm goes on, too")
+    assert not notebook.closed
+
+
+def test_a_front_end_that_is_reloaded_finds_the_widgets(cluster, notebook):
+    notebook.run(CONNECT.format(name=cluster.name))
+    notebook.run("import ipywidgets  # which answers for the widgets of its own process")
+    notebook.run(MAKE)
+    slider = notebook.find("IntSliderModel")
+    notebook.run("%px --targets 0 slider.value = 9")
+
+    notebook.client.shell_channel.send(
+        notebook.client.session.msg(
+            "comm_open", {"comm_id": "ask", "target_name": "jupyter.widget.control", "data": {}}
+        )
+    )
+    wait_until(lambda: "ask" in notebook.look().closed, "nobody answers for all")
+    info = notebook.client.comm_info("jupyter.widget", reply=True, timeout=WAIT_S)
+    assert slider in info["content"]["comms"]
+    question = notebook.say("comm_msg", slider, {"method": "request_state"})
+    states = wait_until(lambda: notebook.look().answers.get(question), "the widget answers for itself")
+    assert states[0]["value"] == 9
+
+
+def test_what_callbacks_show_is_in_the_cell_of_the_widget_or_in_an_output(cluster, notebook):
+    notebook.run(CONNECT.format(name=cluster.name))
+    cell = notebook.run(
+        """%%px --targets 0
+from ipywidgets import IntSlider, Output
+from IPython.display import display, HTML
+slider, out = IntSlider(), Output()
+def moved(change):
+    print("beside")
+    display(HTML("<b>rich</b>"))
+    with out:
+        print("within")
+slider.observe(moved, "value")
+display(slider, out)"""
+    )
+    notebook.run("pass")
+    question = notebook.move(notebook.find("IntSliderModel"), 4)
+    wait_until(lambda: "within" in notebook.look().texts.get(question, ""), "it is printed in the Output")
+    assert notebook.texts[cell].endswith("[stdout:0] beside\n")
+    assert ("text/html", "<b>rich</b>") in [item for data in notebook.displays[cell] for item in data.items()]
+    output = notebook.find("OutputModel")
+    assert notebook.history[output] == [question, ""], "the front end is told what to put there, and when it is over"
+
+
+def test_widgets_close_with_their_engine_and_when_either_side_closes_them(cluster, client, notebook):
+    notebook.run(CONNECT.format(name=cluster.name))
+    number(client)
+    notebook.run("%%px\nfrom ipywidgets import IntSlider\nslider = IntSlider(description=str(engine_id))\nslider")
+    sliders = {state["description"]: comm for comm, state in notebook.comms.items() if "step" in state}
+    assert sorted(sliders) == ["0", "1", "2"]
+    client.restart([1])
+    wait_until(lambda: sliders["1"] in notebook.look().closed, "that of the engine that is gone is closed")
+    assert sliders["0"] not in notebook.closed
+
+    notebook.run("%px --targets 0 slider.close()")
+    wait_until(lambda: sliders["0"] in notebook.look().closed, "one that is closed there is closed here")
+    notebook.say("comm_close", sliders["2"], {})
+    wait_until(lambda: client[2].execute("slider.comm._closed", silent=False).get().text == "True", "and the reverse")
+
+
+def test_a_thread_moves_a_widget_when_its_task_is_long_over(cluster, client, notebook):
+    notebook.run(CONNECT.format(name=cluster.name))
+    notebook.run(MAKE)
+    notebook.run(
+        """%%px --targets 0
+import threading
+go = threading.Event()
+def later():
+    go.wait(30)
+    slider.value = 50
+threading.Thread(target=later).start()"""
+    )
+    slider = notebook.find("IntSliderModel")
+    assert notebook.comms[slider]["value"] == 3
+    client[0].execute("go.set()", block=True)
+    wait_until(lambda: notebook.look().comms[slider]["value"] == 50, "the front end hears of it")
 
 
 def test_a_widget_in_a_script_is_text(client):
