@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import comm
 from comm.base_comm import BaseComm, CommManager
+from IPython import get_ipython
 from traitlets.config import Configurable
 
 from ..ids import TaskId, client_of
@@ -62,7 +63,7 @@ class RelayedComm(_StockComm):  # type: ignore[misc] # untyped
     @property
     def kernel(self) -> Any:
         """What widgets look for: without one, they say nothing. An `Output` asks it for the message to which all that
-        comes now is the answer, and the front end puts that into the widget.
+        comes now is the answer; the client puts that into the widget.
         """
         return _Answering(RelayedComm.answering)
 
@@ -75,6 +76,8 @@ class RelayedComm(_StockComm):  # type: ignore[misc] # untyped
         **keys: Any,
     ) -> None:
         """Send a message, with the output of the running task, if that is of the same client."""
+        if self.output.detached:
+            return  # in a process that user code forked: the original speaks
         owner = self.output.owner()
         if owner == NO_TASK or client_of(TaskId(owner)) != client_of(TaskId(self._maker)):
             owner = self._maker
@@ -129,6 +132,8 @@ class Comms:
             "metadata": metadata,
             "buffers": [memoryview(buffer) for buffer in buffers],
         }
+        shell = get_ipython()
+        parent = shell.get_parent() if hasattr(shell, "get_parent") else None
         RelayedComm.answering = msg_id
         try:
             found = self._manager.comms[comm_id]
@@ -140,4 +145,6 @@ class Comms:
                 found.handle_msg(message)
         finally:
             RelayedComm.answering = None
+            if parent is not None and shell.get_parent() is not parent:
+                shell.set_parent(parent)  # an `Output` has set it to our message
         return True

@@ -13,25 +13,25 @@ from __future__ import annotations
 import functools
 import sys
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineryError, RemoteError
 from ..wire.messages import Function
-from .lines import Lines
-from .panes import STREAMS, encoded
-from .relay import handlers, relay
+from .answers import Answer
+from .outputs import Shown
+from .relay import handlers
+from .states import WidgetState, control
 from .talkback import Mailbox, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..client.futures import AsyncResult
     from ..wire.messages import Output
 
 _COMM = Function(b"!comm", b"")
 
-CONTROL_TARGET = "jupyter.widget.control"
-"""Where a front end that was reloaded asks for the state of all widgets."""
+KEPT = 16
+"""So many of the last messages to a comm are kept: threads that its callbacks started may speak still."""
 
 _watched: weakref.WeakSet[Any] = weakref.WeakSet()
 """Clients whose engines are watched."""
@@ -59,13 +59,30 @@ def on_comm(client: Any, record: Output, parent: Any = None) -> None:
     parent = parent or kernel.get_parent("shell")
     if kind == "comm_open":
         _watch(client)
-        _answer_reloads(manager)
+        _answer_reloads(kernel)
         manager.register_comm(_twin_class()(client, record.engine, comm_id, content.get("target_name", ""), parent))
-    elif comm_id not in manager.comms:
+    twin = manager.comms.get(comm_id)
+    if twin is None:
         return  # closed here, or by the front end
-    elif kind == "comm_close":
+    if kind == "comm_close":
         manager.comms.pop(comm_id)._closed = True
+    elif isinstance(twin, _twin_class()):
+        data = content["data"] = _without_catching(content["data"])
+        if data is None:
+            return
+        twin.note(data, buffers)
     _publish(kernel, kind, content, parent, metadata=metadata, buffers=buffers)
+
+
+def _without_catching(data: Any) -> Any:
+    """Return what is said without the name of a message whose answers an `Output` takes: it is the client that puts
+    them there (`answers`). None if nothing is left.
+    """
+    state = data.get("state") if isinstance(data, dict) else None
+    if not isinstance(state, dict) or "msg_id" not in state or "_model_name" in state:
+        return data
+    rest = {name: value for name, value in state.items() if name != "msg_id"}
+    return {**data, "state": rest} if rest else None
 
 
 def _publish(
@@ -83,63 +100,30 @@ def _publish(
     )
 
 
-class Answer:
-    """Shows what an engine says while it acts on a message of the front end's."""
+class Front:
+    """The front end, as the answer to a message of its needs it."""
 
-    def __init__(self, client: Any, kernel: Any, cell: Any, message: Message) -> None:
-        self._client = client
-        self._kernel = kernel
+    def __init__(self, cell: Any, message: dict[str, Any]) -> None:
+        """`cell` is the request that made the comm."""
+        self._kernel = find_kernel()
         self._cell = cell
         self._message = message
-        self._lines = Lines()
-        self._captured = False
-        """A widget (`Output`) takes what is printed and displayed in answer to the message."""
 
-    def take(self, record: Output) -> bool:
-        """Show a record; return True: it need not be kept."""
-        kind, data = record.kind, record.data
-        if kind == "comm":
-            state = data["data"].get("state") if isinstance(data["data"], dict) else None
-            if isinstance(state, dict) and "msg_id" in state:
-                self._captured = bool(state["msg_id"])
-            on_comm(self._client, record, self._message.parent)
-        elif relay(self._client, record):
-            pass
-        elif kind in {"display", "update_display", "result"}:
-            self._display(record)
-        elif not self._captured:
-            self._print(self._lines.take(record))
-        elif kind in STREAMS:
-            self._say("stream", {"name": kind, "text": data})
-        elif kind in {"error", "clear_output"}:
-            self._say(kind, data)
-        return True
+    def say(self, kind: str, content: dict[str, Any]) -> None:
+        """Put something into the output of the cell."""
+        _publish(self._kernel, kind, content, self._cell)
 
-    def ended(self, engine: int, error: Any) -> None:
-        """The engine has acted on it, with this error if a callback failed that nobody caught."""
-        self._captured = False
-        self._print(self._lines.ended(engine, failed=False))
-        if error is not None:
-            self._say("stream", {"name": "stderr", "text": f"[error:{engine}] {error.traceback}".rstrip() + "\n"})
+    def comm(self, client: Any, record: Output) -> None:
+        """Pass on what a comm says in answer; what it opens is of the same cell."""
+        data, ours = record.data, self._message.get("msg_id") is None
+        if ours and isinstance(data["data"], dict) and data["data"].get("method") == "echo_update":
+            return  # the front end has what was said to the engine: it came from here
+        on_comm(client, record, self._cell if ours or data["type"] == "comm_open" else self._message)
 
-    def _print(self, lines: Any) -> None:
-        for line in lines:
-            self._say("stream", {"name": line.stream, "text": line.text + "\n"})
-
-    def _display(self, record: Output) -> None:
-        data = record.data
-        display_id = (data.get("transient") or {}).get("display_id")
-        self._say(
-            "update_display_data" if record.kind == "update_display" else "display_data",
-            {
-                "data": encoded(data.get("data") or {}),
-                "metadata": data.get("metadata") or {},
-                "transient": {} if display_id is None else {"display_id": f"{record.engine}:{display_id}"},
-            },
-        )
-
-    def _say(self, kind: str, content: dict[str, Any]) -> None:
-        _publish(self._kernel, kind, content, self._message.parent if self._captured else self._cell)
+    def find_output(self, comm_id: str) -> Any:
+        """Return the twin of an `Output`; None if it is closed."""
+        twin = self._kernel.comm_manager.comms.get(comm_id)
+        return twin if isinstance(twin, _twin_class()) else None
 
 
 @functools.cache
@@ -159,6 +143,32 @@ def _twin_class() -> Any:
             self._incarnation = _incarnation(client, engine)
             self._cell = cell
             self._mailbox = Mailbox(self._send)
+            self._kept: deque[AsyncResult] = deque(maxlen=KEPT)
+            self.state = WidgetState()
+            self.shown = Shown()
+            """For an `Output`."""
+
+        def note(self, data: Any, buffers: Any) -> None:
+            """The engine has said this."""
+            self.state.take(data, buffers)
+            state = data.get("state") if isinstance(data, dict) else None
+            if isinstance(state, dict) and "outputs" in state and data.get("method") != "echo_update":
+                self.shown.set(state["outputs"])
+
+        def show(self) -> None:
+            """It is an `Output` and shows something else: let the front end know."""
+            kernel = find_kernel()
+            self.shown.changed = False
+            if kernel is None or self._closed:
+                return
+            data = {"method": "update", "state": {"outputs": list(self.shown.outputs)}, "buffer_paths": []}
+            self.state.take(data, ())
+            _publish(kernel, "comm_msg", {"comm_id": self.comm_id, "data": data}, self._cell)
+
+        def agree(self) -> None:
+            """Let the engine know what it shows."""
+            data = {"method": "update", "state": {"outputs": list(self.shown.outputs)}, "buffer_paths": []}
+            self._mailbox.post(Message("comm_msg", data, {}, [], {"msg_id": None}))
 
         def publish_msg(self, *args: Any, **keys: Any) -> None:
             """Say nothing of its own: the engine's comm speaks."""
@@ -179,7 +189,7 @@ def _twin_class() -> Any:
 
         def _send(self, message: Message) -> None:
             view = self._client.direct_view()
-            answer = Answer(self._client, find_kernel(), self._cell, message)
+            answer = Answer(self._client, Front(self._cell, message.parent))
             args = message.kind, self.comm_id, message.data, message.metadata, message.buffers
             keys = {"msg_id": message.parent["msg_id"]}
             try:
@@ -187,6 +197,7 @@ def _twin_class() -> Any:
             except (EngineryError, IndexError) as error:
                 self.lose(error)
                 return
+            self._kept.append(result)
             result.add_done_callback(lambda result: self._on_done(answer, result))
 
         def _on_done(self, answer: Answer, result: AsyncResult) -> None:
@@ -252,22 +263,23 @@ def _watch(client: Any) -> None:
     client._link.core.on_fleet = look
 
 
-def _answer_reloads(manager: Any) -> None:
-    """Have a front end that was reloaded ask each widget: ipywidgets here would answer for those of this process only,
-    and knows nothing of the twins. A front end does so when the comm on which it asks for all is closed.
-    """
-    former: Callable[[Any, Any], None] | None = manager.targets.get(CONTROL_TARGET)
-    if getattr(former, "is_ours", False):
-        return
+def _answer_reloads(kernel: Any) -> None:
+    """Tell a front end that is loaded anew of the twins, too."""
+    if _keep_control not in kernel.shell.events.callbacks["post_execute"]:
+        kernel.shell.events.register("post_execute", _keep_control)
+    control(kernel.comm_manager, _states)
 
-    def opened(comm: Any, msg: Any) -> None:
-        if former is None or _twins(manager):
-            comm.close()
-        else:
-            former(comm, msg)
 
-    opened.is_ours = True  # type: ignore[attr-defined] # a mark
-    manager.register_target(CONTROL_TARGET, opened)
+def _keep_control() -> None:
+    """A cell may have imported ipywidgets, which puts itself there."""
+    kernel = find_kernel()
+    if kernel is not None:
+        control(kernel.comm_manager, _states)
+
+
+def _states() -> list[tuple[str, WidgetState]]:
+    kernel = find_kernel()
+    return [] if kernel is None else [(twin.comm_id, twin.state) for twin in _twins(kernel.comm_manager)]
 
 
 def install() -> None:

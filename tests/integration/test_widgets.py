@@ -5,6 +5,7 @@ from __future__ import annotations
 import nbclient
 import nbformat
 import pytest
+from jupyter_client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
 from helpers import wait_until
@@ -63,8 +64,8 @@ class Notebook:
         """By the message that it answers."""
         self.displays = {}
         self.answers = {}
-        self.history = {}
-        """By comm: the messages whose output it takes, one after the other."""
+        self.accounts = []
+        """States of all widgets, with their buffers."""
 
     def take(self, message):
         kind, content = message["msg_type"], message["content"]
@@ -76,8 +77,8 @@ class Notebook:
             state = content["data"]["state"]
             self.comms[content["comm_id"]].update(state)
             self.answers.setdefault(parent, []).append(state)
-            if "msg_id" in state:
-                self.history.setdefault(content["comm_id"], []).append(state["msg_id"])
+        elif kind == "comm_msg" and content["data"].get("method") == "update_states":
+            self.accounts.append((content["data"], message["buffers"]))
         elif kind == "comm_close":
             self.closed.append(content["comm_id"])
         elif kind == "stream":
@@ -189,27 +190,41 @@ slider"""
     assert not notebook.closed
 
 
-def test_a_front_end_that_is_reloaded_finds_the_widgets(cluster, notebook):
+@pytest.mark.parametrize("local", [False, True], ids=["without ipywidgets here", "with ipywidgets here"])
+def test_a_front_end_that_is_loaded_anew_gets_all_widgets(cluster, notebook, local):
     notebook.run(CONNECT.format(name=cluster.name))
-    notebook.run("import ipywidgets  # which answers for the widgets of its own process")
     notebook.run(MAKE)
-    slider = notebook.find("IntSliderModel")
+    notebook.run("%px --targets 0 from ipywidgets import Image; image = Image(value=bytes(range(256)))")
     notebook.run("%px --targets 0 slider.value = 9")
+    if local:
+        notebook.run("import ipywidgets; text = ipywidgets.IntText(value=5)")
 
-    notebook.client.shell_channel.send(
-        notebook.client.session.msg(
-            "comm_open", {"comm_id": "ask", "target_name": "jupyter.widget.control", "data": {}}
-        )
+    opening = notebook.client.session.msg(
+        "comm_open",
+        {"comm_id": "ask", "target_name": "jupyter.widget.control", "data": {}},
+        metadata={"version": "1.0.0"},
     )
-    wait_until(lambda: "ask" in notebook.look().closed, "nobody answers for all")
-    info = notebook.client.comm_info("jupyter.widget", reply=True, timeout=WAIT_S)
-    assert slider in info["content"]["comms"]
-    question = notebook.say("comm_msg", slider, {"method": "request_state"})
-    states = wait_until(lambda: notebook.look().answers.get(question), "the widget answers for itself")
-    assert states[0]["value"] == 9
+    notebook.client.shell_channel.send(opening)
+    notebook.say("comm_msg", "ask", {"method": "request_states"})
+    wait_until(lambda: notebook.look().accounts, "the states have come")
+    account, buffers = notebook.accounts[0]
+    states = account["states"]
+    assert states[notebook.find("IntSliderModel")]["state"]["value"] == 9
+    image = notebook.find("ImageModel")
+    assert bytes(buffers[account["buffer_paths"].index([image, "state", "value"])]) == bytes(range(256))
+    here = [state["state"]["value"] for state in states.values() if state["model_name"] == "IntTextModel"]
+    assert here == ([5] if local else [])
+
+    question = notebook.say("comm_msg", notebook.find("IntSliderModel"), {"method": "request_state"})
+    answers = wait_until(lambda: notebook.look().answers.get(question), "the widget answers for itself, too")
+    assert answers[0]["value"] == 9
 
 
-def test_what_callbacks_show_is_in_the_cell_of_the_widget_or_in_an_output(cluster, notebook):
+def shown(outputs):
+    return [output.get("text") or output["data"] for output in outputs]
+
+
+def test_what_callbacks_show_is_in_the_cell_of_the_widget_or_in_an_output(cluster, client, notebook):
     notebook.run(CONNECT.format(name=cluster.name))
     cell = notebook.run(
         """%%px --targets 0
@@ -220,17 +235,98 @@ def moved(change):
     print("beside")
     display(HTML("<b>rich</b>"))
     with out:
-        print("within")
+        print("within", change["new"])
 slider.observe(moved, "value")
 display(slider, out)"""
     )
     notebook.run("pass")
-    question = notebook.move(notebook.find("IntSliderModel"), 4)
-    wait_until(lambda: "within" in notebook.look().texts.get(question, ""), "it is printed in the Output")
+    output = notebook.find("OutputModel")
+    notebook.move(notebook.find("IntSliderModel"), 4)
+    wait_until(lambda: notebook.look().comms[output]["outputs"], "it is printed in the Output")
+    assert shown(notebook.comms[output]["outputs"]) == ["within 4\n"]
     assert notebook.texts[cell].endswith("[stdout:0] beside\n")
     assert ("text/html", "<b>rich</b>") in [item for data in notebook.displays[cell] for item in data.items()]
-    output = notebook.find("OutputModel")
-    assert notebook.history[output] == [question, ""], "the front end is told what to put there, and when it is over"
+    wait_until(lambda: client[0]["[o['text'] for o in out.outputs]"] == ["within 4\n"], "the engine knows it, too")
+    notebook.run("%px --targets 0 out.append_stdout('more')")
+    wait_until(lambda: shown(notebook.look().comms[output]["outputs"])[-1].endswith("more"), "it goes on from there")
+    assert not notebook.comms[output]["msg_id"], "the front end catches nothing by itself"
+
+
+def test_interact_shows_its_last_result_in_its_output(cluster, client, notebook):
+    notebook.run(CONNECT.format(name=cluster.name))
+    notebook.run(
+        """%%px --targets 0
+from ipywidgets import interact
+def square(x):
+    if x == 9:
+        raise ValueError("not nine")
+    return x * x
+_ = interact(square, x=(0, 100))"""
+    )
+    slider, output = notebook.find("IntSliderModel"), notebook.find("OutputModel")
+    for value in (7, 8):
+        notebook.move(slider, value)
+        wanted = [{"text/plain": str(value * value)}]
+        wait_until(
+            lambda wanted=wanted: shown(notebook.look().comms[output]["outputs"]) == wanted, f"{wanted} is shown"
+        )
+    notebook.move(slider, 9)
+    wait_until(lambda: notebook.look().comms[output]["outputs"][0]["output_type"] == "error", "its error is shown")
+    (error,) = notebook.comms[output]["outputs"]
+    assert (error["ename"], error["evalue"]) == ("ValueError", "not nine")
+
+
+def test_a_thread_that_a_callback_started_goes_on_moving_widgets(cluster, client, notebook):
+    notebook.run(CONNECT.format(name=cluster.name))
+    notebook.run(
+        """%%px --targets 0
+import threading
+from ipywidgets import Button, IntProgress
+button, bar, go = Button(), IntProgress(), threading.Event()
+def work():
+    go.wait(30)
+    for value in range(1, 6):
+        bar.value = value
+button.on_click(lambda _: threading.Thread(target=work).start())"""
+    )
+    notebook.say("comm_msg", notebook.find("ButtonModel"), {"method": "custom", "content": {"event": "click"}})
+    wait_until(lambda: client[0]["any(t._target is work for t in threading.enumerate())"], "the thread is there")
+    client[0].execute("go.set()", block=True)  # the task of the click has ended
+    bar = notebook.find("IntProgressModel")
+    wait_until(lambda: notebook.look().comms[bar]["value"] == 5, "the bar has come to its end")
+
+
+def test_tqdm_in_a_notebook_is_a_widget_of_the_engine(cluster, notebook):
+    notebook.run(CONNECT.format(name=cluster.name))
+    notebook.run("%px --targets 0 from tqdm.auto import tqdm; _ = list(tqdm(range(30)))")
+    bar = notebook.comms[notebook.find("FloatProgressModel")]
+    assert (bar["value"], bar["max"]) == (30, 30)
+
+
+def test_cells_of_an_attached_front_end_have_comms_of_their_own_and_tasks_go_on_with_theirs(client):
+    view = client[2]
+    front = BlockingKernelClient(connection_file=view.bind_kernel())
+    front.load_connection_file()
+    front.start_channels()
+    try:
+        front.wait_for_ready(timeout=WAIT_S)
+        opened = []
+
+        def keep(message):
+            if message["msg_type"] == "comm_open":
+                opened.append(message["content"]["target_name"])
+
+        front.execute_interactive(
+            "import comm; theirs = comm.create_comm(target_name='theirs')", timeout=WAIT_S, output_hook=keep
+        )
+        assert opened == ["theirs"]
+        result = view.execute("import comm; ours = comm.create_comm(target_name='ours')", silent=False)
+        result.get()
+        records = [record.data for record in result._log() if record.kind == "comm"]
+        assert [(record["type"], record["target_name"]) for record in records] == [("comm_open", "ours")]
+    finally:
+        front.stop_channels()
+        view.unbind_kernel()
 
 
 def test_widgets_close_with_their_engine_and_when_either_side_closes_them(cluster, client, notebook):
