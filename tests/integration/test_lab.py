@@ -66,6 +66,30 @@ def test_cells_on_engines_in_jupyterlab(cluster, jupyter):
         nbformat.validate(saved)
 
 
+def test_a_slider_of_an_engine_in_jupyterlab(cluster, client, jupyter):
+    with lab.browser() as page:
+        notebook = lab.open_notebook(page, jupyter, "slider.ipynb")
+        notebook.run(f"import enginery, ipywidgets\nclient = enginery.Client({cluster.name!r})")
+        shown = notebook.run(
+            "%%px --targets 0\nfrom ipywidgets import IntSlider\nslider = IntSlider(value=3)\n"
+            "slider.observe(lambda change: print('moved to', change['new']), 'value')\nslider"
+        )
+        notebook.wait_idle()
+        shown.locator(".noUi-handle").press("ArrowRight")
+        wait_until(lambda: client[0]["slider.value"] == 4, "the engine's slider has moved", 30)
+        wait_until(lambda: "moved to 4" in shown.inner_text(), "what the callback prints is below the slider", 30)
+        client[0].execute("slider.value = 42", block=True)
+        wait_until(lambda: shown.locator(".widget-readout").inner_text() == "42", "the browser's slider has moved", 30)
+
+        # A page that is loaded anew finds the widget, with the value it has now.
+        notebook.save()
+        wait_until(lambda: _saved(jupyter.folder / "slider.ipynb", "IntSlider"), "the notebook is saved", 20)
+        client[0].execute("slider.value = 43", block=True)
+        page.reload()
+        readout = page.locator(".jp-Notebook .widget-readout")
+        wait_until(lambda: readout.count() == 1 and readout.inner_text() == "43", "the slider is there again", 60)
+
+
 def _saved(path, text):
     content = nbformat.read(path, as_version=4)
     return content if any(text in cell.source for cell in content.cells) else None

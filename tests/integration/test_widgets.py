@@ -5,6 +5,7 @@ from __future__ import annotations
 import nbclient
 import nbformat
 import pytest
+from jupyter_client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
 from helpers import wait_until
@@ -265,6 +266,34 @@ threading.Thread(target=later).start()"""
     assert notebook.comms[slider]["value"] == 3
     client[0].execute("go.set()", block=True)
     wait_until(lambda: notebook.look().comms[slider]["value"] == 50, "the front end hears of it")
+
+
+def test_a_front_end_of_the_engine_has_its_own_widgets(cluster, client, notebook):
+    attached = BlockingKernelClient(connection_file=client[2].bind_kernel())
+    try:
+        attached.load_connection_file()
+        attached.start_channels()
+        attached.wait_for_ready(timeout=WAIT_S)
+        got = []
+        make = "from ipywidgets import IntSlider\n{0} = IntSlider()\n{0}.comm.comm_id"
+        attached.execute_interactive(make.format("mine"), timeout=WAIT_S, output_hook=got.append)
+        mine = [message["content"]["comm_id"] for message in got if message["msg_type"] == "comm_open"]
+        notebook.run(CONNECT.format(name=cluster.name))
+        notebook.run("%%px --targets 2\n" + make.format("theirs"))
+        slider = notebook.find("IntSliderModel")
+        assert client[2]["mine.comm.comm_id"] in mine
+        assert slider not in mine
+        assert slider == client[2]["theirs.comm.comm_id"]
+        notebook.move(slider, 5)
+        wait_until(lambda: client[2]["theirs.value"] == 5, "the notebook's has moved")
+        data = {"method": "update", "state": {"value": 6}, "buffer_paths": []}
+        attached.shell_channel.send(
+            attached.session.msg("comm_msg", {"comm_id": client[2]["mine.comm.comm_id"], "data": data})
+        )
+        wait_until(lambda: client[2]["mine.value"] == 6, "the front end's has moved")
+    finally:
+        attached.stop_channels()
+        client[2].unbind_kernel()
 
 
 def test_a_widget_in_a_script_is_text(client):
