@@ -71,16 +71,21 @@ def on_comm(client: Any, record: Output, parent: Any = None) -> None:
 def _publish(
     kernel: Any, kind: str, content: dict[str, Any], parent: Any, *, metadata: Any = None, buffers: Any = None
 ) -> None:
+    """Send a message to all front ends of this kernel. Raises nothing: the client's I/O thread calls it, too."""
     ident = f"comm-{content['comm_id']}" if "comm_id" in content else kind
-    kernel.session.send(
-        kernel.iopub_socket,
-        kind,
-        content,
-        metadata=metadata,
-        parent=parent,
-        ident=ident.encode(),
-        buffers=buffers or None,
-    )
+    try:
+        kernel.session.send(
+            kernel.iopub_socket,
+            kind,
+            content,
+            metadata=metadata,
+            parent=parent,
+            ident=ident.encode(),
+            buffers=buffers or None,
+        )
+    except Exception as error:  # what cannot be JSON, or a kernel that ends
+        text = f"a {kind} of a widget could not be sent to the notebook: {type(error).__name__}: {error}"
+        print(text, file=sys.__stderr__)
 
 
 class Answer:
