@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
 
 import lab
 from helpers import wait_until
+
+TOUR = Path(__file__).parents[2] / "docs" / "notebooks" / "tour.ipynb"
 
 pytestmark = [
     pytest.mark.skipif(lab.CHROMIUM is None, reason="there is no Chromium on this machine"),
@@ -88,6 +92,27 @@ def test_a_slider_of_an_engine_in_jupyterlab(cluster, client, jupyter):
         page.reload()
         readout = page.locator(".jp-Notebook .widget-readout")
         wait_until(lambda: readout.count() == 1 and readout.inner_text() == "43", "the slider is there again", 60)
+
+
+def test_the_tour_in_jupyterlab_and_a_slider_that_moves_a_variable(runtime):
+    pytest.importorskip("jupyterlab")
+    with lab.server() as server, lab.browser(height=2600) as page:
+        notebook = lab.open_notebook(page, server, "tour.ipynb", TOUR)
+        notebook.leave_out("cluster.stop()")
+        notebook.run_all()
+        slider = page.locator(".widget-slider [role=slider], .jupyter-widgets [role=slider]").first
+        slider.wait_for()
+        notebook.wait_idle(60)
+        assert page.locator(".jp-OutputArea img").count() == 2
+        if path := os.environ.get("ENGINERY_SCREENSHOT"):
+            notebook.show("Cells on engines")
+            page.screenshot(path=path, clip={"x": 0, "y": 0, "width": 1100, "height": 1350})
+
+        slider.focus()
+        for _ in range(4):
+            page.keyboard.press("ArrowRight")
+        moved = notebook.run_last("client[0].pull('slider.value', block=True)")
+        wait_until(lambda: re.search(r"\b7\b", moved.inner_text()), f"7 in {moved.inner_text()!r}", 30)
 
 
 def _saved(path, text):
