@@ -107,10 +107,44 @@ class Notebook:
         self.page.keyboard.press("Shift+Enter")
         return cell.locator(".jp-Cell-outputArea")
 
+    def leave_out(self, code: str) -> None:
+        """Empty the cells that have this code."""
+        self.page.evaluate(
+            """code => { for (const cell of jupyterapp.shell.currentWidget.content.widgets)
+                if (cell.model.sharedModel.source.trim() === code) cell.model.sharedModel.source = ''; }""",
+            code,
+        )
+
+    def show(self, text: str) -> None:
+        """Scroll to the first cell of text that has this in it, at the top."""
+        self.page.evaluate(
+            """text => { for (const cell of document.querySelectorAll('.jp-MarkdownCell'))
+                if (cell.innerText.includes(text)) { cell.scrollIntoView({block: 'start'}); return; } }""",
+            text,
+        )
+
+    def run_last(self, code: str) -> Any:
+        """Put code into the last cell and run it; return its output area. Does not wait for its end."""
+        self.page.evaluate(
+            """async code => {
+                const notebook = jupyterapp.shell.currentWidget.content;
+                notebook.activeCellIndex = notebook.widgets.length - 1;
+                await notebook.scrollToItem(notebook.activeCellIndex);
+                notebook.activeCell.model.sharedModel.source = code;
+                await jupyterapp.commands.execute('notebook:run-cell');
+            }""",
+            code,
+        )
+        return self.page.locator(".jp-Notebook .jp-CodeCell").last.locator(".jp-Cell-outputArea")
+
     def wait_idle(self, timeout_s: float = 30.0) -> None:
         """Wait until nothing runs any more."""
         busy = "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.innerText.includes('*'))"
         self.page.wait_for_function(busy, timeout=timeout_s * 1000)
+
+    def run_all(self) -> None:
+        """Run all cells. Does not wait for their end."""
+        self.page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
 
     def press_stop(self) -> None:
         """Press the button that interrupts the kernel."""

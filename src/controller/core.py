@@ -211,6 +211,10 @@ class Core:
                 sessions.on_engine_hello(state, sender, message, now)
             case ControlHello():
                 pass  # of an engine that is not expected: its EngineHello will be refused
+            case EngineExited() | Running():
+                # A nanny that we do not know (any more) has not noticed that its connection was broken, and what it
+                # has to say was on its way before its hello. It will tell all of it again.
+                state.outbox.say(sender, Resume())
             case Done() | Outputs() | GivenBack() | Started() | Holding() | Answer():
                 log.debug("dropped a %s of %r, which is over", type(message).__name__, sender)
             case _:

@@ -24,7 +24,10 @@ from .output import clean_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .output import OutputBuffer
+    from .output import OutputBuffer, Rich
+
+TEXT_MAX = 1000
+"""Characters of a value that still is a plain one."""
 
 _StockComm: Any = BaseComm
 _StockManager: Any = CommManager
@@ -58,6 +61,8 @@ class RelayedComm(_StockComm):  # type: ignore[misc] # untyped
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._maker = self.output.owner()
+        self._last: tuple[int, Rich] | None = None
+        """Its last message and whose output that is, if another may be put into it."""
         super().__init__(*args, **kwargs)
 
     @property
@@ -81,15 +86,49 @@ class RelayedComm(_StockComm):  # type: ignore[misc] # untyped
         owner = self.output.owner()
         if owner == NO_TASK or client_of(TaskId(owner)) != client_of(TaskId(self._maker)):
             owner = self._maker
-        record = {
-            "type": msg_type,
-            "comm_id": self.comm_id,
-            "data": data or {},
-            "metadata": metadata or {},
-            "buffers": [bytes(buffer) for buffer in buffers or ()],
-            **{key: value for key, value in keys.items() if value is not None},
-        }
-        self.output.publish("comm", clean_value(record), owner)
+        record = clean_value(
+            {
+                "type": msg_type,
+                "comm_id": self.comm_id,
+                "data": data or {},
+                "metadata": metadata or {},
+                "buffers": [bytes(buffer) for buffer in buffers or ()],
+                **{key: value for key, value in keys.items() if value is not None},
+            }
+        )
+        is_plain, last = _is_plain(record), self._last
+        if is_plain and last is not None and last[0] == owner:
+            state = record["data"]["state"]
+            if self.output.amend(last[1], lambda unsent: unsent["data"]["state"].update(state)):
+                return
+        rich = self.output.put_rich("comm", record, owner)
+        self._last = (owner, rich) if is_plain and rich is not None else None
+
+
+def _is_plain(record: dict[str, Any]) -> bool:
+    """Return whether a message does no more than to set plain values of a widget: of many in a row, the last counts.
+
+    What refers to another widget must come after that; and what an `Output` takes lies between two settings of its.
+    """
+    data = record["data"]
+    if (
+        record["type"] != "comm_msg"
+        or record["buffers"]
+        or not isinstance(data, dict)
+        or data.get("method") != "update"
+    ):
+        return False
+    state = data.get("state")
+    return (
+        isinstance(state, dict)
+        and "msg_id" not in state
+        and all(
+            value is None
+            or isinstance(value, int | float)
+            or (isinstance(value, str) and len(value) <= TEXT_MAX and not value.startswith("IPY_MODEL_"))
+            for value in state.values()
+        )
+    )
 
 
 class Comms:

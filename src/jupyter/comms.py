@@ -88,16 +88,21 @@ def _without_catching(data: Any) -> Any:
 def _publish(
     kernel: Any, kind: str, content: dict[str, Any], parent: Any, *, metadata: Any = None, buffers: Any = None
 ) -> None:
+    """Send a message to all front ends of this kernel. Raises nothing: the client's I/O thread calls it, too."""
     ident = f"comm-{content['comm_id']}" if "comm_id" in content else kind
-    kernel.session.send(
-        kernel.iopub_socket,
-        kind,
-        content,
-        metadata=metadata,
-        parent=parent,
-        ident=ident.encode(),
-        buffers=buffers or None,
-    )
+    try:
+        kernel.session.send(
+            kernel.iopub_socket,
+            kind,
+            content,
+            metadata=metadata,
+            parent=parent,
+            ident=ident.encode(),
+            buffers=buffers or None,
+        )
+    except Exception as error:  # what cannot be JSON, or a kernel that ends
+        text = f"a {kind} of a widget could not be sent to the notebook: {type(error).__name__}: {error}"
+        print(text, file=sys.__stderr__)
 
 
 class Front:
@@ -185,6 +190,7 @@ def _twin_class() -> Any:
             buffers = [bytes(buffer) for buffer in msg.get("buffers") or ()]
             parent = {"header": msg.get("header") or {}, "msg_id": (msg.get("header") or {}).get("msg_id")}
             data = msg["content"].get("data") or {}
+            self.state.take(data, buffers)  # an engine that does not echo need not say it again
             self._mailbox.post(Message(kind, data, msg.get("metadata") or {}, buffers, parent))
 
         def _send(self, message: Message) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
 import stat
+import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -340,6 +343,54 @@ def test_the_attach_command(cluster, client):
     assert command("attach", "1", "--detach", "--name", cluster.name).stdout == "nothing was attached to engine 1\n"
     refused = command("attach", "77", "--name", cluster.name)
     assert (refused.returncode, refused.stderr) == (1, "there is no engine 77; there are: 0, 1, 2\n")
+
+
+def test_a_console_on_an_engine(cluster, client):
+    """`cluster console`, typed into as people do."""
+    client[1]["z"] = 20
+    pid, terminal = pty.fork()
+    if pid == 0:
+        arguments = [sys.executable, "-P", "-m", "enginery", "console", "1", "--name", cluster.name]
+        os.environ.update(TERM="xterm", JUPYTER_CONFIG_DIR="/nonexistent", PROMPT_TOOLKIT_NO_CPR="1")
+        os.execv(sys.executable, arguments)
+    screen = Screen(terminal)
+    try:
+        screen.wait("In [")
+        screen.type("z = 2 * z + 2; print('now', z)\r")
+        screen.wait("now 42")
+        wait_until(lambda: client[1]["z"] == 42, "the task sees what was typed")
+        screen.type("\x04")  # Ctrl-D
+        screen.wait("exit")
+        screen.type("y\r")
+        assert wait_until(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0), "the console has ended")
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, 9)
+        os.close(terminal)
+    assert client[1]["z"] == 42, "the engine is still there"
+    client[1].unbind_kernel()
+
+
+class Screen:
+    """What a program in a terminal has written."""
+
+    def __init__(self, terminal):
+        self.terminal = terminal
+        self.text = ""
+        os.set_blocking(terminal, False)
+
+    def read(self):
+        with suppress(BlockingIOError, OSError):
+            self.text += os.read(self.terminal, 1 << 16).decode("utf-8", "replace")
+        return re.sub(r"\x1b\[[0-9;?]*[@-~]|\x1b[=>78]|\x1b\][^\x07]*\x07", "", self.text)
+
+    def wait(self, text):
+        """Wait until something is written after what was waited for before."""
+        wait_until(lambda: text in self.read(), f"{text!r} in {self.read()[-1000:]!r}", 30)
+        self.text = ""
+
+    def type(self, text):
+        os.write(self.terminal, text.encode())
 
 
 def test_an_engine_of_another_host_is_named_with_its_host(client, monkeypatch):

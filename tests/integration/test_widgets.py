@@ -303,32 +303,6 @@ def test_tqdm_in_a_notebook_is_a_widget_of_the_engine(cluster, notebook):
     assert (bar["value"], bar["max"]) == (30, 30)
 
 
-def test_cells_of_an_attached_front_end_have_comms_of_their_own_and_tasks_go_on_with_theirs(client):
-    view = client[2]
-    front = BlockingKernelClient(connection_file=view.bind_kernel())
-    front.load_connection_file()
-    front.start_channels()
-    try:
-        front.wait_for_ready(timeout=WAIT_S)
-        opened = []
-
-        def keep(message):
-            if message["msg_type"] == "comm_open":
-                opened.append(message["content"]["target_name"])
-
-        front.execute_interactive(
-            "import comm; theirs = comm.create_comm(target_name='theirs')", timeout=WAIT_S, output_hook=keep
-        )
-        assert opened == ["theirs"]
-        result = view.execute("import comm; ours = comm.create_comm(target_name='ours')", silent=False)
-        result.get()
-        records = [record.data for record in result._log() if record.kind == "comm"]
-        assert [(record["type"], record["target_name"]) for record in records] == [("comm_open", "ours")]
-    finally:
-        front.stop_channels()
-        view.unbind_kernel()
-
-
 def test_widgets_close_with_their_engine_and_when_either_side_closes_them(cluster, client, notebook):
     notebook.run(CONNECT.format(name=cluster.name))
     number(client)
@@ -361,6 +335,34 @@ threading.Thread(target=later).start()"""
     assert notebook.comms[slider]["value"] == 3
     client[0].execute("go.set()", block=True)
     wait_until(lambda: notebook.look().comms[slider]["value"] == 50, "the front end hears of it")
+
+
+def test_a_front_end_of_the_engine_has_its_own_widgets(cluster, client, notebook):
+    attached = BlockingKernelClient(connection_file=client[2].bind_kernel())
+    try:
+        attached.load_connection_file()
+        attached.start_channels()
+        attached.wait_for_ready(timeout=WAIT_S)
+        got = []
+        make = "from ipywidgets import IntSlider\n{0} = IntSlider()\n{0}.comm.comm_id"
+        attached.execute_interactive(make.format("mine"), timeout=WAIT_S, output_hook=got.append)
+        mine = [message["content"]["comm_id"] for message in got if message["msg_type"] == "comm_open"]
+        notebook.run(CONNECT.format(name=cluster.name))
+        notebook.run("%%px --targets 2\n" + make.format("theirs"))
+        slider = notebook.find("IntSliderModel")
+        assert client[2]["mine.comm.comm_id"] in mine
+        assert slider not in mine
+        assert slider == client[2]["theirs.comm.comm_id"]
+        notebook.move(slider, 5)
+        wait_until(lambda: client[2]["theirs.value"] == 5, "the notebook's has moved")
+        data = {"method": "update", "state": {"value": 6}, "buffer_paths": []}
+        attached.shell_channel.send(
+            attached.session.msg("comm_msg", {"comm_id": client[2]["mine.comm.comm_id"], "data": data})
+        )
+        wait_until(lambda: client[2]["mine.value"] == 6, "the front end's has moved")
+    finally:
+        attached.stop_channels()
+        client[2].unbind_kernel()
 
 
 def test_a_widget_in_a_script_is_text(client):

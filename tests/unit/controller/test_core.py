@@ -72,12 +72,28 @@ def test_a_nanny_says_what_nannies_say(bench: Bench, message):
     assert nanny.take(m.Refused).reason == f"a nanny does not send {name(message)}"
 
 
-@pytest.mark.parametrize("message", [e for e in EXAMPLES if name(e) not in OF_ENGINES | OF_ANYBODY | HELLOS], ids=name)
+OF_LATE_NANNIES = {"EngineExited", "Running"}
+"""What may still be under way when a nanny is given up, or the controller begins anew."""
+
+
+@pytest.mark.parametrize(
+    "message",
+    [e for e in EXAMPLES if name(e) not in OF_ENGINES | OF_ANYBODY | HELLOS | OF_LATE_NANNIES],
+    ids=name,
+)
 def test_a_stranger_says_hello_first(bench: Bench, message):
     bench.start()
     stranger = bench.sides[b"cstranger"] = Side(bench, b"cstranger")
     stranger.say(message)
     assert stranger.take(m.Refused).reason == f"{name(message)} before hello"
+
+
+@pytest.mark.parametrize("message", [e for e in EXAMPLES if name(e) in OF_LATE_NANNIES], ids=name)
+def test_a_nanny_that_is_not_known_is_asked_for_its_hello_and_not_refused(bench: Bench, message):
+    bench.start()
+    stranger = bench.sides[b"nstranger"] = Side(bench, b"nstranger")
+    stranger.say(message)
+    stranger.take(m.Resume)
 
 
 @pytest.mark.parametrize(
