@@ -186,6 +186,10 @@ def _twin_class() -> Any:
             """Pass on that the front end has closed it."""
             self._post("comm_close", msg)
 
+        def flush(self) -> None:
+            """Send what waits."""
+            self._mailbox.flush()
+
         def _post(self, kind: str, msg: Any) -> None:
             buffers = [bytes(buffer) for buffer in msg.get("buffers") or ()]
             parent = {"header": msg.get("header") or {}, "msg_id": (msg.get("header") or {}).get("msg_id")}
@@ -273,6 +277,7 @@ def _answer_reloads(kernel: Any) -> None:
     """Tell a front end that is loaded anew of the twins, too."""
     if _keep_control not in kernel.shell.events.callbacks["post_execute"]:
         kernel.shell.events.register("post_execute", _keep_control)
+        kernel.shell.events.register("pre_execute", _flush)
     control(kernel.comm_manager, _states)
 
 
@@ -281,6 +286,13 @@ def _keep_control() -> None:
     kernel = find_kernel()
     if kernel is not None:
         control(kernel.comm_manager, _states)
+
+
+def _flush() -> None:
+    """A cell begins: what the front end has said before comes before what the cell has the engines do."""
+    kernel = find_kernel()
+    for twin in [] if kernel is None else _twins(kernel.comm_manager):
+        twin.flush()
 
 
 def _states() -> list[tuple[str, WidgetState]]:

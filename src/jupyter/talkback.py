@@ -1,7 +1,8 @@
 """What a front end says to one comm of an engine: sent in order, a message at a time.
 
 While one is under way, the values that the front end sets one after the other become one message. So a slider that is
-dragged does not queue a task for each step behind what its engine does.
+dragged does not queue a task for each step behind what its engine does. Before a cell runs, all is sent: the cell sees
+the slider where the user left it.
 """
 
 from __future__ import annotations
@@ -45,26 +46,37 @@ class Mailbox:
         self._send = send
         self._lock = threading.Lock()
         self._waiting: deque[Message] = deque()
-        self._busy = False
+        self._under_way = 0
 
     def post(self, message: Message) -> None:
         """Have a message sent after those that wait. Never waits; for any thread."""
         with self._lock:
-            if self._busy:
+            if self._under_way:
                 last = self._waiting[-1] if self._waiting else None
                 if last is not None and last.is_update and message.is_update:
                     self._waiting[-1] = message.after(last)
                 else:
                     self._waiting.append(message)
                 return
-            self._busy = True
+            self._under_way = 1
         self._send(message)
 
     def sent(self) -> None:
-        """The last message has been acted on: send the next."""
+        """A message has been acted on: send the next, unless another is under way."""
         with self._lock:
-            if not self._waiting:
-                self._busy = False
+            self._under_way -= 1
+            if self._under_way or not self._waiting:
                 return
+            self._under_way = 1
             message = self._waiting.popleft()
         self._send(message)
+
+    def flush(self) -> None:
+        """Send all that waits: what is submitted from now on is to come after it."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    return
+                self._under_way += 1
+                message = self._waiting.popleft()
+            self._send(message)

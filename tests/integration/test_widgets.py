@@ -143,6 +143,12 @@ def test_moving_a_slider_moves_the_variable_on_the_engine(cluster, client, noteb
     wait_until(lambda: client[0]["slider.value"] == 70, "the drag has arrived")
     assert len(client[0]["moves"]) < 10
 
+    # A cell sees the slider where the user has left it.
+    for value in range(71, 91):
+        notebook.move(slider, value)
+    notebook.run("%px --targets 0 seen = slider.value")
+    assert client[0]["seen"] == 90
+
 
 def number(client):
     for engine in client.ids:

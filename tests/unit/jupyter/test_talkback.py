@@ -68,3 +68,16 @@ def test_a_message_that_is_done_as_soon_as_it_is_sent_holds_nothing_up():
     mailbox.post(custom("a"))
     mailbox.post(custom("b"))
     assert sent == [custom("a"), custom("b")]
+
+
+def test_all_is_sent_before_what_is_to_come_after_it(mailbox, sent):
+    for message in (update(1, value=1), update(2, value=2), custom("click"), update(3, value=3)):
+        mailbox.post(message)
+    mailbox.flush()
+    assert sent == [update(1, value=1), update(2, value=2), custom("click"), update(3, value=3)]
+    mailbox.post(update(4, value=4))
+    for _ in range(3):
+        mailbox.sent()
+        assert len(sent) == 4, "others are under way"
+    mailbox.sent()
+    assert sent[4:] == [update(4, value=4)]
