@@ -395,6 +395,27 @@ def test_a_host_that_is_cut_off_for_too_long_is_lost_and_begins_anew_when_it_is_
     assert ran(folder) == {*range(300), 1000}
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_host_whose_engines_are_back_before_its_nanny_begins_anew_too(cable, start, join, monkeypatch):
+    """They are refused and end; so the first that is heard again of a host that was given up is their ends."""
+    monkeypatch.setenv("TEST_AWAY_S", "2")
+    directory = start(1)
+    nanny = join(directory, 2)
+    with Client("default") as client:
+        client.wait_for_engines(3, timeout=20)
+        pids = client[1, 2].apply_sync(os.getpid)
+        with cable.cut():
+            wait_until(lambda: states(client) == ["ready"], "they are given up", 30)
+            nanny.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "its engines have ended", 30)
+        finally:
+            nanny.send_signal(signal.SIGCONT)
+        client.wait_for_engines(3, timeout=30)
+        assert nanny.poll() is None, "it is the same"
+        assert not set(client[1, 2].apply_sync(os.getpid)) & set(pids)
+
+
 def test_a_host_whose_cluster_is_gone_without_a_word_is_not_left_with_its_engines(start, join, tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"

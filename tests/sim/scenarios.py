@@ -276,3 +276,39 @@ def one_with_much_and_one_with_little(seed: int) -> tuple[World, list[tuple[int,
     for _ in range(4):
         world.after(rng.uniform(0.5, n * duration / engines / 2), come)
     return world, few, duration
+
+
+def a_host_that_is_back_too_late(seed: int) -> tuple[World, Nanny]:
+    """The network between a host and the controller is cut until the host is given up; it is back piece by piece.
+
+    Return the world, and the nanny of that host. What it ran ends while it is back, or has ended meanwhile.
+    """
+    world = World(seed, durable=seed % 3 != 0)
+    rng = random.Random(seed)
+    Nanny(world, rng.randint(1, 2))
+    guest = Nanny(world, rng.randint(1, 3))
+    client = Client(world, 0)
+    world.run(1.0)
+    n = rng.choice([3, 20])
+    client.submit(b"function", [some_work(rng) for _ in range(n)], m.Options(retries=rng.choice([0, 1])))
+    client.submit(b"function", [some_work(rng, items=n)], m.Options(), items=True)
+    guests = [guest.name, *(name for e in guest.engines.values() for name in (e.main, e.control))]
+
+    def cut() -> None:
+        world.trace(f"{guest.name.decode()} is cut off")
+        world.hosts_lost = True  # what it ran is lost, and nobody saw how it ended
+        for name in guests:
+            world.break_link(name, dead=rng.random() < 0.5)
+
+    def heal() -> None:
+        for name in guests:
+            world.after(rng.choice([0.0, rng.uniform(0.0, 0.5)]), world.mend_link, name)
+
+    cut_s = rng.uniform(0.0, 1.0)
+    world.after(cut_s, cut)
+    world.after(cut_s + rng.uniform(0.0, NOTICED_S), _kill_one, world, rng)
+    world.after(cut_s + NOTICED_S, heal)
+    if rng.random() < 0.3:
+        world.after(cut_s + NOTICED_S + rng.uniform(-0.5, 0.5), world.doom_controller, "now")
+    world.run(world.now + cut_s + NOTICED_S + 10.0)
+    return world, guest

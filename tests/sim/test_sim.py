@@ -11,6 +11,7 @@ import pytest
 from models import HUNG
 from scenarios import (
     LONG_S,
+    a_host_that_is_back_too_late,
     a_long_task_among_short_ones,
     come_to_rest,
     disasters,
@@ -93,6 +94,19 @@ def test_a_client_with_much_does_not_keep_one_with_little_waiting(first: int):
             assert max(waits) < enough, f"{max(waits):.3f} s, the others' tasks take {duration} s"
             world.run_while(world.is_busy, 100.0)
             world.judge()
+
+
+@pytest.mark.parametrize("first", chunks(max(1, SEEDS // 4)))
+def test_a_host_that_is_back_too_late_begins_anew(first: int):
+    for seed in range(first, min(first + CHUNK, max(1, SEEDS // 4))):
+        world, guest = a_host_that_is_back_too_late(seed)
+        with world.blame():
+            come_to_rest(world)
+            world.judge()
+            assert guest.name in world.core.state.nannies
+            there = {engine.id for engine in guest.engines.values() if engine.alive}
+            assert there == world.core.state.nannies[guest.name].engines
+            assert len(there) == guest.room, "it has its engines again, and no more"
 
 
 if REPLAYED is not None:

@@ -401,10 +401,14 @@ class NannySide(Side):
     def come_back(self, running: Iterable[tuple[int, int]] = (), ended: Iterable[m.DeathCertificate] = ()) -> None:
         """Have a connection again, and say which processes run and how those that do not have ended."""
         self.bench.unreachable.discard(self.name)
+        self.say(m.Running(self.say_hello(), list(running), list(ended)))
+
+    def say_hello(self) -> int:
+        """Say hello again; return the session in which it is asked what it runs."""
         self.say(msgspec.structs.replace(self.hello, welcomed=True))
         welcome = self.take(m.NannyWelcome)
         assert welcome.session
-        self.say(m.Running(welcome.session, list(running), list(ended)))
+        return welcome.session
 
     def starts(self) -> list[tuple[int, int]]:
         """Return the engines it was told to start."""

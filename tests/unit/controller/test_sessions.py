@@ -497,32 +497,22 @@ def test_an_exit_that_was_lost_is_said_again(bench: Bench):
 # ------------------------------------------------------------------------------------------------------ time limits
 
 
-def test_a_time_limit_goes_on_while_an_engine_is_away(bench: Bench):
+@pytest.mark.parametrize(
+    ("heard", "away_s", "elapsed_s"), [(3.0, 3.0, 6.0), (None, 5.0, 4.0)], ids=["heard of", "not heard of"]
+)
+def test_a_time_limit_counts_from_the_start_whether_that_was_heard_of_or_not(
+    bench: Bench, heard: float | None, away_s: float, elapsed_s: float
+):
     client, engine = one_of_each(bench)
     (task,) = client.submit(timeout_s=10.0)
     engine.given()
-    engine.say(m.Started(task))
-    bench.advance(3.0)
+    if heard is not None:
+        engine.say(m.Started(task))
+        bench.advance(heard)
     engine.lose_connection()
-    bench.advance(3.0)
-    engine.come_back(running=task, elapsed_s=6.0)
-    bench.advance(3.9)
-    assert engine.interrupted() == []
-    bench.advance(0.2)
-    assert engine.interrupted() == [task]
-    engine.fail(task)
-    assert client.ended() == {task: TIMEOUT}
-    client.news()
-
-
-def test_a_time_limit_whose_start_was_not_heard_counts_from_the_start(bench: Bench):
-    client, engine = one_of_each(bench)
-    (task,) = client.submit(timeout_s=10.0)
-    engine.given()
-    engine.lose_connection()
-    bench.advance(5.0)
-    engine.come_back(running=task, elapsed_s=4.0)
-    bench.advance(5.9)
+    bench.advance(away_s)
+    engine.come_back(running=task, elapsed_s=elapsed_s)
+    bench.advance(10.0 - elapsed_s - 0.1)
     assert engine.interrupted() == []
     bench.advance(0.2)
     assert engine.interrupted() == [task]
@@ -764,6 +754,53 @@ def test_a_host_that_was_given_up_begins_anew(bench: Bench):
     # Then its processes are ended, and others started
     assert nanny.stops() == [(0, SIGKILL)]
     assert nanny.starts() == [(0, 2)], "no incarnation comes twice"
+    client.news()
+
+
+def test_a_host_that_was_given_up_is_first_heard_of_by_the_end_of_an_engine(bench: Bench):
+    # Given a host that was given up, whose engine is back first, is refused, and ends
+    client, engine = one_of_each(bench)
+    nanny = bench.nannies[0]
+    nanny.lose_connection()
+    engine.lose_connection()
+    bench.advance(NANNY_AWAY_S + 1.0)
+    bench.unreachable.clear()
+    engine.say(m.EngineHello(m.VERSION, 0, 1, 100, "host"))
+    assert "no engine 0.1 is expected" in engine.take(m.Refused).reason
+    # When its nanny said so before it had a connection again: this leaves before its hello
+    nanny.say(m.EngineExited(certificate(engine)))
+    # Then it is asked for its hello, and not refused: that would be its own end
+    nanny.take(m.Resume)
+    # And if it says two, since it was asked, it gets its engines once
+    sessions = [nanny.say_hello() for _ in range(2)]
+    for session in sessions:
+        nanny.say(m.Running(session, [], [certificate(engine)]))
+    assert nanny.starts() == [(0, 2)]
+    assert nanny.stops() == []
+    client.news()
+
+
+def test_a_list_of_a_host_that_was_given_up_is_none_of_the_host_that_is_back(bench: Bench):
+    # Given a nanny that was asked for its list, and whose connection broke before it was heard
+    client, engine = one_of_each(bench)
+    nanny = bench.nannies[0]
+    nanny.lose_connection()
+    bench.unreachable.clear()
+    old = nanny.say_hello()
+    nanny.lose_connection()
+    engine.lose_connection()
+    bench.advance(NANNY_AWAY_S + 1.0)
+    bench.unreachable.clear()
+    # When it comes after all
+    nanny.say(m.Running(old, [(0, 1)], []))
+    nanny.take(m.Resume)
+    # Then it counts for nothing
+    session = nanny.say_hello()
+    nanny.say(m.Running(old, [(0, 1)], []))
+    assert nanny.starts() == []
+    nanny.say(m.Running(session, [(0, 1)], []))
+    assert nanny.starts() == [(0, 2)]
+    assert nanny.stops() == [(0, SIGKILL)]
     client.news()
 
 
