@@ -111,6 +111,13 @@ class FrontEnds:
             elif tasks and current.task != NO_TASK:
                 current.aim(current.task)
 
+    def catch_up(self) -> None:
+        """Take what a cell's C code and subprocesses have written, before the cell is answered (main thread)."""
+        descriptors = self._output.descriptors
+        descriptors.flush()
+        if descriptors.ready(0) or descriptors.reading:
+            descriptors.read()
+
     def remove_files(self) -> None:
         """The engine ends: nobody is to find what it leaves."""
         if self._app is not None:

@@ -177,6 +177,7 @@ def make_kernel_class(front_ends: FrontEnds) -> type:
                     reply = await super().do_execute(*args, **kwargs)
                 finally:
                     current.armed = False
+                    front_ends.catch_up()
             except KeyboardInterrupt as error:  # it struck in IPython's own code, before the user's or after
                 count = shell.execution_count - 1
                 named = {"ename": type(error).__name__, "evalue": "", "traceback": []}
