@@ -123,20 +123,6 @@ class Notebook:
             text,
         )
 
-    def run_last(self, code: str) -> Any:
-        """Put code into the last cell and run it; return its output area. Does not wait for its end."""
-        self.page.evaluate(
-            """async code => {
-                const notebook = jupyterapp.shell.currentWidget.content;
-                notebook.activeCellIndex = notebook.widgets.length - 1;
-                await notebook.scrollToItem(notebook.activeCellIndex);
-                notebook.activeCell.model.sharedModel.source = code;
-                await jupyterapp.commands.execute('notebook:run-cell');
-            }""",
-            code,
-        )
-        return self.page.locator(".jp-Notebook .jp-CodeCell").last.locator(".jp-Cell-outputArea")
-
     def wait_idle(self, timeout_s: float = 30.0) -> None:
         """Wait until nothing runs any more."""
         busy = "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.innerText.includes('*'))"

@@ -128,6 +128,8 @@ class Core:
         self.cluster = ""
         self.controller_pid = 0
         self.engines: dict[int, m.EngineInfo] = {}
+        self.on_fleet: Callable[[], None] | None = None
+        """Is called when engines have come or gone."""
         self._request_numbers = count(1)
         self._sent: dict[bytes, int] = {}
         """Functions that the controller has from us, and their sizes; the least used first."""
@@ -244,6 +246,8 @@ class Core:
             else:
                 known[engine.id] = engine
         self.engines = dict(sorted(known.items()))  # replaced, not changed: other threads may be reading it
+        if self.on_fleet is not None:
+            self.on_fleet()
 
     def _on_welcome(self, message: m.Welcome) -> None:
         if self.client is not None and self.client != message.client:
@@ -257,6 +261,8 @@ class Core:
         self.controller_pid = message.controller_pid
         self.durable = message.durable
         self.engines = {engine.id: engine for engine in message.engines if engine.state != "dead"}
+        if self.on_fleet is not None:
+            self.on_fleet()
         self._broken_at = None
         if again:  # what was sent since may have gone to nobody
             self._resume_after = message.have

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Sequence
 
+    from ..wire.messages import Output
     from .client import Client
     from .mapresult import AsyncMapResult
 
@@ -75,13 +76,15 @@ class DirectView(View):
         targets: Targets = None,
         convert: Callable[..., Any] | None = None,
         assemble: Callable[[list[Any]], Any] | None = None,
+        late: Callable[[Output], bool] | None = None,
     ) -> AsyncResult:
-        """Have one call made on each engine; they share one pickle of the arguments."""
+        """Have one call made on each engine; they share one pickle of the arguments. `late` takes all their output."""
         ids, scalar = self._ids(targets)
         payload, frames = pack(name, args, kwargs)
         link, now = self._client._link, time.time()
         first = link.new_tasks(len(ids))
         result = self._result(ids, first, now, scalar=scalar, convert=convert, assemble=assemble)
+        result._late = late
         task = Task(first, function.digest, payload, len(frames), copies=len(ids))
         link.submit(result, Entry(task, function, self._options_for(ids), frames), now)
         return result

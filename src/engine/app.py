@@ -284,6 +284,7 @@ class _Engine:
         path = rendezvous.kernel_path(Path(setup.recorder))
         self._front_ends = FrontEnds(kernel, template.coroutines, template.current, output, path)
         self._front_ends.wake = parts.link.main_waker.wake
+        self._front_ends.claims = parts.books.lock
         self._runner = Runner(parts)
         self._control = Control(
             parts,

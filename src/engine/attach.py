@@ -25,6 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
+from ..recorder import NO_TASK
+from .control import leave_to_itself
+from .current import FRONT_END, OF_TASK
 from .link import log
 
 if TYPE_CHECKING:
@@ -55,6 +58,10 @@ class FrontEnds:
         self.current = current
         self.wake: Callable[[], None] = lambda: None
         """Wakes the main thread."""
+        self.claims = threading.Lock()
+        """That of the books, under which tasks are claimed: an interrupt hits what runs, and not what comes next."""
+        self._in_cell = False
+        """The main thread does what a front end has asked for. Changed with `claims` held."""
         self._coroutines = coroutines
         self._output = output
         self._path = path
@@ -83,7 +90,7 @@ class FrontEnds:
                 return False
             stopped = self._turn.acquire(blocking=False)
             if not stopped:
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                self.interrupt(tasks=False)
                 stopped = self._turn.acquire(timeout=STOP_S)
             if not stopped:
                 raise TimeoutError("a cell of a front end runs on and cannot be interrupted")
@@ -92,6 +99,24 @@ class FrontEnds:
             finally:
                 self._turn.release()
             return True
+
+    def interrupt(self, *, tasks: bool = True) -> None:
+        """Interrupt the front end's cell that runs; else the running task, unless tasks are to be left alone."""
+        current = self.current
+        with self.claims:
+            if FRONT_END in current.awaited:
+                current.aim(FRONT_END)
+            elif self._in_cell:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            elif tasks and current.task != NO_TASK:
+                current.aim(current.task)
+
+    def catch_up(self) -> None:
+        """Take what a cell's C code and subprocesses have written, before the cell is answered (main thread)."""
+        descriptors = self._output.descriptors
+        descriptors.flush()
+        if descriptors.ready(0) or descriptors.reading:
+            descriptors.read()
 
     def remove_files(self) -> None:
         """The engine ends: nobody is to find what it leaves."""
@@ -104,6 +129,7 @@ class FrontEnds:
         from . import frontkernel  # noqa: PLC0415 - for who attaches; it is much
 
         self._comms.install()  # ipykernel has taken its place
+        OF_TASK.set(FRONT_END)  # what a subshell shows, too, is for the front ends, whatever task runs
         undo, shell = self._undo, self.shell
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
@@ -172,7 +198,9 @@ class FrontEnds:
             except TimeoutError as error:
                 log(f"the front ends stay attached: {error}")
 
-        threading.Thread(target=leave, name="enginery-detach", daemon=True).start()
+        thread = threading.Thread(target=leave, name="enginery-detach", daemon=True)
+        leave_to_itself(thread)
+        thread.start()
 
     # ------------------------------------------------------------------------------------------ the main thread
 
@@ -185,6 +213,11 @@ class FrontEnds:
         with self._turn:
             if self._app is None or self._app.kernel is not kernel:
                 return
+            current = self.current
+            with self.claims:
+                if current.target != NO_TASK:
+                    current.settle()
+                self._in_cell = True
             try:
                 contextvars.copy_context().run(self._dispatch, kernel, frames)
             except KeyboardInterrupt:  # where it struck, the front end is told by its cell
@@ -192,12 +225,15 @@ class FrontEnds:
             except Exception as error:
                 log(f"what a front end asked for failed: {type(error).__name__}: {error}")
             finally:
-                self.current.armed = False
+                current.armed = False
+                with self.claims:
+                    self._in_cell = False
+                    current.settle()
 
     def _dispatch(self, kernel: Any, frames: list[Any]) -> None:
         # Step by step rather than by the loop, which a cell that awaits something runs itself.
         coroutine = kernel.shell_main(None, frames)
-        with self._coroutines.cell():
+        with self._coroutines.cell(FRONT_END):
             try:
                 coroutine.send(None)
             except StopIteration:
@@ -218,7 +254,7 @@ class _Pump:
         self._stop.bind(address)
         self._stopped.connect(address)
         self._thread = threading.Thread(target=self._run, name="enginery-front-ends", daemon=True)
-        self._thread.pydev_do_not_trace = self._thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
+        leave_to_itself(self._thread)
         self._thread.start()
 
     def _run(self) -> None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ..recorder import NO_TASK
 from ..wire.messages import Holding
 from ..wire.parts import is_coroutine
+from .current import FRONT_END
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableSequence, Sequence
@@ -140,7 +141,7 @@ class Books:
             running = None if task == NO_TASK else task
             hi = self.end[1] if self.end[0] == task else -1
             coroutines = [(awaited.task, awaited.started) for awaited in self._current.awaited.values()]
-            coroutines = [pair for pair in coroutines if pair[0] != task]
+            coroutines = [pair for pair in coroutines if pair[0] not in {task, NO_TASK, FRONT_END}]
             return Holding(
                 session, [call.id for call in self.queue], running, hi, functions=functions, coroutines=coroutines
             )

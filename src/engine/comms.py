@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import comm
 from comm.base_comm import BaseComm, CommManager
+from IPython import get_ipython
 from traitlets.config import Configurable
 
 from ..ids import TaskId, client_of
@@ -23,7 +24,10 @@ from .output import clean_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .output import OutputBuffer
+    from .output import OutputBuffer, Rich
+
+TEXT_MAX = 1000
+"""Characters of a value that still is a plain one."""
 
 _StockComm: Any = BaseComm
 _StockManager: Any = CommManager
@@ -37,14 +41,36 @@ class _Manager(_StockManager, Configurable):  # type: ignore[misc] # untyped
         _StockManager.__init__(self)
 
 
+class _Answering:
+    """As much of a Jupyter kernel as widgets ask for."""
+
+    def __init__(self, msg_id: str | None) -> None:
+        self._msg_id = msg_id
+
+    def get_parent(self) -> dict[str, Any]:
+        """Return the message that is acted on; none if a task runs that is no answer."""
+        return {} if self._msg_id is None else {"header": {"msg_id": self._msg_id}}
+
+
 class RelayedComm(_StockComm):  # type: ignore[misc] # untyped
     """A comm with the notebook of the client whose task makes it."""
 
     output: OutputBuffer
+    answering: str | None = None
+    """The id of the Jupyter message of the notebook's that is acted on."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._maker = self.output.owner()
+        self._last: tuple[int, Rich] | None = None
+        """Its last message and whose output that is, if another may be put into it."""
         super().__init__(*args, **kwargs)
+
+    @property
+    def kernel(self) -> Any:
+        """What widgets look for: without one, they say nothing. An `Output` asks it for the message to which all that
+        comes now is the answer; the client puts that into the widget.
+        """
+        return _Answering(RelayedComm.answering)
 
     def publish_msg(
         self,
@@ -55,18 +81,54 @@ class RelayedComm(_StockComm):  # type: ignore[misc] # untyped
         **keys: Any,
     ) -> None:
         """Send a message, with the output of the running task, if that is of the same client."""
+        if self.output.detached:
+            return  # in a process that user code forked: the original speaks
         owner = self.output.owner()
         if owner == NO_TASK or client_of(TaskId(owner)) != client_of(TaskId(self._maker)):
             owner = self._maker
-        record = {
-            "type": msg_type,
-            "comm_id": self.comm_id,
-            "data": data or {},
-            "metadata": metadata or {},
-            "buffers": [bytes(buffer) for buffer in buffers or ()],
-            **{key: value for key, value in keys.items() if value is not None},
-        }
-        self.output.publish("comm", clean_value(record), owner)
+        record = clean_value(
+            {
+                "type": msg_type,
+                "comm_id": self.comm_id,
+                "data": data or {},
+                "metadata": metadata or {},
+                "buffers": [bytes(buffer) for buffer in buffers or ()],
+                **{key: value for key, value in keys.items() if value is not None},
+            }
+        )
+        is_plain, last = _is_plain(record), self._last
+        if is_plain and last is not None and last[0] == owner:
+            state = record["data"]["state"]
+            if self.output.amend(last[1], lambda unsent: unsent["data"]["state"].update(state)):
+                return
+        rich = self.output.put_rich("comm", record, owner)
+        self._last = (owner, rich) if is_plain and rich is not None else None
+
+
+def _is_plain(record: dict[str, Any]) -> bool:
+    """Return whether a message does no more than to set plain values of a widget: of many in a row, the last counts.
+
+    What refers to another widget must come after that; and what an `Output` takes lies between two settings of its.
+    """
+    data = record["data"]
+    if (
+        record["type"] != "comm_msg"
+        or record["buffers"]
+        or not isinstance(data, dict)
+        or data.get("method") != "update"
+    ):
+        return False
+    state = data.get("state")
+    return (
+        isinstance(state, dict)
+        and "msg_id" not in state
+        and all(
+            value is None
+            or isinstance(value, int | float)
+            or (isinstance(value, str) and len(value) <= TEXT_MAX and not value.startswith("IPY_MODEL_"))
+            for value in state.values()
+        )
+    )
 
 
 class Comms:
@@ -91,7 +153,14 @@ class Comms:
         return comm.DummyComm(*args, **kwargs) if stock is None else stock.BaseComm(*args, **kwargs)
 
     def receive(
-        self, msg_type: str, comm_id: str, data: Any, metadata: dict[str, Any], buffers: Sequence[bytes]
+        self,
+        msg_type: str,
+        comm_id: str,
+        data: Any,
+        metadata: dict[str, Any],
+        buffers: Sequence[bytes],
+        *,
+        msg_id: str | None = None,
     ) -> bool:
         """Give a comm a message of the notebook's; return whether there is such a comm: none outlives its process."""
         if comm_id not in self._manager.comms:
@@ -102,8 +171,19 @@ class Comms:
             "metadata": metadata,
             "buffers": [memoryview(buffer) for buffer in buffers],
         }
-        if msg_type == "comm_close":
-            self._manager.comm_close(None, "", message)
-        else:
-            self._manager.comms[comm_id].handle_msg(message)
+        shell = get_ipython()
+        parent = shell.get_parent() if hasattr(shell, "get_parent") else None
+        RelayedComm.answering = msg_id
+        try:
+            found = self._manager.comms[comm_id]
+            if msg_type == "comm_close":
+                del self._manager.comms[comm_id]
+                found._closed = True
+                found.handle_close(message)
+            else:
+                found.handle_msg(message)
+        finally:
+            RelayedComm.answering = None
+            if parent is not None and shell.get_parent() is not parent:
+                shell.set_parent(parent)  # an `Output` has set it to our message
         return True

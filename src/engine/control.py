@@ -95,6 +95,7 @@ class Control:
         self._seen_slices = -1
         self._socket: zmq.Socket[bytes]
         self._thread = threading.Thread(target=self._run, name="enginery-control", daemon=True)
+        leave_to_itself(self._thread)
 
     def start(self) -> None:
         """Start the thread, with SIGINT blocked: signals are for the main thread."""
@@ -208,7 +209,9 @@ class Control:
                 self._aim(message.task)
         elif isinstance(message, Ask):
             name = f"enginery-{message.question}"
-            threading.Thread(target=self._find_answer, args=(message,), name=name, daemon=True).start()
+            thread = threading.Thread(target=self._find_answer, args=(message,), name=name, daemon=True)
+            leave_to_itself(thread)
+            thread.start()
         else:
             self.on_notice(message)
 
@@ -296,6 +299,11 @@ class _Wanted:
         if session != self.session:
             self.session = session
             self.given, self.tails = [], []
+
+
+def leave_to_itself(thread: Any) -> None:
+    """Have a debugger that stops the engine not stop this thread, nor look at it."""
+    thread.pydev_do_not_trace = thread.is_pydev_daemon_thread = True
 
 
 def _is_alive(lifeline: int) -> bool:

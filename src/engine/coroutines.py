@@ -115,10 +115,13 @@ class Coroutines:
     # ------------------------------------------------------------------------------------------ cells and calls
 
     @contextmanager
-    def cell(self) -> Iterator[None]:
-        """Have the code within find the loop running, as in a notebook: `asyncio.create_task` puts something on it."""
+    def cell(self, owner: int | None = None) -> Iterator[None]:
+        """Have the code within find the loop running, as in a notebook: `asyncio.create_task` puts something on it.
+
+        It belongs to the running task, or to that owner.
+        """
         loop = self.loop
-        token = OF_TASK.set(self._current.task)
+        token = OF_TASK.set(self._current.task if owner is None else owner)
         asyncio._set_running_loop(loop)
         try:
             yield
@@ -153,17 +156,18 @@ class Coroutines:
             raise RuntimeError("a coroutine is awaited already: await this one in it")
         armed, current.armed = current.armed, False
         context = contextvars.copy_context()
-        context.run(OF_TASK.set, current.task)
-        awaited = Awaited(current.task)
+        owner = current.origin()
+        context.run(OF_TASK.set, owner)
+        awaited = Awaited(owner)
         awaited.future = future = loop.create_task(Interruptible(coroutine, awaited), context=context)
         try:
-            current.awaited[current.task] = awaited
-            if current.target == current.task != NO_TASK:
+            current.awaited[owner] = awaited
+            if current.target == owner != NO_TASK:
                 awaited.asked = 1
                 loop.call_soon(self._cancel, awaited, context=contextvars.Context())
             loop.finish(future)
         finally:
-            current.awaited.pop(current.task, None)
+            current.awaited.pop(owner, None)
             current.interrupted = awaited.interrupts > 0
             asyncio._set_running_loop(asyncio_running)
         try:

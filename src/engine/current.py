@@ -38,6 +38,9 @@ STRUCK = 2
 OF_TASK: contextvars.ContextVar[int] = contextvars.ContextVar("enginery_task", default=NO_TASK)
 """The task to which work on the event loop belongs, and what it starts there or in threads."""
 
+FRONT_END = NO_TASK - 1
+"""Stands there for the front ends attached to the engine: what their cells start, and their kernel's own threads."""
+
 OWNER = "_enginery_task"
 """The attribute of a thread that says which task started it."""
 
@@ -119,8 +122,14 @@ class Current:
 
         That of a thread, or of something on the event loop, is the task that started it, whatever runs by now.
         """
+        origin = self.origin()
+        return NO_TASK if origin == FRONT_END else origin
+
+    def origin(self) -> int:
+        """Return the same, or FRONT_END for what a front end has started."""
         if self.is_main_thread():
-            return self.task if self.step == NO_TASK else self.step
+            running = self.task if self.step == NO_TASK else self.step
+            return OF_TASK.get() if running == NO_TASK else running
         started_by = OF_TASK.get()
         if started_by == NO_TASK:
             started_by = getattr(threading.current_thread(), OWNER, NO_TASK)
@@ -144,7 +153,7 @@ class Current:
 
         @functools.wraps(start)
         def owned(thread: threading.Thread) -> None:
-            setattr(thread, OWNER, self.owner())
+            setattr(thread, OWNER, self.origin())
             start(thread)
 
         threading.Thread.start = owned  # type: ignore[method-assign, assignment] # no hook is offered

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -13,8 +15,6 @@ from ipykernel import compiler, debugger, iostream, ipkernel, kernelapp
 from IPython.core.interactiveshell import InteractiveShell
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .attach import FrontEnds
 
 _debugging: Any = debugger  # Any: ipykernel's annotations are few and partly wrong
@@ -86,12 +86,40 @@ class _Nothing:
     """Stands for the application's display hook: the shell has one."""
 
 
+_INTERNAL = sys.stdlib_module_names | {
+    *("IPython", "cloudpickle", "comm", "debugpy", "enginery", "ipykernel", "jupyter_client", "jupyter_core"),
+    *("matplotlib_inline", "msgspec", "psutil", "pyzmq", "tornado", "traitlets", "zmq"),
+} - {"__main__"}
+"""Packages that whoever debugs does not want to step into: what runs the user's code, and what it is made of."""
+
+
+def _internal_files() -> list[str]:
+    loaded = [module for name, module in sys.modules.copy().items() if name.partition(".")[0] in _INTERNAL]
+    return [file for module in loaded if (file := getattr(module, "__file__", None))]
+
+
+def _listen_privately(debugpy: Any, host: str, port: int) -> None:
+    """Have debugpy listen through `debugadapter`, which lets nobody but this user connect."""
+    from debugpy import adapter  # noqa: PLC0415 - as its caller
+
+    before = adapter.__file__
+    try:
+        adapter.__file__ = os.fspath(Path(__file__).with_name("debugadapter.py") / "program")  # it starts the folder
+        debugpy.listen((host, port))
+    finally:
+        adapter.__file__ = before
+
+
 _listening: tuple[str, str] | None = None
 """Port and address of the debug server, which listens once in a process's life."""
 
 
 class _Debugger(_StockDebugger):  # type: ignore[misc] # untyped
     """Starts to listen by itself: the stock one has a cell do it, which waits as long as a task runs."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kernel_modules = _internal_files()  # the stock list is of all that is loaded: the user's modules as well
 
     def start(self) -> bool:
         """Start, or connect again to what was started."""
@@ -102,7 +130,7 @@ class _Debugger(_StockDebugger):  # type: ignore[misc] # untyped
 
             os.makedirs(_temporary_folder(), mode=0o700, exist_ok=True)  # noqa: PTH103 - as a string
             host, port = client.get_host_port()
-            debugpy.listen((host, int(port)))  # noqa: T100 - as asked
+            _listen_privately(debugpy, host, int(port))
             _listening = client.debugpy_port, client.endpoint
         client.debugpy_port, client.endpoint = _listening
         self.debugpy_initialized = True
@@ -126,14 +154,39 @@ def make_kernel_class(front_ends: FrontEnds) -> type:
         debugger_class = _Debugger
 
         def pre_handler_hook(self) -> None:
-            """An interrupt may strike from here on. Subshells come here too, in threads of their own."""
+            """An interrupt may strike from here on, but for a cell, which is to be answered in any case (`do_execute`).
+
+            Subshells come here too, in threads of their own.
+            """
             if threading.current_thread() is threading.main_thread():
-                current.armed = True
+                current.armed = self.get_parent("shell")["header"]["msg_type"] != "execute_request"
 
         def post_handler_hook(self) -> None:
             """No more."""
             if threading.current_thread() is threading.main_thread():
                 current.armed = False
+
+        async def do_execute(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            """Run a cell."""
+            if threading.current_thread() is not threading.main_thread():
+                reply: dict[str, Any] = await super().do_execute(*args, **kwargs)
+                return reply
+            try:
+                try:
+                    current.armed = True
+                    reply = await super().do_execute(*args, **kwargs)
+                finally:
+                    current.armed = False
+                    front_ends.catch_up()
+            except KeyboardInterrupt as error:  # it struck in IPython's own code, before the user's or after
+                count = shell.execution_count - 1
+                named = {"ename": type(error).__name__, "evalue": "", "traceback": []}
+                return {"status": "error", "execution_count": count, "user_expressions": {}, "payload": []} | named
+            return reply
+
+        def _send_interrupt_children(self) -> None:
+            """Interrupt what runs: a cell, or a task. The stock method sends a signal, which may come too late."""
+            front_ends.interrupt()
 
         async def shutdown_request(self, stream: Any, ident: Any, parent: Any) -> None:
             """A front end is done with the kernel, or wants another one: the engine stays, with all it has."""

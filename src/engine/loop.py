@@ -91,7 +91,8 @@ class EngineLoop(asyncio.SelectorEventLoop):
         """Run something of a task's. An interrupt that strikes it goes no further."""
         current = self._current
         before = current.step, current.armed, current.interrupted
-        current.step = self.record[0] = owner
+        current.step = owner
+        self.record[0] = max(owner, NO_TASK)  # a front end's cell is no task
         try:
             try:
                 current.armed = True

@@ -118,7 +118,7 @@ class _Stream:
         return f"\n[... {missing:,} characters of {name} left out ...]\n{tail}"
 
 
-class _Rich:
+class Rich:
     """Rich output that is not sent yet, so that it may be replaced."""
 
     __slots__ = ("nbytes", "sent", "value")
@@ -139,7 +139,7 @@ class _Budget:
         self.rich = 0
         self.left_out = 0
         """Records of rich output."""
-        self.newest: dict[tuple[str, str], _Rich] = {}
+        self.newest: dict[tuple[str, str], Rich] = {}
         """By kind and display: what came last and may be replaced while it is not sent."""
         self.last: dict[tuple[str, str], Any] = {}
         """By the same: what came last of what was too much. It is sent at the end."""
@@ -218,7 +218,11 @@ class OutputBuffer:
             owner = self._current.owner()
         if isinstance(data, str):
             self._put(owner, kind, data)
-            return
+        else:
+            self.put_rich(kind, data, owner)
+
+    def put_rich(self, kind: str, data: Any, owner: int) -> Rich | None:
+        """Keep a MessagePack value for that task; return it as it is kept, None if it replaced one or is left out."""
         nbytes = weigh(data)
         with self._lock:
             budget = self._budgets.get(owner) or self._budget(owner)
@@ -228,18 +232,27 @@ class OutputBuffer:
             if old is not None and not old.sent:
                 budget.rich += nbytes - old.nbytes
                 old.value, old.nbytes = data, nbytes
-                return
+                return None
             if budget.rich + nbytes > RICH_MAX:
                 if kind == "data" or key in budget.newest:
                     budget.last[key] = data
                 else:
                     budget.left_out += 1
-                return
+                return None
             budget.rich += nbytes
-            rich = _Rich(data, nbytes)
+            rich = Rich(data, nbytes)
             if kind in REPLACEABLE:
                 budget.newest[key] = rich
             self._put(owner, kind, rich)
+            return rich
+
+    def amend(self, rich: Rich, change: Callable[[Any], None]) -> bool:
+        """Change a value that is kept, if it is not sent; return whether that was so."""
+        with self._lock:
+            if rich.sent:
+                return False
+            change(rich.value)
+            return True
 
     def publish_data(self, value: Any) -> None:
         """Keep a value of the user's, pickled in one piece, in place of one that is not sent."""
@@ -305,7 +318,7 @@ class OutputBuffer:
                 if stream.left_out:
                     self._put(task, name, stream.end(name))
             for (kind, _), data in budget.last.items():
-                self._put(task, kind, _Rich(data, 0))
+                self._put(task, kind, Rich(data, 0))
             if budget.left_out:
                 noun = "record" if budget.left_out == 1 else "records"
                 text = f"\n[{budget.left_out:,} {noun} of rich output left out: more than {RICH_MAX >> 20} MB]\n"

@@ -129,6 +129,8 @@ class Engine:
                 self.take_back(message)
             case m.Interrupt():
                 self.interrupt(message.task)
+            case m.Ask():
+                self.world.send(self.control, CONTROLLER, m.Answer(message.request, [self.id, message.question]))
             case m.Exit() | m.Farewell() | m.Refused():
                 self.die(0)
             case m.Resume():

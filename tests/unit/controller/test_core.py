@@ -30,6 +30,8 @@ EXAMPLES = [
     m.Started(1),
     m.Outputs([]),
     m.GivenBack(1, [], []),
+    m.AskEngine(1, 0, "attach"),
+    m.Answer(1),
     m.Holding(0, []),
     m.Ack(0),
     m.EngineExited(m.DeathCertificate(0, 1, 0)),
@@ -39,7 +41,7 @@ EXAMPLES = [
     m.ClientHello(m.VERSION),
 ]
 
-OF_ENGINES = {"Done", "Started", "Outputs", "GivenBack", "Holding", "EngineHello", "ControlHello"}
+OF_ENGINES = {"Done", "Started", "Outputs", "GivenBack", "Answer", "Holding", "EngineHello", "ControlHello"}
 OF_ANYBODY = {"Ack"}
 """What a stranger may say without being told off: it has missed its end."""
 OF_NANNIES = {"EngineExited", "Shutdown", "NannyHello"}
