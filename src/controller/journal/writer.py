@@ -332,12 +332,15 @@ class Journal:
     def _resume(self, books: ledger.Books, nbytes: int) -> None:
         """Begin anew."""
         try:
+            if not self.failure:  # asked for twice, before the first was here: it begins from what is put away
+                self._store.suspend()
             self._store.resume(books)
         except Exception:  # as above
             log.debug("the journal can still not be written", exc_info=True)
             self._room = max(self._room, 2 * nbytes)  # there was less than it takes
             return
         self.failure = ""
+        self.wants_books = False  # said again while these were on their way
         self._resumed_at = time.monotonic()
         log.warning("the journal can be written again, and has all that is to be done")
 

@@ -460,6 +460,27 @@ def test_when_there_is_room_again_it_begins_anew_with_all_of_the_books(store, mo
     journal.close()
 
 
+def test_books_that_come_twice_are_written_twice_and_nothing_is_lost(store, monkeypatch):
+    """There was room, and while the books were on their way it looked once more."""
+    monkeypatch.setattr(journal_module, "AGAIN_S", 0.01)
+    store.unwritable = "the disk is full"
+    journal = Journal(store, KEEP)
+    helpers.wait_until(lambda: journal.wants_books, "there is room")
+    put_away = store.suspended
+    with journal._busy:
+        first = journal.begin_anew(BOOKS)
+        journal.wants_books = True
+        second = journal.begin_anew(BOOKS)
+        journal.wants_books = True
+    wait_for(journal, second)
+    assert first < second
+    assert store.books == [BOOKS, BOOKS]
+    assert store.suspended == put_away + 1, "what is written is put away before it begins anew"
+    assert not journal.failure
+    assert not journal.wants_books
+    journal.close()
+
+
 def test_when_a_little_room_is_soon_full_again_it_waits_for_more(store, monkeypatch):
     monkeypatch.setattr(journal_module, "AGAIN_S", 0.01)
     store.unwritable = "the disk is full"
