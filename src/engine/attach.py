@@ -113,10 +113,8 @@ class FrontEnds:
 
     def catch_up(self) -> None:
         """Take what a cell's C code and subprocesses have written, before the cell is answered (main thread)."""
-        descriptors = self._output.descriptors
-        descriptors.flush()
-        if descriptors.ready(0) or descriptors.reading:
-            descriptors.read()
+        self._output.descriptors.flush()
+        self._output.catch_up()
 
     def remove_files(self) -> None:
         """The engine ends: nobody is to find what it leaves."""

@@ -128,7 +128,7 @@ class _ItemRun:
     def _advance(self, item: int) -> bool:
         """The slice is over, or somebody wants to talk: report, and ask whether and how far to go on from `item`."""
         self.current.armed = False
-        self._catch_up()
+        self.output.catch_up()
         now = self.clock()
         self._measure(item, now)
         if now - self.base_at >= SLICE_S / 2:  # a slice is seldom exactly one millisecond
@@ -168,7 +168,7 @@ class _ItemRun:
 
     def _fail_item(self, error: BaseException) -> None:
         """The item after the values raised: it alone has failed."""
-        self._catch_up()
+        self.output.catch_up()
         now = self.clock()
         item = self.base + len(self.values)
         self._measure(item + 1, now)
@@ -193,14 +193,9 @@ class _ItemRun:
         if PYPLOT in sys.modules:
             self.show_figures()
         self.output.descriptors.flush()
-        self._catch_up()
+        self.output.catch_up()
         if self.output.used:
             self.output.finish()
-
-    def _catch_up(self) -> None:
-        descriptors = self.output.descriptors
-        if descriptors.ready(0) or descriptors.reading:
-            descriptors.read()
 
 
 def load_arguments(payload: bytes, frames: Sequence[Any]) -> Any:

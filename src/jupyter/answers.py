@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .lines import Lines
-from .panes import encoded
+from .panes import display_id_of, encoded
 from .relay import relay
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Answer:
 
     def _display(self, record: Output) -> None:
         data = record.data
-        display_id = (data.get("transient") or {}).get("display_id")
+        display_id = display_id_of(data)
         self._front.say(
             "update_display_data" if record.kind == "update_display" else "display_data",
             {

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EngineryError, RemoteError
 from ..wire.messages import Function
 from .answers import Answer
+from .live import find_notebook
 from .outputs import Shown
 from .relay import handlers
 from .states import WidgetState, control
@@ -39,9 +40,7 @@ _watched: weakref.WeakSet[Any] = weakref.WeakSet()
 
 def find_kernel() -> Any:
     """Return the notebook kernel that this program is; None if it is none."""
-    ipython: Any = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    kernel = getattr(shell, "kernel", None)
+    kernel = getattr(find_notebook(), "kernel", None)
     return kernel if hasattr(kernel, "comm_manager") else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .panes import PLAIN, STREAMS, out_label
+from .panes import PLAIN, STREAMS, display_id_of, out_label
 from .screen import plain
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Lines:
             case "display":
                 return [*self._rest(engine), *self._displayed(record)]
             case "update_display":  # progress, as a rule: what counts is how it ends
-                self._updates[engine, str((data.get("transient") or {}).get("display_id"))] = record
+                self._updates[engine, str(display_id_of(data))] = record
             case "result":
                 label = out_label(str(engine), data.get("execution_count"))
                 text = str((data.get("data") or {}).get(PLAIN, ""))

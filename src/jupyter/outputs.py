@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .panes import STREAMS, encoded
+from .panes import STREAMS, display_id_of, encoded
 
 if TYPE_CHECKING:
     from ..wire.messages import Output
@@ -51,7 +51,7 @@ class Shown:
             lines = list(map(str, data.get("traceback") or ()))
             self._add({"output_type": "error", **named, "traceback": lines})
         elif kind in {"display", "result"}:
-            self._add({"output_type": "display_data", **_bundle(data)}, _display_id(data))
+            self._add({"output_type": "display_data", **_bundle(data)}, display_id_of(data))
 
     def _add(self, output: dict[str, Any], name: str | None = None) -> None:
         if self._clear_next:
@@ -69,7 +69,7 @@ class Shown:
         self.changed = True
 
     def _update(self, data: dict[str, Any]) -> None:
-        wanted = _display_id(data)
+        wanted = display_id_of(data)
         for index, name in enumerate(self._names):
             if name is not None and name == wanted:
                 self.outputs[index] = {"output_type": "display_data", **_bundle(data)}
@@ -81,7 +81,3 @@ class Shown:
 
 def _bundle(data: dict[str, Any]) -> dict[str, Any]:
     return {"data": encoded(data.get("data") or {}), "metadata": data.get("metadata") or {}}
-
-
-def _display_id(data: dict[str, Any]) -> str | None:
-    return (data.get("transient") or {}).get("display_id")

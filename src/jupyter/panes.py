@@ -127,7 +127,7 @@ class Pane:
 
     def _display(self, data: dict[str, Any], header: str | None) -> None:
         bundle = dict(data.get("data") or {})
-        wanted = (data.get("transient") or {}).get("display_id")
+        wanted = display_id_of(data)
         if header is None and wanted is None and set(bundle) <= {PLAIN}:
             self._write("output", str(bundle.get(PLAIN, "")) + "\n")
             return
@@ -144,7 +144,7 @@ class Pane:
             self._display(data, out_label(str(self.engine), count))
 
     def _update(self, data: dict[str, Any]) -> None:
-        wanted = (data.get("transient") or {}).get("display_id")
+        wanted = display_id_of(data)
         if wanted is None:
             return
         display_id = f"{self.engine}:{wanted}"
@@ -220,6 +220,11 @@ def _bundle(text: str, html: str) -> dict[str, Any]:
     if not text:
         return {PLAIN: "", "text/html": ""}
     return {PLAIN: text, "text/html": f'<pre style="margin:0;white-space:pre-wrap">{html}</pre>'}
+
+
+def display_id_of(data: dict[str, Any]) -> str | None:
+    """Return the name that what is displayed has on its engine, if it is to be found again."""
+    return (data.get("transient") or {}).get("display_id")
 
 
 def encoded(bundle: dict[str, Any]) -> dict[str, Any]:
