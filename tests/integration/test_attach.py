@@ -9,17 +9,15 @@ import stat
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from enginery.errors import ClusterError, RemoteError
-from jupyter_client import BlockingKernelClient
 
+from front_ends import WAIT_S, FrontEnd, attached, hang
 from helpers import command, wait_until
-
-WAIT_S = 20
 
 
 @pytest.fixture(scope="module")
@@ -27,64 +25,6 @@ def engine(client):
     view = client[0]
     yield view
     view.unbind_kernel()
-
-
-class FrontEnd:
-    """A front end attached to an engine."""
-
-    def __init__(self, path):
-        self.client = BlockingKernelClient(connection_file=path)
-        self.client.load_connection_file()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=WAIT_S)
-
-    def run(self, code, **options):
-        """Run a cell; return its status and what it showed, by kind of message."""
-        shown = {}
-
-        def keep(message):
-            content = message["content"]
-            text = content.get("text") or content.get("data") or content.get("ename")
-            if text:
-                kind = content.get("name", message["msg_type"])
-                shown[kind] = shown[kind] + text if isinstance(text, str) and kind in shown else text
-
-        options.setdefault("stop_on_error", False)  # else what is asked next, in the same instant, is aborted
-        reply = self.client.execute_interactive(code, timeout=WAIT_S, output_hook=keep, **options)
-        return reply["content"]["status"], shown
-
-    def ask(self, kind, **content):
-        """Ask on the control channel, which answers whatever the engine runs."""
-        message = self.client.session.msg(kind, content)
-        self.client.control_channel.send(message)
-        while True:
-            reply = self.client.get_control_msg(timeout=WAIT_S)
-            if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
-                return reply["content"]
-
-    def shell(self, request, **arguments):
-        """Ask on the shell channel."""
-        number = getattr(self.client, request)(**arguments)
-        while True:
-            reply = self.client.get_shell_msg(timeout=WAIT_S)
-            if reply["parent_header"].get("msg_id") == number:
-                return reply["content"]
-
-    def until(self, kind, which=lambda content: True):
-        """Return the content of the next such message on the output channel."""
-        while True:
-            message = self.client.get_iopub_msg(timeout=WAIT_S)
-            if message["msg_type"] == kind and which(message["content"]):
-                return message["content"]
-
-
-@contextmanager
-def attached(view):
-    front_end = FrontEnd(view.bind_kernel())
-    try:
-        yield front_end
-    finally:
-        front_end.client.stop_channels()
 
 
 @pytest.fixture(scope="module")
@@ -184,12 +124,6 @@ def test_an_interrupt_of_a_front_end_stops_the_running_task(engine, front):
     assert engine.apply_sync(abs, -1) == 1
 
 
-def hang():
-    print("hangs", flush=True)
-    while True:
-        time.sleep(0.01)
-
-
 # ------------------------------------------------------------------------------------------------------- busy engines
 
 
@@ -197,22 +131,18 @@ def test_attach_to_an_engine_that_is_busy(client):
     view = client[1]
     result = view.apply_async(hang)
     wait_until(lambda: "hangs" in result.stdout, "the task runs")
-    path = view.bind_kernel()
-    front = BlockingKernelClient(connection_file=path)
-    front.load_connection_file()
-    front.start_channels()
+    front = FrontEnd(view.bind_kernel(), is_busy=True)
     try:
-        front.control_channel.send(front.session.msg("kernel_info_request", {}))
-        assert front.get_control_msg(timeout=WAIT_S)["content"]["status"] == "ok"
-        waiting = front.execute("'after the task'")
-        front.control_channel.send(front.session.msg("interrupt_request", {}))
+        assert front.ask("kernel_info_request")["status"] == "ok"
+        waiting = front.client.execute("'after the task'")
+        front.ask("interrupt_request")
         with pytest.raises(RemoteError, match="KeyboardInterrupt"):
             result.get(WAIT_S)
-        while (reply := front.get_shell_msg(timeout=WAIT_S))["parent_header"]["msg_id"] != waiting:
+        while (reply := front.client.get_shell_msg(timeout=WAIT_S))["parent_header"]["msg_id"] != waiting:
             pass
         assert reply["content"]["status"] == "ok"
     finally:
-        front.stop_channels()
+        front.client.stop_channels()
         view.unbind_kernel()
 
 

@@ -6,18 +6,14 @@ import itertools
 import os
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 from enginery.errors import RemoteError
 
+from front_ends import WAIT_S, FrontEnd, attached, hang
 from helpers import wait_until
-from integration.test_attach import FrontEnd
-
-WAIT_S = 20
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +21,6 @@ def engine(client):
     view = client[0]
     yield view
     view.unbind_kernel()
-
-
-@contextmanager
-def attached(view):
-    front_end = FrontEnd(view.bind_kernel())
-    try:
-        yield front_end
-    finally:
-        front_end.client.stop_channels()
 
 
 class Debugger:
@@ -178,24 +165,13 @@ def test_nobody_else_may_connect_to_the_debugger(engine, front):
 # ------------------------------------------------------------------------------------------------------- subshells
 
 
-def hang():
-    print("hangs", flush=True)
-    while True:
-        time.sleep(0.01)
-
-
 def test_a_subshell_sees_the_variables_while_a_task_hangs(client):
     """Attached while the task runs: what the subshell prints is for its front end, and not for the task's client."""
     view = client[1]
     view["seen"] = "by a subshell"
     result = view.apply_async(hang)
     wait_until(lambda: "hangs" in result.stdout, "the task runs")
-    front = FrontEnd.__new__(FrontEnd)
-    from jupyter_client import BlockingKernelClient
-
-    front.client = BlockingKernelClient(connection_file=view.bind_kernel())
-    front.client.load_connection_file()
-    front.client.start_channels()
+    front = FrontEnd(view.bind_kernel(), is_busy=True)
     try:
         subshell = front.ask("create_subshell_request")["subshell_id"]
         request = {"code": "print(seen)", "silent": False, "store_history": False, "user_expressions": {}}
