@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         ControllerLost,
         EngineDied,
         EngineryError,
+        ImpossibleDependency,
+        InvalidDependency,
         NoClusterError,
         NoEngines,
         NoSuchEngine,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         TaskLost,
         TaskRefused,
         TaskTimeout,
+        UnmetDependency,
     )
     from .publishing import publish_data
     from .serialize import Reference
@@ -53,6 +56,8 @@ _HOMES = {
     "DirectView": ".client.directview",
     "EngineDied": ".errors",
     "EngineryError": ".errors",
+    "ImpossibleDependency": ".errors",
+    "InvalidDependency": ".errors",
     "LoadBalancedView": ".client.balancedview",
     "NoClusterError": ".errors",
     "NoEngines": ".errors",
@@ -64,6 +69,7 @@ _HOMES = {
     "TaskLost": ".errors",
     "TaskRefused": ".errors",
     "TaskTimeout": ".errors",
+    "UnmetDependency": ".errors",
     "publish_data": ".publishing",
 }
 
@@ -79,6 +85,8 @@ __all__ = [
     "DirectView",
     "EngineDied",
     "EngineryError",
+    "ImpossibleDependency",
+    "InvalidDependency",
     "LoadBalancedView",
     "NoClusterError",
     "NoEngines",
@@ -90,6 +98,7 @@ __all__ = [
     "TaskLost",
     "TaskRefused",
     "TaskTimeout",
+    "UnmetDependency",
     "publish_data",
 ]
 

@@ -9,6 +9,9 @@ EngineryError
 ├── TaskTimeout            it was stopped at its time limit (a TimeoutError)
 ├── TaskRefused            it can never run as asked
 │   └── NoSuchEngine       it names an engine that is not there (an IndexError)
+├── UnmetDependency        it cannot run on this engine, which lacks something (raised there by user code, too)
+│   └── ImpossibleDependency       it can run on no engine, or what it comes after ended otherwise
+│       └── InvalidDependency      what it is to come after is not known
 ├── NoSuchTask             the cluster does not know a task of that id or label (a KeyError)
 ├── SerializationError     a value cannot travel (a TypeError)
 ├── NoEngines              there is no engine to do this
@@ -267,6 +270,22 @@ class TaskRefused(EngineryError):
 
 class NoSuchEngine(TaskRefused, IndexError):
     """An engine that is named does not exist (any more)."""
+
+
+class UnmetDependency(EngineryError):
+    """What a task needs is not there on an engine: raised by a function of the user's, it sends the task to another."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: the sentence; the frames of the wait say nothing of it."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ImpossibleDependency(UnmetDependency):
+    """What a task needs can never be there: no engine has it, or what it was to come after has ended otherwise."""
+
+
+class InvalidDependency(ImpossibleDependency):
+    """What a task is to come after is no task that the cluster knows."""
 
 
 class NoSuchTask(EngineryError, KeyError):

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal as signals
 import sys
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import rendezvous
-from ..errors import ClusterError, NoEngines, NoSuchEngine
+from ..errors import ClusterError
 from ..wire import messages as m
 from .balancedview import LoadBalancedView
 from .consoles import open_console
 from .directview import DirectView
-from .fetches import forget, get_result
+from .fleet import Fleet
 from .functions import FunctionCache
 from .link import Link
-from .setup import register
+from .records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -26,16 +25,14 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .directview import Targets
-    from .fetches import Tasks
     from .futures import AsyncResult
-    from .groupresult import GroupResult
     from .mapresult import AsyncMapResult
 
 
 C = TypeVar("C", bound="Client")
 
 
-class Client:
+class Client(Fleet, Records):
     """A connection to a running cluster.
 
         client = Client()                        # the running cluster; by name: Client("name")
@@ -128,14 +125,6 @@ class Client:
         """The name of the cluster."""
         return self._cluster
 
-    @property
-    def ids(self) -> list[int]:
-        """The ids of the engines that are there."""
-        return list(self._link.core.engines)
-
-    def __len__(self) -> int:
-        return len(self._link.core.engines)
-
     def __bool__(self) -> bool:
         return True  # a client, even if of no engines
 
@@ -153,44 +142,6 @@ class Client:
             )
         ids, scalar = self._resolve(key, empty=True)
         return DirectView(self, ids[0] if scalar else list(ids))
-
-    def _resolve(self, targets: Targets, *, empty: bool = False) -> tuple[tuple[int, ...], bool]:
-        """Return the ids that targets mean now, and whether they are a single one."""
-        self._link.check()
-        there = self._link.core.engines
-        ids = tuple(there)
-        scalar = False
-        if targets is None or targets == "all":
-            chosen = ids
-        elif isinstance(targets, int) and not isinstance(targets, bool):
-            chosen, scalar = (self._one(targets, ids),), True
-        elif isinstance(targets, slice):
-            chosen = ids[targets]
-        elif isinstance(targets, list | tuple | range):
-            named: list[Any] = list(targets)
-            wrong = [t for t in named if not isinstance(t, int) or isinstance(t, bool)]
-            if wrong:
-                raise TypeError(f"engines are named by numbers, not {wrong[0]!r}")
-            missing = [t for t in targets if t not in there and not -len(ids) <= t < 0]
-            if missing:
-                raise self._no_such(missing)
-            chosen = tuple(self._one(t, ids) for t in targets)
-        else:
-            raise TypeError(f'targets are a number, a slice, a list of numbers or "all", not {targets!r}')
-        if not chosen and not empty:
-            raise NoEngines("there is no engine to do this; wait_for_engines(1) waits for one, scale(n) starts some")
-        return chosen, scalar
-
-    def _one(self, target: int, ids: tuple[int, ...]) -> int:
-        if target in self._link.core.engines:
-            return target
-        if -len(ids) <= target < 0:
-            return ids[target]
-        raise self._no_such([target])
-
-    def _no_such(self, missing: list[int]) -> NoSuchEngine:
-        there = ", ".join(map(str, self._link.core.engines)) or "none"
-        return NoSuchEngine(f"there is no engine {', '.join(map(str, missing))}; there are: {there}")
 
     # ---------------------------------------------------------------- views and calls
 
@@ -247,51 +198,6 @@ class Client:
             f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions
         )
 
-    # ---------------------------------------------------------------- set-up
-
-    def register_setup(self, code: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> GroupResult:
-        """Have every engine of the cluster run this: those that are there now, and each that starts later (in place of
-        one that died or was restarted, or because there are to be more) before anything else.
-
-            client.register_setup("import numpy as np").get()
-            client.register_setup(os.chdir, "/data/run7")
-
-        `code` is run as by `DirectView.execute`, a function called with these arguments. Returns the results to come of
-        the engines that are there. Set-up is run in the order in which it was registered; what is registered twice runs
-        again now, and is kept once. Where it fails later, the controller's log and `cluster status` tell; an engine
-        that it kills each time is given up. Set-up belongs to the cluster: it stays when this client leaves.
-        """
-        return register(self, code, args, kwargs)
-
-    def clear_setup(self) -> None:
-        """Forget all set-up of the cluster, whoever registered it: engines that start from now on have none."""
-        self._link.request(m.ClearSetup).result()
-
-    # ---------------------------------------------------------------- results for later
-
-    def get_result(self, tasks: Tasks | None = None, *, label: str | None = None, block: bool = False) -> Any:
-        """Return the results of tasks of any client, by id or label: also of one that is gone, or of a cluster of this
-        name that was stopped since.
-
-            client.get_result("3-17")                # an id, as `msg_id` gives it: an AsyncResult
-            client.get_result(["3-17", "3-18"])      # several, or a label: all of them, in order of submission
-            client.get_result(label="training").get()
-
-        Of several, the value is a list; a task of a map counts for as many values as it has items. What comes back is
-        done when all the tasks have ended. Their errors, output and times are those that their client gets. With
-        `block`, wait and return the value. Raises NoSuchTask (a KeyError) naming what the cluster does not know,
-        ClusterError if it has no journal.
-        """
-        result = get_result(self._link, self._cluster, tasks, label)
-        return result.get() if block else result
-
-    def purge_results(self, tasks: Tasks | None = None, *, label: str | None = None) -> None:
-        """Have the cluster forget tasks that have ended, by id or label, or `"all"`: nobody finds them any more.
-
-        Raises NoSuchTask naming what it does not know, ClusterError naming a task that has not ended.
-        """
-        forget(self._link, self._cluster, tasks, label)
-
     # ---------------------------------------------------------------- waiting and stopping
 
     def wait(self, jobs: AsyncResult | Iterable[AsyncResult] | None = None, timeout: float | None = -1) -> bool:
@@ -340,66 +246,6 @@ class Client:
         if isinstance(jobs, list | tuple | set | frozenset):
             return list(jobs)
         return [jobs] if hasattr(jobs, "_open_tasks") else list(jobs)  # type: ignore[list-item] # told apart by hasattr
-
-    def wait_for_engines(self, n: int | None = None, timeout: float | None = -1) -> list[int]:
-        """Wait until n engines (None: all that the cluster is to have) are ready; return the ids of those that are.
-
-        Raises TimeoutError after `timeout` seconds (-1 or None: never), ClusterError if it cannot come true.
-        """
-        limit = None if timeout is None or timeout < 0 else timeout
-        try:
-            ids: list[int] = self._link.request(m.WaitEngines, n).result(limit)
-        except TimeoutError:
-            wanted = "all" if n is None else n
-            raise TimeoutError(f"{len(self)} engines are there, not {wanted}, after {timeout:g} s") from None
-        return ids
-
-    # ---------------------------------------------------------------- the cluster
-
-    def status(self) -> dict[str, Any]:
-        """Return how the cluster is: its engines, hosts, clients, and numbers of tasks."""
-        value: dict[str, Any] = self._link.request(m.StatusQuery).result()
-        return value
-
-    def scale(self, n: int, timeout: float | None = None) -> list[int]:
-        """Have n engines; return their ids when those to start answer and those to stop are gone.
-
-        Raises ClusterError if that cannot be done, TimeoutError.
-        """
-        number: Any = n
-        if not isinstance(number, int) or isinstance(number, bool) or n < 0:
-            raise ValueError(f"the number of engines is 0 or more, not {n!r}")
-        self._link.request(m.Scale, n).result(timeout)
-        return self.ids
-
-    def restart(self, targets: Targets = "all", timeout: float | None = None) -> None:
-        """Replace engines by fresh ones under the same ids; return when they answer. What they ran is EngineDied."""
-        # With what we know of them: should it be asked twice, it happens once. "All" are also those given up.
-        incarnations = [(engine.id, engine.incarnation) for engine in self._link.core.engines.values()]
-        self._link.request(m.Restart, self._some(targets), incarnations).result(timeout)
-
-    def send_signal(self, sig: int | str, targets: Targets = "all") -> None:
-        """Send a signal, by number or name (`"SIGINT"`), to the processes of engines."""
-        if isinstance(sig, str):
-            name = sig.upper() if sig.upper().startswith("SIG") else f"SIG{sig.upper()}"
-            if name not in signals.Signals.__members__:
-                raise ValueError(f"there is no signal {sig!r}")
-            sig = signals.Signals[name]
-        self._link.request(m.Signal, int(sig), self._some(targets)).result()
-
-    def shutdown(self, targets: Targets = "all", restart: bool = False, hub: bool = False) -> None:
-        """Stop engines; with `restart`, replace them by fresh ones; with `hub`, stop the whole cluster."""
-        if hub:
-            self._link.request(m.Shutdown).result()
-        elif restart:
-            self.restart(targets)
-        elif targets == "all":
-            self.scale(0)
-        else:
-            raise ValueError("single engines can be restarted, not stopped; scale(n) says how many there are")
-
-    def _some(self, targets: Targets) -> list[int] | None:
-        return None if targets is None or targets == "all" else list(self._resolve(targets)[0])
 
     def connect_console(self, engine: int) -> None:
         """Open a Jupyter console on an engine in this terminal; return when it is closed.

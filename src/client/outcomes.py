@@ -6,7 +6,15 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from .. import serialize
-from ..errors import EngineDied, NoSuchEngine, SerializationError, TaskLost, TaskRefused, TaskTimeout
+from ..errors import (
+    EngineDied,
+    ImpossibleDependency,
+    NoSuchEngine,
+    SerializationError,
+    TaskLost,
+    TaskRefused,
+    TaskTimeout,
+)
 from ..ids import TaskId, show_task
 from ..wire.codec import MalformedError, decode_certificate
 from ..wire.messages import Status
@@ -52,6 +60,8 @@ def error_of(
             sentence = result.payload.decode(errors="replace")
             kind = NoSuchEngine if sentence.startswith(("there is no engine", "engine ")) else TaskRefused
             return kind(sentence)
+        case Status.UNMET | Status.IMPOSSIBLE:
+            return ImpossibleDependency(result.payload.decode(errors="replace"))
         case Status.UNKNOWN:
             reason = result.payload.decode(errors="replace")
             return TaskLost(f"it is not known what became of task {show_task(TaskId(result.id))}: {reason}")

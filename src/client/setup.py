@@ -14,7 +14,7 @@ from .groupresult import GroupResult
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .client import Client
+    from .fleet import Fleet
 
 _SETUP = Function(b"!setup", b"")
 
@@ -23,7 +23,7 @@ NAME_MAX = 60
 
 
 def register(
-    client: Client, code: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    client: Fleet, code: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> GroupResult:
     """Have all engines run this, now and whenever one starts; return the results to come of those that are there."""
     if isinstance(code, str):

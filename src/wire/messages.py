@@ -23,6 +23,7 @@ import msgspec
 from .archive import Fetch, Fetched, Find, Found, Purge, TaskInfo
 from .asking import Answer, Ask, AskEngine
 from .death import DeathCertificate
+from .fleet import ClearSetup, Restart, Scale, Shutdown, Signal, StatusQuery, WaitEngines
 from .parts import (
     Call,
     Count,
@@ -40,6 +41,7 @@ __all__ = [  # of what is declared beside this file: users look here
     "Ask",
     "AskEngine",
     "Call",
+    "ClearSetup",
     "DeathCertificate",
     "EngineInfo",
     "Fetch",
@@ -50,13 +52,19 @@ __all__ = [  # of what is declared beside this file: users look here
     "Options",
     "Output",
     "Purge",
+    "Restart",
     "Result",
+    "Scale",
+    "Shutdown",
+    "Signal",
     "Status",
+    "StatusQuery",
     "Task",
     "TaskInfo",
+    "WaitEngines",
 ]
 
-VERSION = 3
+VERSION = 4
 
 
 class Numbered(msgspec.Struct, array_like=True, kw_only=True):
@@ -113,58 +121,6 @@ class Cancel(msgspec.Struct, array_like=True, tag=True):
     grace_s: float | None = None
     interrupt: bool = True
     """False: withdraw what has not started, leave running tasks alone."""
-
-
-class Scale(msgspec.Struct, array_like=True, tag=True):
-    """Have n engines. Answered when the ones to start answer and the ones to stop are gone."""
-
-    request: int
-    n: int
-
-
-class Restart(msgspec.Struct, array_like=True, tag=True):
-    """Replace these engines (all: None) by fresh ones under the same ids. Answered when they answer.
-
-    Those that are not of the `incarnations` named (`(engine, incarnation)` each) have been replaced since, and are left
-    alone: so the request may be made again when its answer was lost.
-    """
-
-    request: int
-    engines: list[int] | None = None
-    incarnations: list[tuple[int, int]] = []
-
-
-class Signal(msgspec.Struct, array_like=True, tag=True):
-    """Send a signal to engine processes (all: None). Answered when it is passed on to their nannies."""
-
-    request: int
-    signal: int
-    engines: list[int] | None = None
-
-
-class Shutdown(msgspec.Struct, array_like=True, tag=True):
-    """Stop the whole cluster. Answered before the controller ends (from a client), or asked by the head nanny."""
-
-    request: int = 0
-
-
-class StatusQuery(msgspec.Struct, array_like=True, tag=True):
-    """How is the cluster? Answered by a `Reply` whose value is a `ClusterStatus` as a map."""
-
-    request: int
-
-
-class WaitEngines(msgspec.Struct, array_like=True, tag=True):
-    """Answer when at least n engines are ready (None: all that the cluster is to have); an error if that cannot be."""
-
-    request: int
-    n: int | None = None
-
-
-class ClearSetup(msgspec.Struct, array_like=True, tag=True):
-    """Forget all set-up: engines that come from now on have none. Answered with how many calls that were."""
-
-    request: int
 
 
 class Goodbye(msgspec.Struct, array_like=True, tag=True):
@@ -440,61 +396,8 @@ FromClient = (
 )
 FromEngine = EngineHello | ControlHello | Holding | Done | Started | Outputs | GivenBack | Answer | Goodbye | Ping
 FromNanny = NannyHello | Running | EngineExited | Shutdown | Goodbye | Ping
-ToController = (
-    ClientHello
-    | Submit
-    | Forget
-    | Cancel
-    | Scale
-    | Restart
-    | Signal
-    | Shutdown
-    | StatusQuery
-    | WaitEngines
-    | ClearSetup
-    | AskEngine
-    | Find
-    | Fetch
-    | Purge
-    | Goodbye
-    | Ping
-    | Ack
-    | EngineHello
-    | ControlHello
-    | Holding
-    | Done
-    | Started
-    | Outputs
-    | GivenBack
-    | Answer
-    | NannyHello
-    | Running
-    | EngineExited
-)
+ToController = FromClient | FromEngine | FromNanny
 ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Found | Fetched | Resume | Refused | Pong | Farewell
 ToEngine = EngineWelcome | Run | Forget | Ack | TakeBack | Interrupt | Ask | Exit | Resume | Refused | Pong | Farewell
 ToNanny = NannyWelcome | StartEngines | StopEngine | Exit | Resume | Refused | Pong | Farewell
-ToPeer = (
-    Welcome
-    | Results
-    | Outputs
-    | Ack
-    | Engines
-    | Reply
-    | Found
-    | Fetched
-    | Resume
-    | Refused
-    | Pong
-    | Farewell
-    | EngineWelcome
-    | Run
-    | Forget
-    | TakeBack
-    | Interrupt
-    | Ask
-    | Exit
-    | NannyWelcome
-    | StartEngines
-    | StopEngine
-)
+ToPeer = ToClient | ToEngine | ToNanny

@@ -30,6 +30,11 @@ class Status(IntEnum):
     """It can never run (no such engine, unknown function). `payload` is a sentence in UTF-8."""
     UNKNOWN = 6
     """What became of it can no longer be told, for the reason in `payload`, a sentence in UTF-8."""
+    UNMET = 7
+    """Its function cannot run on this engine, for the reason in `payload`, a sentence in UTF-8: from an engine to the
+    controller, which tries the others; to a client when none is left."""
+    IMPOSSIBLE = 8
+    """What it depends on has ended in a way that it was not to come after. `payload` is a sentence in UTF-8."""
 
 
 COROUTINE = b"c"
@@ -54,6 +59,18 @@ class Function(msgspec.Struct, array_like=True, frozen=True, gc=False):
     pickled: bytes
 
 
+class Dependency(msgspec.Struct, array_like=True, frozen=True):
+    """Tasks that a task comes after."""
+
+    tasks: tuple[int, ...]
+    all: bool = True
+    """All of them; False: the first will do."""
+    success: bool = True
+    """One that has succeeded counts."""
+    failure: bool = False
+    """One that has failed counts."""
+
+
 class Options(msgspec.Struct, array_like=True, frozen=True):
     """How a task wants to be run; one `Options` serves many tasks of a `Submit`."""
 
@@ -71,6 +88,12 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
     setup: str | None = None
     """The task (`ordered`, of the operation `!setup`) is set-up, by this name: it is kept, and run before anything else
     on every engine that comes later. Only here `targets` may be of no engine, and `copies` 0."""
+    after: Dependency | None = None
+    """It is to begin after these."""
+    follow: Dependency | None = None
+    """It is to begin after these, on an engine where they (or one of them, if not `all`) ran."""
+    resources: tuple[tuple[str, float], ...] = ()
+    """What it takes while it runs of what hosts offer, by name, in order of the names."""
 
 
 class Task(msgspec.Struct, array_like=True, gc=False):
@@ -89,6 +112,8 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     copies: Count = 1
     """With `ordered` targets: this many tasks with ids `id, id+1, ...`, one for each target in turn, sharing payload
     and frames."""
+    needs: tuple[int, ...] = ()
+    """Tasks whose values are among its arguments, each once."""
 
 
 class Call(msgspec.Struct, array_like=True, gc=False):
