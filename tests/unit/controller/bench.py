@@ -668,7 +668,8 @@ def books(state: State) -> dict[str, Any]:
         },
         "gone": dict(state.gone),
         "nannies": {
-            nanny.peer: (nanny.host, nanny.cores, nanny.head, nanny.engines) for nanny in state.nannies.values()
+            nanny.peer: (nanny.host, nanny.cores, nanny.head, nanny.resources, nanny.engines)
+            for nanny in state.nannies.values()
         },
     }
 
@@ -684,6 +685,7 @@ def _task(state: State, task: Any) -> tuple[Any, ...]:
         [bytes(frame) for frame in task.frames],
         task.attempt,
         task.deaths or [],
+        task.unmet,
         task.state,
         task.engine if task.state else -1,
         set(range(task.lo, task.hi)) - early if task.hi else None,
