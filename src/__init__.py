@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .client.futures import AsyncResult
     from .client.mapresult import AsyncMapResult
     from .cluster.cluster import Cluster
+    from .dependent import depend, require
     from .errors import (
         ClusterError,
         ClusterExists,
@@ -70,7 +71,9 @@ _HOMES = {
     "TaskRefused": ".errors",
     "TaskTimeout": ".errors",
     "UnmetDependency": ".errors",
+    "depend": ".dependent",
     "publish_data": ".publishing",
+    "require": ".dependent",
 }
 
 __all__ = [
@@ -99,7 +102,9 @@ __all__ = [
     "TaskRefused",
     "TaskTimeout",
     "UnmetDependency",
+    "depend",
     "publish_data",
+    "require",
 ]
 
 

@@ -93,6 +93,11 @@ def _is_plain_array(value: Any, kind: type) -> bool:
 # ------------------------------------------------------------------------------------------------- the user's modules
 
 
+REDUCE = "__reduce_function__"
+"""A function with this attribute says itself how it is pickled: it is called with the function, and `by_name` if the
+function would travel by its name; it returns what `__reduce__` does."""
+
+
 class _UserModules:
     """Which loaded modules are the user's own, found again when modules were loaded since."""
 
@@ -285,7 +290,10 @@ def _picklers() -> tuple[type[pickle.Pickler], type[pickle.Pickler]]:
                 # Left alone, it would go by a name that an engine cannot look up. Its cache stays at home.
                 parameters = obj.cache_parameters()
                 return _cached, (parameters["maxsize"], parameters["typed"], obj.__wrapped__)
-            return super().reducer_override(obj)
+            reduced = super().reducer_override(obj)
+            if type(obj) is types.FunctionType and REDUCE in obj.__dict__:
+                return obj.__dict__[REDUCE](obj, by_name=reduced is NotImplemented)
+            return reduced
 
     class ByReference(ByValue):
         def reducer_override(self, obj: Any) -> Any:

@@ -22,6 +22,7 @@ __all__ = [
     "dumps_whole",
     "failure_from",
     "find_culprit",
+    "find_namespace",
     "is_picklable",
     "loads",
     "set_namespace",
@@ -36,6 +37,11 @@ def set_namespace(namespace: dict[str, Any]) -> None:
     """Name the variables that a `Reference` means in this process (an engine's user namespace)."""
     global _namespace
     _namespace = namespace
+
+
+def find_namespace() -> dict[str, Any] | None:
+    """Return the engine's user namespace, if this is an engine."""
+    return _namespace
 
 
 class Reference:
