@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import setups
+from . import resources, setups
 from .records import EngineState, TaskState
 
 if TYPE_CHECKING:
@@ -31,13 +31,21 @@ def status(state: State, now: float) -> dict[str, Any]:
                 "pid": engine.pid,
                 "host": engine.host,
                 "tasks": len(engine.assigned),
+                "threads": engine.threads,
                 "reason": _remark(engine, now),
                 "setup": setups.show(engine),
             }
             for _, engine in sorted(state.engines.items())
         ],
         "hosts": [
-            {"host": nanny.host, "pid": nanny.pid, "cores": nanny.cores, "engines": sorted(nanny.engines)}
+            {
+                "host": nanny.host,
+                "pid": nanny.pid,
+                "cores": nanny.cores,
+                "engines": sorted(nanny.engines),
+                "resources": nanny.resources,
+                "in_use": {name: amount for name, amount in resources.in_use(state, nanny).items() if amount},
+            }
             for nanny in state.nannies.values()
         ],
         "clients": [
