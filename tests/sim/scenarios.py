@@ -63,8 +63,8 @@ def disasters(seed: int, *, engines: int = 0, verbose: bool = False) -> World:
         assert client.no
         for _ in range(rng.randint(1, 6)):
             world.after(rng.uniform(0, 2), _submit, world, client, rng, engines, deadly)
-        if choosy is not None:
-            for _ in range(choosy.randint(1, 4)):
+        if choosy is not None and client is clients[-1]:
+            for _ in range(choosy.randint(1, 2)):
                 world.after(choosy.uniform(0, 2), _submit_choosy, world, client, choosy, engines, deadly)
         stays = len(clients) == 1 or client is not clients[0]  # the tasks of a client that leaves would hang for ever
         if rng.random() < 0.3 and stays:
@@ -130,9 +130,9 @@ def _submit_choosy(world: World, client: Client, rng: random.Random, engines: in
     options = some_options(rng, engines)
     if not options.ordered:
         options = msgspec.structs.replace(options, resources=some_resources(rng))
-    items = 0 if options.ordered or rng.random() < 0.6 else rng.choice([1, 7, 20])
+    items = 0 if options.ordered or rng.random() < 0.6 else rng.choice([1, 7])
     works = []
-    for _ in range(rng.choice([1, 3, 20])):
+    for _ in range(rng.choice([1, 3, 8])):
         work = some_work(rng, items=items, deadly=deadly)
         likely = rng.choice([0.0, 0.5, 0.9, 1.0])
         work.unmet = [[e for e in range(engines + 4) if rng.random() < likely] for _ in work.durations]
