@@ -221,6 +221,23 @@ def test_a_task_that_waits_for_another_engine_can_be_cancelled(bench: Bench):
     assert client.answer(request) == [id_]
 
 
+def test_nothing_is_left_of_a_pool_all_of_whose_tasks_were_withdrawn(bench: Bench):
+    """Their function is forgotten with them."""
+    bench.start(engines=2)
+    client = bench.clients[0]
+    client.submit(2, targets=(1,))
+    bench.engines[1].given()
+    (id_,) = client.submit(function=b"g")
+    cannot(*where(bench))
+    request = client.cancel([id_])
+    client.say(m.Forget([b"g"]))
+    bench.advance(1.0)
+    assert b"g" not in bench.core.state.functions.entries
+    assert not bench.core.state.pools
+    assert client.answer(request) == [id_]
+    bench.forget_what_was_said()
+
+
 def test_a_task_that_is_to_be_stopped_does_not_go_on(bench: Bench):
     bench.start(engines=2)
     client = bench.clients[0]
