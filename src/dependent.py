@@ -161,16 +161,10 @@ def reduce(dependent: Any, *, by_name: bool) -> tuple[Any, ...]:
     name, modules = dependent.__qualname__, _modules_of(dependent)
     if by_name:
         return _import_dependent, (name, modules, dependent.__module__)
-    ours = {_NEEDS, pickles.REDUCE, "__wrapped__"}
-    function = dependent.__wrapped__
-    inherited = getattr(function, "__dict__", {})
-    attributes = {
-        key: value
-        for key, value in dependent.__dict__.items()
-        if key not in ours and inherited.get(key, ours) is not value
-    }
+    attributes = dict(dependent.__dict__)
+    function, need, _ = attributes.pop("__wrapped__"), attributes.pop(_NEEDS), attributes.pop(pickles.REDUCE)
     awaits = inspect.iscoroutinefunction(dependent)
-    return _unpickle, (name, modules, awaits), (function, dependent.__dict__[_NEEDS], attributes), None, None, _fill
+    return _unpickle, (name, modules, awaits), (function, need, attributes), None, None, _fill
 
 
 def _modules_of(dependent: Any) -> tuple[str, ...]:
@@ -219,7 +213,7 @@ def _meet(function: Any, need: Needs) -> None:
     _, modules, objects = need
     scope, namespace = _scope(function), serialize.find_namespace()
     for module, alias in modules:
-        if module not in sys.modules:
+        if sys.modules.get(module) is None:
             _import(_show(function), module)
         name = alias or module.partition(".")[0]
         found = sys.modules[module if alias else name]
