@@ -56,11 +56,12 @@ def _place_direct(state: State) -> None:
 
 def _place_pools(state: State) -> None:
     awaited: set[tuple[Peer, str]] = set()
+    willing: pools.Willing = {}
     for pool, queue in list(state.pools.items()):
         if not queue.waiting:  # all were withdrawn, and their function may be forgotten
             del state.pools[pool]
             continue
-        engines = pools.members(state, pool)
+        engines = pools.members(state, pool, willing)
         pinned = bool(pool.resources or pool.unmet)
         if pool.resources:
             _place_takers(state, pool, queue, engines, awaited)

@@ -60,24 +60,33 @@ def may_serve(state: State, pool: Pool, engine: Engine) -> bool:
     return not pool.resources or resources.are_offered(state.nannies.get(engine.nanny), pool.resources)
 
 
-def members(state: State, pool: Pool) -> list[Engine]:
+Willing = dict[bytes, list["Engine"]]
+"""By function: the engines that do not lack what it needs, as far as we know. For one look at many pools."""
+
+
+def members(state: State, pool: Pool, willing: Willing) -> list[Engine]:
     """Return the engines that tasks of a pool are for: those who may serve; if some have been asked, first those that
     do not lack what the function needs, as far as we know, whether they have time or not.
     """
-    ids = state.engines if pool.targets is None else pool.targets
-    found = [e for i in ids if (e := state.engines.get(i)) is not None and may_serve(state, pool, e)]
     if pool.unmet:
-        lacking = state.functions.entries[pool.function].lacking
-        found = [engine for engine in found if engine.key not in lacking] or found
-    return found
+        able = willing.get(pool.function)
+        if able is None:
+            lacking = state.functions.entries[pool.function].lacking
+            able = willing[pool.function] = [e for e in state.engines.values() if e.key not in lacking]
+        targets = pool.targets
+        found = [e for e in able if (targets is None or e.id in targets) and may_serve(state, pool, e)]
+        if found:
+            return found
+    ids = state.engines if pool.targets is None else pool.targets
+    return [e for i in ids if (e := state.engines.get(i)) is not None and may_serve(state, pool, e)]
 
 
-def has_taker(state: State, task: Task, giver: Engine, idle: set[int]) -> bool:
+def has_taker(state: State, task: Task, giver: Engine, idle: set[int], willing: Willing) -> bool:
     """Return whether an idle engine could have a task that another has not begun."""
     pool = pool_of(task)
     if pool is None:
         return True
-    for engine in members(state, pool):
+    for engine in members(state, pool, willing):
         if engine.id in idle:
             nanny = state.nannies.get(engine.nanny)
             if not pool.resources or engine.nanny == giver.nanny:

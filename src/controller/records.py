@@ -171,6 +171,7 @@ class Engine:
         "in_setup",
         "incarnation",
         "incoming",
+        "key",
         "killed",
         "known",
         "load_s",
@@ -209,6 +210,8 @@ class Engine:
     def renew(self) -> None:
         """Begin the next incarnation, which knows nothing and has nothing."""
         self.incarnation = Incarnation(self.incarnation + 1)
+        self.key = (int(self.id), int(self.incarnation))
+        """Which process it is: engine and incarnation."""
         self.state = EngineState.STARTING
         self.pid = 0
         self.peer = engine_peer(self.id, self.incarnation)
@@ -256,11 +259,6 @@ class Engine:
         self.dismissed = False
         """It was told to exit."""
         self.version += 1
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Which process it is: engine and incarnation."""
-        return int(self.id), int(self.incarnation)
 
     @property
     def plain(self) -> int:

@@ -39,11 +39,12 @@ def take_back(state: State) -> None:
     idle = state.idle
     victims: list[tuple[float, int, list[int] | None]] = []
     light: list[tuple[Engine, int]] = []
+    willing: pools.Willing = {}
     for engine_id in state.laden:
         engine = state.engines[engine_id]
         if engine.taking:
             continue
-        worth, named = _can_give(state, engine, idle)
+        worth, named = _can_give(state, engine, idle, willing)
         if not worth:
             continue
         if engine.load_s >= WORTH_S:
@@ -61,7 +62,7 @@ def take_back(state: State) -> None:
         state.outbox.say(engine.control, TakeBack(engine.taking, named))
 
 
-def _can_give(state: State, engine: Engine, idle: set[int]) -> tuple[bool, list[int] | None]:
+def _can_give(state: State, engine: Engine, idle: set[int], willing: pools.Willing) -> tuple[bool, list[int] | None]:
     """Return whether an engine seems to hold work that an idle one could do and, for work that not every engine may
     have, which: the engine gives back such calls only by name.
     """
@@ -75,7 +76,7 @@ def _can_give(state: State, engine: Engine, idle: set[int]) -> tuple[bool, list[
     named: list[int] = []
     for task in tasks:
         if pinned and task.id in pinned:
-            if pools.has_taker(state, task, engine, idle):
+            if pools.has_taker(state, task, engine, idle, willing):
                 named.append(task.id)
             continue
         targets = task.options.targets
