@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .. import rendezvous
 from ..errors import ClusterError
 from ..wire import messages as m
+from . import joblibnames
 from .balancedview import LoadBalancedView
 from .consoles import open_console
 from .directview import DirectView
@@ -83,6 +84,7 @@ class Client(Fleet, Records):
             from ..jupyter.magics import activate_first  # noqa: PLC0415 - only in IPython
 
             activate_first(lambda: DirectView(self, "all").set_flags(block=True))
+        joblibnames.offer(self)
         weakref.finalize(self, link.release).atexit = False
 
     def _greet(self, timeout: float, deadline: float) -> None:
@@ -246,6 +248,22 @@ class Client(Fleet, Records):
         if isinstance(jobs, list | tuple | set | frozenset):
             return list(jobs)
         return [jobs] if hasattr(jobs, "_open_tasks") else list(jobs)  # type: ignore[list-item] # told apart by hasattr
+
+    # ---------------------------------------------------------------- other libraries
+
+    def register_joblib_backend(self, name: str = "enginery", make_default: bool = False) -> None:
+        """Have joblib, and what uses it, run its calls on these engines: `joblib.parallel_config("enginery")`.
+
+            client.register_joblib_backend()
+            with joblib.parallel_config("enginery"):
+                search.fit(x, y)                         # scikit-learn
+
+        Only needed if joblib was imported after the client was made; else the name is known by itself. See
+        LoadBalancedView.register_joblib_backend.
+        """
+        self._balanced.register_joblib_backend(name, make_default)
+
+    # ---------------------------------------------------------------- a terminal on an engine
 
     def connect_console(self, engine: int) -> None:
         """Open a Jupyter console on an engine in this terminal; return when it is closed.
