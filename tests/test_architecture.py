@@ -19,6 +19,7 @@ SRC = ROOT / "src"
 SHARED = {
     "certificate",
     "config",
+    "daskworkers",
     "errors",
     "failure",
     "ids",
@@ -43,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "certificate": set(),
     "errors": {"certificate", "ids"},
     "config": set(),
+    "daskworkers": set(),
     "publishing": set(),
     "recorder": set(),
     "streams": {"wire"},

@@ -17,6 +17,7 @@ from .consoles import open_console
 from .directview import DirectView
 from .fleet import Fleet
 from .functions import FunctionCache
+from .guests import Guests
 from .link import Link
 from .records import Records
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Client")
 
 
-class Client(Fleet, Records):
+class Client(Fleet, Guests, Records):
     """A connection to a running cluster.
 
         client = Client()                        # the running cluster; by name: Client("name")
@@ -249,22 +250,6 @@ class Client(Fleet, Records):
             return list(jobs)
         return [jobs] if hasattr(jobs, "_open_tasks") else list(jobs)  # type: ignore[list-item] # told apart by hasattr
 
-    # ---------------------------------------------------------------- other libraries
-
-    def register_joblib_backend(self, name: str = "enginery", make_default: bool = False) -> None:
-        """Have joblib, and what uses it, run its calls on these engines: `joblib.parallel_config("enginery")`.
-
-            client.register_joblib_backend()
-            with joblib.parallel_config("enginery"):
-                search.fit(x, y)                         # scikit-learn
-
-        Only needed if joblib was imported after the client was made; else the name is known by itself. See
-        LoadBalancedView.register_joblib_backend.
-        """
-        self._balanced.register_joblib_backend(name, make_default)
-
-    # ---------------------------------------------------------------- a terminal on an engine
-
     def connect_console(self, engine: int) -> None:
         """Open a Jupyter console on an engine in this terminal; return when it is closed.
 
@@ -279,6 +264,7 @@ class Client(Fleet, Records):
         """Leave the cluster. Tasks that are not done go on without us (or are cancelled, if it was opened with
         `on_exit="cancel"`); their futures here fail.
         """
+        self.stop_dask()
         self._link.close(cancel=self._cancels)
 
     async def aclose(self) -> None:
