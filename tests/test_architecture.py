@@ -23,6 +23,7 @@ SHARED = {
     "errors",
     "failure",
     "ids",
+    "kept",
     "markup",
     "pickles",
     "publishing",
@@ -39,6 +40,7 @@ SHARED = {
 MAY_IMPORT: dict[str, set[str]] = {
     # The bottom: what everything else rests on.
     "ids": set(),
+    "kept": set(),
     "markup": set(),
     "wire": {"ids"},
     "certificate": set(),

@@ -24,11 +24,19 @@ from typing import TYPE_CHECKING, Any
 
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, SequentialBackend
 
+from ..kept import NotKept
+from .sharing import Sharing
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .balancedview import LoadBalancedView
     from .futures import AsyncResult
+
+    Batch = Callable[[], Any]
+    """Some calls, and their values as a list: joblib's `BatchedCalls`."""
+    Callback = Callable[[Any], object]
+    """Is to be called with what `retrieve_result_callback` makes values of: joblib's `BatchCompletionCallBack`."""
 
 log = logging.getLogger("enginery")
 
@@ -45,13 +53,15 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     def __init__(self, view: LoadBalancedView, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._view = view
+        self._sharing = Sharing(view)
+        self._calls = 0
         self._reporter = ThreadPoolExecutor(1, "enginery-joblib")
         self._lock = threading.Lock()
         self._limit: int | None = None
         """How many batches may be on their way; None if the engines are the limit."""
         self._under_way = 0
-        self._running: dict[AsyncResult, Callable[[Any], object]] = {}
-        self._held: deque[tuple[Any, Callable[[Any], object]]] = deque()
+        self._running: dict[AsyncResult, tuple[Batch, Callback]] = {}
+        self._held: deque[tuple[Batch, Callback, bool]] = deque()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return how many calls can run at once: as many as asked for, and as there are engines (-1: all of them)."""
@@ -62,9 +72,12 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             return 1
         return min(n_jobs, engines) if n_jobs > 0 else max(1, engines + 1 + n_jobs)
 
-    def configure(self, n_jobs: int = 1, parallel: Any = None, **_for_local_pools: Any) -> int:
-        """Be ready for a call of `parallel`; return the effective number of jobs."""
+    def configure(
+        self, n_jobs: int = 1, parallel: Any = None, *, max_nbytes: int | None = 1 << 20, **_for_local_pools: Any
+    ) -> int:
+        """Be ready for calls of `parallel`; return the effective number of jobs."""
         self.parallel = parallel
+        self._sharing.large = max_nbytes
         jobs = self.effective_n_jobs(n_jobs)
         self._limit = None if n_jobs < 0 or jobs < n_jobs else jobs
         return jobs
@@ -73,41 +86,54 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         """Return what a Parallel inside a call uses: none. There are as many engines as the cores are meant to bear."""
         return SequentialBackend(nesting_level=(self.nesting_level or 0) + 1), None
 
+    def start_call(self) -> None:
+        """A call of Parallel begins."""
+        self._calls += 1
+
+    def stop_call(self) -> None:
+        """It has ended: what it shared is forgotten, unless another one may use it."""
+        self._calls -= 1
+        if not self._calls:
+            self._sharing.end()
+
     def terminate(self) -> None:
         """A call is over: forget how long its batches took. The engines stay."""
         self.reset_batch_stats()
 
     # ---------------------------------------------------------------- batches
 
-    def submit(self, func: Callable[[], Any], callback: Callable[[Any], object]) -> None:
+    def submit(self, func: Batch, callback: Callback) -> None:
         """Have a batch run; `callback` hears of its end whatever happens, also if it cannot travel."""
-        with self._lock:
-            if self._limit is not None and self._under_way >= self._limit:
-                self._held.append((func, callback))
-                return
-            self._under_way += 1
-        self._send(func, callback)
+        self._submit(func, callback, whole=False)
 
     apply_async = submit
     """Its name before joblib 1.5."""
 
-    def _send(self, batch: Callable[[], Any], callback: Callable[[Any], object]) -> None:
+    def _submit(self, batch: Batch, callback: Callback, *, whole: bool) -> None:
+        with self._lock:
+            if self._limit is not None and self._under_way >= self._limit:
+                self._held.append((batch, callback, whole))
+                return
+            self._under_way += 1
+        self._send(batch, callback, whole)
+
+    def _send(self, batch: Batch, callback: Callback, whole: bool) -> None:
         try:
-            future = self._view.apply_async(operator.call, batch)
+            future = self._view.apply_async(operator.call, batch if whole else self._sharing.share(batch))
         except Exception as error:  # joblib waits for the callback, and would for ever
-            self._report(callback, error)
+            self._later(callback, error)
             self._go_on()
             return
         with self._lock:
-            self._running[future] = callback
+            self._running[future] = batch, callback
         future.add_done_callback(self._on_done)
 
     def _on_done(self, future: Any) -> None:
         """A batch has ended (I/O thread)."""
         with self._lock:
-            callback = self._running.pop(future, None)
-        if callback is not None:
-            self._report(callback, future)
+            ended = self._running.pop(future, None)
+        if ended is not None:
+            self._later(self._tell, future, *ended)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -119,14 +145,17 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             following = self._held.popleft()
         self._later(self._send, *following)
 
-    def _report(self, callback: Callable[[Any], object], outcome: Any) -> None:
-        self._later(callback, outcome)
-
     def _later(self, function: Callable[..., object], *args: Any) -> None:
         try:
             self._reporter.submit(_logged, function, *args)
         except RuntimeError:  # the interpreter shuts down: nobody waits any more
             return
+
+    def _tell(self, future: AsyncResult, batch: Batch, callback: Callback) -> None:
+        if isinstance(future.error, NotKept):
+            self._submit(batch, callback, whole=True)
+        else:
+            callback(future)
 
     def retrieve_result_callback(self, out: Any) -> Any:
         """Return the values of a batch, or raise what one of its calls raised, as its own type."""
@@ -138,7 +167,7 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         """Stop what a call that failed, or was left, has under way; what waits is withdrawn, what runs interrupted."""
         del ensure_ready  # the engines are ready in any case
         with self._lock:
-            left = [future for future, callback in self._running.items() if _is_over(callback)]
+            left = [future for future, (_, callback) in self._running.items() if _is_over(callback)]
             for future in left:
                 del self._running[future]
             self._held = deque(held for held in self._held if not _is_over(held[1]))
