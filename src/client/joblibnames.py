@@ -35,7 +35,7 @@ def offer(client: Client) -> None:
 def register(view: LoadBalancedView, name: str, *, make_default: bool) -> None:
     """Have joblib know the backend under this name, on the engines of this view, with its flags.
 
-    Raises ImportError if joblib is not installed.
+    When the view's client is closed, the name goes on to the program's newest. Raises ImportError if joblib is not installed.
     """
     try:
         from joblib import register_parallel_backend  # noqa: PLC0415 - only who uses it has it
@@ -48,7 +48,7 @@ def register(view: LoadBalancedView, name: str, *, make_default: bool) -> None:
         if client is not None:
             return _make(client=client, **options)
         flags = {flag: getattr(view, flag) for flag in view.FLAGS}
-        return _make(client=view.client, **{**flags, **options})
+        return _make(client=view.client if _is_open(view.client) else None, **{**flags, **options})
 
     register_parallel_backend(name, make, make_default=make_default)
 
@@ -72,9 +72,13 @@ def _client() -> Client:
     global _own
     newest = None if _newest is None else _newest()
     for client in (newest, _own):
-        if client is not None and client._link.core.lost is None:
+        if client is not None and _is_open(client):
             return client
     from .client import Client  # noqa: PLC0415 - which imports this module
 
     _own = Client()
     return _own
+
+
+def _is_open(client: Client) -> bool:
+    return client._link.core.lost is None

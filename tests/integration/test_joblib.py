@@ -1,11 +1,13 @@
 """joblib, and scikit-learn with it, on engines."""
 
 import os
+import re
 import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import TimeoutError as JoblibTimeout
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -245,6 +247,20 @@ def test_a_client_that_was_there_before_joblib_registers_by_hand(client, monkeyp
         assert config["backend"]._view.client is client
 
 
+def test_a_name_outlives_its_client(cluster, client):
+    with Client(cluster.name) as gone:
+        gone.load_balanced_view().set_flags(label="mine").register_joblib_backend("handed-on")
+        with parallel_config("handed-on") as config:
+            assert config["backend"]._view.client is gone
+    newest = Client(cluster.name)
+    with parallel_config("handed-on") as config:
+        assert (config["backend"]._view.client, config["backend"]._view.label) == (newest, "mine")
+    with parallel_config("handed-on", client=client) as config:
+        assert (config["backend"]._view.client, config["backend"]._view.label) == (client, None)
+    newest.close()
+    del joblib.parallel.BACKENDS["handed-on"]
+
+
 def test_the_default_of_all(client, monkeypatch):
     monkeypatch.setattr(joblib.parallel, "DEFAULT_BACKEND", joblib.parallel.DEFAULT_BACKEND)
     client.register_joblib_backend("everywhere", make_default=True)
@@ -296,3 +312,16 @@ def test_scikit_learn_searches_validates_and_grows_forests(client):
         np.testing.assert_array_equal(scores, cross_val_score(GaussianNB(), x, y, cv=4))
         again = RandomForestClassifier(12, random_state=0).fit(x, y)
     np.testing.assert_array_equal(forest.predict_proba(x), again.predict_proba(x))
+
+
+def test_the_page_prints_what_happens(cluster, monkeypatch, capsys):
+    monkeypatch.setenv("ENGINERY_CLUSTER", cluster.name)
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "joblib-and-dask.md").read_text(encoding="utf-8")
+    script = "".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    monkeypatch.setitem(joblib.parallel.BACKENDS, "enginery", joblib.parallel.BACKENDS["enginery"])
+    promised = re.findall(r"^print\(.*\)  # (.*)$", script, re.MULTILINE)
+    assert len(promised) >= 4
+    scope = {"__name__": "page"}
+    exec(script, scope)
+    scope["client"].close()
+    assert capsys.readouterr().out.splitlines() == promised
