@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Batch = Callable[[], Any]
     """Some calls, and their values as a list: joblib's `BatchedCalls`."""
-    Callback = Callable[[Any], object]
+    Callback = Any
     """Is to be called with what `retrieve_result_callback` makes values of: joblib's `BatchCompletionCallBack`."""
 
 log = logging.getLogger("enginery")
@@ -118,6 +118,9 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._send(batch, callback, whole)
 
     def _send(self, batch: Batch, callback: Callback, whole: bool) -> None:
+        if _is_over(callback):  # since it was held back
+            self._go_on()
+            return
         try:
             future = self._view.apply_async(operator.call, batch if whole else self._sharing.share(batch))
         except Exception as error:  # joblib waits for the callback, and would for ever
@@ -176,9 +179,9 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             self._view._client._link.cancel(tasks, grace_s=None, interrupt=True)
 
 
-def _is_over(callback: Any) -> bool:
+def _is_over(callback: Callback) -> bool:
     """Return whether the Parallel whose batch that is has given up; another one that shares the backend may not."""
-    return bool(getattr(getattr(callback, "parallel", None), "_aborting", True))
+    return bool(callback.parallel._aborting)
 
 
 def _logged(function: Callable[..., object], *args: Any) -> None:

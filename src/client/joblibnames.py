@@ -35,7 +35,8 @@ def offer(client: Client) -> None:
 def register(view: LoadBalancedView, name: str, *, make_default: bool) -> None:
     """Have joblib know the backend under this name, on the engines of this view, with its flags.
 
-    When the view's client is closed, the name goes on to the program's newest. Raises ImportError if joblib is not installed.
+    When the view's client is closed, the name goes on to the program's newest. Raises ImportError if joblib is not
+    installed.
     """
     try:
         from joblib import register_parallel_backend  # noqa: PLC0415 - only who uses it has it
