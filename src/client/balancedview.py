@@ -135,8 +135,8 @@ class LoadBalancedView(View):
         `n_jobs=-1`, the default, means all engines of the view; a Parallel inside a call runs its calls one after
         another there. Calls travel in batches; errors come out as themselves, and what is under way is stopped then. A
         large array (joblib's `max_nbytes`, 1 MB) that several calls share is sent to each engine once, and read-only
-        there, as joblib's own memory maps are.
-        `parallel_config(name, client=client, label="fit", ...)` takes another client, and other flags. With
-        `make_default`, joblib uses it where no backend is named. Raises ImportError if joblib is not installed.
+        there, as joblib's own memory maps are. `parallel_config(name, client=client, label="fit", ...)` takes another
+        client, or other flags. With `make_default`, joblib uses it where no backend is named. Raises ImportError if
+        joblib is not installed.
         """
         joblibnames.register(self, name, make_default=make_default)

@@ -50,7 +50,8 @@ class Guests:
         modules and memory with the engine's tasks, which go on. Keyword arguments are those of `distributed.Worker`,
         with `nthreads` 1 and `memory_limit` 0 (none) unless given; `scheduler_args` those of `distributed.Scheduler`.
         All connections are encrypted with a certificate of this call's own; `security` takes a `distributed.Security`,
-        or False for none, on one host. Engines that start later are no workers, nor is one that was restarted.
+        or False for none, on one host. Engines that start later are no workers, nor is one that was restarted. It all
+        ends with `stop_dask`, with this client, or with this program.
 
         Waits until each engine has had time to start its worker. Raises ImportError if distributed (or cryptography) is
         not installed, ValueError for a `nanny`: a worker that is a part of its engine can have none.
