@@ -91,21 +91,21 @@ class Sending:
     @property
     def sent(self) -> bool:
         """Whether arrays and other buffers among the arguments may be changed again. (They may in any case when a
-        result has come.) ValueError if that is not known: submit with the flag `track=True` then.
+        result has come.) ValueError if that is not known: set the flag `track=True` before the call.
         """
         self._check_tracked()
         return all(sent.done() and sent._error is None for sent in self._sends or ())
 
     def wait_for_send(self, timeout: float | None = -1) -> None:
-        """Wait until arrays and other buffers among the arguments may be changed again: the cluster has them, and if it
-        has a journal, will send them nowhere from here again.
+        """Wait until arrays and other buffers among the arguments may be changed again: the cluster has them (and has
+        written them down, if it keeps a journal), and they are not read here any more.
 
             result = view.set_flags(track=True).apply_async(f, array)
             result.wait_for_send()
             array[:] = 0                     # f gets what was in it at the call
 
         Raises TimeoutError after `timeout` seconds (-1 or None: never), ControllerLost if the cluster is gone, and
-        ValueError if it is not known: submit with the flag `track=True` then.
+        ValueError if it is not known: set the flag `track=True` before the call.
         """
         self._check_tracked()
         deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
