@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pickle
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from ..pickles import REDUCER
 from ..serialize import pickling_with
 from .functions import FunctionCache
 
@@ -45,4 +47,11 @@ def dill() -> tuple[str, Callable[..., Any]]:
         from dill import Pickler  # noqa: PLC0415 - only for who asks for it
     except ImportError:
         raise ImportError("use_dill() needs the package dill, here and on the engines: pip install dill") from None
-    return "dill", partial(Pickler, recurse=True)
+
+    class Dill(Pickler):  # type: ignore[misc] # dill is untyped
+        def reducer_override(self, obj: Any) -> Any:
+            return (
+                obj.__dict__[REDUCER](obj) if type(obj) is FunctionType and REDUCER in obj.__dict__ else NotImplemented
+            )
+
+    return "dill", partial(Dill, recurse=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from enginery import EngineDied, NoSuchEngine, PrePickled, interactive
+from enginery import Cluster, EngineDied, NoSuchEngine, PrePickled, interactive
 
 from helpers import wait_until
 
@@ -42,6 +42,27 @@ def test_an_array_may_be_overwritten_when_it_is_sent(client, view):
     assert sum(results[2].get(30)) == total
     view.set_flags(track=False)
     assert (view.gather("part").get(30) == np.arange(1_000_000.0)).all()
+
+
+def test_what_was_sent_is_not_sent_again_when_the_controller_dies(tmp_path):
+    gate = tmp_path / "gate"
+    array = np.ones(500_000)
+
+    def total(array, path):
+        until_it_is_there(path)
+        return float(array.sum())
+
+    with Cluster(n=1) as client:
+        with client.load_balanced_view().temp_flags(track=True) as view:
+            results = [view.apply_async(total, array, str(gate)) for _ in range(5)]
+        for result in results:
+            result.wait_for_send(30)
+        array[:] = 0
+        pid = client.status()["controller_pid"]
+        os.kill(pid, signal.SIGKILL)
+        assert client.status()["controller_pid"] != pid
+        gate.touch()
+        assert client.gather(results) == [500_000.0] * 5
 
 
 def test_the_rank_idiom(client, view):

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from enginery import PrePickled, interactive, serialize
 from enginery.errors import SerializationError
 from enginery.wire import messages as m
 
@@ -46,6 +47,19 @@ def test_a_function_is_pickled_as_it_is_at_the_call(client):
     assert view.apply_sync(get) == 1
     captured[0] = 2
     assert view.apply_sync(get) == 2
+
+
+def test_dill_and_what_pickles_in_a_way_of_its_own(client, monkeypatch):
+    view = client[0]
+    view.use_dill()
+    monkeypatch.setattr(sys.modules["__main__"], "only_in_main", 5, raising=False)
+
+    @interactive
+    def get(table):
+        return only_in_main + len(table)  # noqa: F821
+
+    monkeypatch.setattr(serialize, "_namespace", {"__builtins__": __builtins__, "only_in_main": 6})
+    assert view.apply_sync(get, PrePickled([1, 2])) == 8
 
 
 def test_pickle_goes_by_name(fake, client):
