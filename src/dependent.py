@@ -3,7 +3,7 @@
 Both make a function that sees to it, at each call, that what it needs is there, and raises UnmetDependency if not.
 Where it is a task, its engine then says so to the controller, which gives it to another engine.
 
-Such a function says itself how it is pickled (`pickles.REDUCE`): the modules that it requires come first. So an engine
+Such a function says itself how it is pickled (`pickles.REDUCER`): the modules that it requires come first. So an engine
 that has not got them says so before it unpickles anything that cannot be made without them.
 """
 
@@ -152,17 +152,17 @@ def _fill(dependent: Any, state: tuple[Any, Needs, dict[str, Any]]) -> Any:
     functools.update_wrapper(dependent, function)
     dependent.__dict__.update(attributes)
     dependent.__dict__[_NEEDS] = need
-    dependent.__dict__[pickles.REDUCE] = reduce
+    dependent.__dict__[pickles.REDUCER] = reduce
     return dependent
 
 
-def reduce(dependent: Any, *, by_name: bool) -> tuple[Any, ...]:
+def reduce(dependent: Any) -> tuple[Any, ...]:
     """Say how such a function is pickled: first of all the names of the modules that it requires."""
     name, modules = dependent.__qualname__, _modules_of(dependent)
-    if by_name:
+    if _is_installed(dependent):
         return _import_dependent, (name, modules, dependent.__module__)
     attributes = dict(dependent.__dict__)
-    function, need, _ = attributes.pop("__wrapped__"), attributes.pop(_NEEDS), attributes.pop(pickles.REDUCE)
+    function, need, _ = attributes.pop("__wrapped__"), attributes.pop(_NEEDS), attributes.pop(pickles.REDUCER)
     awaits = inspect.iscoroutinefunction(dependent)
     return _unpickle, (name, modules, awaits), (function, need, attributes), None, None, _fill
 
@@ -175,6 +175,16 @@ def _modules_of(dependent: Any) -> tuple[str, ...]:
             modules += [module for module, _ in need[1]]
         dependent = dependent.__wrapped__
     return tuple(dict.fromkeys(modules))
+
+
+def _is_installed(dependent: Any) -> bool:
+    """Return whether such a function is one of an installed module, so that its name says all about it."""
+    if dependent.__module__ == "__main__" or dependent.__module__ in pickles.user_modules:
+        return False
+    found: Any = sys.modules.get(dependent.__module__)
+    for part in dependent.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is dependent
 
 
 def _unpickle(name: str, modules: tuple[str, ...], awaits: bool) -> Any:

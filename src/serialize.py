@@ -10,7 +10,7 @@ from typing import Any
 
 from .culprit import find_culprit, is_picklable
 from .failure import Failure, failure_from, to_exception
-from .pickles import PROTOCOL, Buffer, dumps, dumps_function, dumps_whole, loads, user_modules
+from .pickles import PROTOCOL, Buffer, dumps, dumps_function, dumps_whole, loads, pickling_with, user_modules
 
 __all__ = [
     "PROTOCOL",
@@ -25,6 +25,7 @@ __all__ = [
     "find_namespace",
     "is_picklable",
     "loads",
+    "pickling_with",
     "set_namespace",
     "to_exception",
     "user_modules",
@@ -40,7 +41,7 @@ def set_namespace(namespace: dict[str, Any]) -> None:
 
 
 def find_namespace() -> dict[str, Any] | None:
-    """Return the engine's user namespace, if this is an engine."""
+    """Return the variables of this engine's user; None if this is not an engine."""
     return _namespace
 
 

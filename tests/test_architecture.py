@@ -19,12 +19,16 @@ SRC = ROOT / "src"
 SHARED = {
     "certificate",
     "config",
+    "daskworkers",
     "dependent",
     "errors",
     "failure",
     "ids",
+    "interactive",
+    "kept",
     "markup",
     "pickles",
+    "prepickled",
     "publishing",
     "recorder",
     "rendezvous",
@@ -39,11 +43,13 @@ SHARED = {
 MAY_IMPORT: dict[str, set[str]] = {
     # The bottom: what everything else rests on.
     "ids": set(),
+    "kept": set(),
     "markup": set(),
     "wire": {"ids"},
     "certificate": set(),
     "errors": {"certificate", "ids"},
     "config": set(),
+    "daskworkers": set(),
     "publishing": set(),
     "recorder": set(),
     "streams": {"wire"},
@@ -52,6 +58,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "failure": {"culprit", "errors", "pickles"},
     "serialize": {"culprit", "failure", "pickles"},
     "dependent": {"errors", "pickles", "serialize"},
+    "interactive": {"pickles", "serialize"},
+    "prepickled": {"serialize"},
     "security": {"config", "transport"},
     "transport": {"config", "wire"},
     "rendezvous": {"config", "errors"},
@@ -70,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": SHARED | {"client", "cluster", "drill", "leftovers"},
     "__main__": {"cli"},
     # The public names. They are loaded when they are used.
-    "__init__": {"client", "cluster", "dependent", "errors", "publishing", "serialize"},
+    "__init__": {"client", "cluster", "dependent", "errors", "interactive", "prepickled", "publishing", "serialize"},
 }
 """By module or package of `src`: which others it may import."""
 

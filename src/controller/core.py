@@ -46,6 +46,7 @@ from ..wire.messages import (
     Refused,
     Restart,
     Resume,
+    Retire,
     Running,
     Scale,
     Shutdown,
@@ -143,7 +144,10 @@ class Core:
                         return
                     intake.on_submit(state, client, message, frames)
                 case Cancel():
-                    stopping.on_cancel(state, client, message, now)
+                    if message.after <= client.incoming.have:
+                        stopping.on_cancel(state, client, message, now)
+                    else:
+                        state.outbox.say(sender, Resume())  # what it wants to stop may be in what is missing
                 case Forget():
                     intake.on_forget(state, client, message)
                 case Ping():
@@ -156,6 +160,8 @@ class Core:
                     intake.on_goodbye(state, client, message, now)
                 case Scale():
                     requests.on_scale(state, sender, message)
+                case Retire():
+                    requests.on_retire(state, sender, message)
                 case Restart():
                     requests.on_restart(state, sender, message)
                 case Signal():

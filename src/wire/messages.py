@@ -23,7 +23,7 @@ import msgspec
 from .archive import Fetch, Fetched, Find, Found, Purge, TaskInfo
 from .asking import Answer, Ask, AskEngine
 from .death import DeathCertificate
-from .fleet import ClearSetup, Restart, Scale, Shutdown, Signal, StatusQuery, WaitEngines
+from .fleet import ClearSetup, Restart, Retire, Scale, Shutdown, Signal, StatusQuery, WaitEngines
 from .parts import (
     Call,
     Count,
@@ -54,6 +54,7 @@ __all__ = [  # of what is declared beside this file: users look here
     "Purge",
     "Restart",
     "Result",
+    "Retire",
     "Scale",
     "Shutdown",
     "Signal",
@@ -121,6 +122,9 @@ class Cancel(msgspec.Struct, array_like=True, tag=True):
     grace_s: float | None = None
     interrupt: bool = True
     """False: withdraw what has not started, leave running tasks alone."""
+    after: Count = 0
+    """Number of the last `Numbered` message said before. If that has not come, this means nothing yet: the tasks may be
+    in it. It is asked again, after what is missing."""
 
 
 class Goodbye(msgspec.Struct, array_like=True, tag=True):
@@ -387,6 +391,7 @@ FromClient = (
     | Cancel
     | Scale
     | Restart
+    | Retire
     | Signal
     | Shutdown
     | StatusQuery

@@ -13,7 +13,7 @@ import sys
 import cloudpickle
 import enginery
 import pytest
-from enginery import UnmetDependency, depend, require, serialize
+from enginery import UnmetDependency, depend, interactive, require, serialize
 from enginery.client.functions import FunctionCache
 from enginery.errors import SerializationError
 from enginery.pickles import dumps_function
@@ -203,6 +203,13 @@ def test_methods_can_be_decorated():
 
     assert Thing().times(4) == 12
     assert there_and_back(Thing)().times(4) == 12
+
+
+def test_interactive_functions_can_be_decorated(engine):
+    back = there_and_back(require("json", "decimal as d")(interactive(lambda: (d, table))))  # noqa: F821 - on engines
+    engine["table"] = 3
+    assert back() == (sys.modules["decimal"], 3)
+    assert engine.keys() >= {"json", "d"}
 
 
 def test_other_callables_can_be_decorated():
