@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..ids import TaskId, show_task
+from ..wire.query import check_field, read_query
 from .journal.ledger import Lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..ids import Peer
-    from ..wire.messages import Fetch, Find, Purge
+    from ..wire.messages import Fetch, Find, Purge, Query, Recall
     from .state import State
 
 NO_JOURNAL = (
@@ -57,6 +58,26 @@ def on_purge(state: State, peer: Peer, message: Purge) -> None:
         state.reply(peer, message.request, error=sentence)
     else:
         _look_up(state, Lookup(peer, message))
+
+
+def on_query(state: State, peer: Peer, message: Query) -> None:
+    """A client wants records of tasks."""
+    try:
+        _, fields = read_query(message.query)
+        keys = [check_field(key) for key in message.keys]
+    except ValueError as error:
+        state.reply(peer, message.request, error=str(error))
+        return
+    where: dict[int, int] = {}
+    if "engine_id" in fields or "engine_id" in keys:
+        engines = state.engines.values()
+        where = {task.root: engine.id for engine in engines for task in engine.assigned.values()}
+    _look_up(state, Lookup(peer, message, where))
+
+
+def on_recall(state: State, peer: Peer, message: Recall) -> None:
+    """A client wants to have what was submitted."""
+    _look_up(state, Lookup(peer, message))
 
 
 def _look_up(state: State, lookup: Lookup) -> None:

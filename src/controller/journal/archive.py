@@ -20,6 +20,8 @@ from ...wire.messages import (
     Found,
     Outputs,
     Purge,
+    Query,
+    Recall,
     Reply,
     Result,
     Results,
@@ -27,10 +29,12 @@ from ...wire.messages import (
     Submit,
     TaskInfo,
 )
+from .recall import recall
+from .search import search
 from .spans import spans
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from ...wire.messages import Output
     from .store import Store
@@ -57,8 +61,10 @@ class Archive:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def answer(self, message: Find | Fetch | Purge) -> Generator[None, None, Answer]:
-        """Find out what to say; return a message and its frames."""
+    def answer(
+        self, message: Find | Fetch | Purge | Query | Recall, engines: Mapping[int, int]
+    ) -> Generator[None, None, Answer]:
+        """Find out what to say; return a message and its frames. `engines` says where tasks are now, for a `Query`."""
         match message:
             case Find(tasks=tasks):
                 if tasks is None:
@@ -68,6 +74,10 @@ class Archive:
                 return Found(message.request, known, [task for task in tasks if task not in found]), ()
             case Fetch():
                 return (yield from self._fetch(message))
+            case Query():
+                return (yield from search(self._store, message, engines))
+            case Recall():
+                return (yield from recall(self._store, message))
             case Purge():
                 self._purge(message.tasks)
                 return Reply(message.request, value=True), ()
@@ -87,7 +97,7 @@ class Archive:
             if not rows:
                 return infos
             for last, at, message in rows:  # noqa: B007 - the next rows come after it
-                infos += [info for info in _infos(at, message) if info.label == label]
+                infos += [info for info in _infos(at, _submit.decode(message)) if info.label == label]
             yield
 
     def _of_ids(self, tasks: Iterable[int]) -> Generator[None, None, dict[int, TaskInfo]]:
@@ -96,7 +106,7 @@ class Archive:
         for task in sorted(wanted):
             if task not in found:
                 for _, at, message in self._submissions(task):
-                    found.update((info.id, info) for info in _infos(at, message) if info.id in wanted)
+                    found.update((info.id, info) for info in _infos(at, _submit.decode(message)) if info.id in wanted)
                     if task in found:
                         break
                 yield
@@ -190,6 +200,11 @@ class Archive:
         with store.transaction():
             if tasks is None:
                 store.db.execute("DELETE FROM submitted WHERE ended")
+                for row, message, open_ in store.db.execute(
+                    "SELECT id, message, open FROM submitted WHERE open IS NOT NULL"
+                ).fetchall():
+                    submit, left = _submit.decode(message), set(memoryview(open_).cast("q"))
+                    self._strike(row, submit, {info.id for info in _infos(0.0, submit)} - left)
                 store.sweep()
             else:
                 wanted = set(tasks)
@@ -203,6 +218,7 @@ class Archive:
                 for lo, hi in spans((task, task) for task in wanted):
                     store.sweep(lo, hi)
             store.db.execute("DELETE FROM labels WHERE submission NOT IN (SELECT id FROM submitted)")
+            store.sweep_functions()
 
     def _strike(self, row: int, message: Submit, wanted: set[int]) -> set[int]:
         """Strike tasks off a submission; a call on several engines only as a whole. Return which were found there."""
@@ -272,8 +288,7 @@ class _Book:
             at = max(at, hi)
 
 
-def _infos(at: float, message: bytes) -> Iterator[TaskInfo]:
-    submit = _submit.decode(message)
+def _infos(at: float, submit: Submit) -> Iterator[TaskInfo]:
     options = submit.options
     for task in submit.tasks:
         label = options[task.options].label if task.options < len(options) else None

@@ -132,7 +132,7 @@ class Journal:
             self._suspend(store.unwritable)
         self._queue: SimpleQueue[_Batch | ledger.Lookup | None] = SimpleQueue()
         self._asked: deque[tuple[ledger.Lookup, Generator[None, None, Answer]]] = deque()
-        """What is being looked up, the first by itself: of the thread."""
+        """What is being looked up, in turn: of the thread."""
         self._answers: deque[Envelope] = deque()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -256,7 +256,7 @@ class Journal:
                 if isinstance(todo, _Batch):
                     batches.append(todo)
                 else:
-                    self._asked.append((todo, self._archive.answer(todo.message)))
+                    self._asked.append((todo, self._archive.answer(todo.message, todo.engines)))
                 todo = self._queue.get_nowait()
         except Empty:
             return batches, False
@@ -289,6 +289,7 @@ class Journal:
         try:
             if not self.failure:
                 next(steps)
+                self._asked.rotate(-1)  # nobody waits for one who asks for much
                 return
             answer = Reply(lookup.message.request, error=self.failure), ()
         except StopIteration as end:

@@ -39,13 +39,13 @@ class Journaled(Bench):
         turn = self._take()
         purging = any(isinstance(lookup.message, m.Purge) for lookup in turn.lookups)
         self.store.commit(turn.entries, self.core.summary() if purging else None)
-        answers = [Envelope(lookup.peer, *look(self.store, lookup.message)) for lookup in turn.lookups]
+        answers = [Envelope(lookup.peer, *look(self.store, lookup.message, lookup.engines)) for lookup in turn.lookups]
         return Turn([], turn.messages + answers)
 
 
-def look(store, message):
+def look(store, message, engines):
     """Answer a question, however many steps that takes."""
-    steps = Archive(store).answer(message)
+    steps = Archive(store).answer(message, engines)
     while True:
         try:
             next(steps)

@@ -64,7 +64,7 @@ def test_an_answer_knows_what_was_submitted_before(journal):
 
 
 def test_it_writes_while_it_looks_things_up(journal, monkeypatch):
-    def for_ever(self, message):
+    def for_ever(self, message, engines):
         while journal.done < 2:
             yield
         return m.Found(message.request, []), ()
