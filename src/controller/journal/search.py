@@ -243,7 +243,8 @@ class _Reach:
         self._from = max(self._begin, lo - GAP)
         if self._up_to >= self._begin:  # what has come since, of what was looked for before
             self._near += self._execute(
-                "SELECT first, last, id FROM delivered WHERE id > ? AND first BETWEEN ? AND ? AND last >= ?",
+                "SELECT first, last, id FROM delivered NOT INDEXED"  # by what is new, that is
+                " WHERE id > ? AND first BETWEEN ? AND ? AND last >= ?",
                 (self._known, self._begin, self._up_to, self._from),
             ).fetchall()
         if hi > self._up_to:

@@ -64,16 +64,19 @@ class Account(msgspec.Struct, gc=False):
             self.left -= result.hi - result.lo
         else:
             self.left = 0
-        if RANK.get(result.status, len(RANK)) > RANK.get(self.status, len(RANK)):
+        if result.status and RANK.get(result.status, len(RANK)) > RANK.get(self.status, len(RANK)):
             self.status = result.status
+        if at > self.received:  # noqa: PLR1730 - calling max() costs more, for each of a million
+            self.received = at
         self.duration += result.duration
-        self.received = max(self.received, at)
-        if result.started:
-            ended = result.started + result.duration
-            if not self.started or result.started < self.started:
-                self.started = result.started
-            self.ended = max(self.ended, ended)
-        if result.engine >= 0 and (self.engine < 0 or result.started + result.duration >= self.ended):
+        started = result.started
+        if started:
+            if not self.started or started < self.started:
+                self.started = started
+            if started + result.duration >= self.ended:
+                self.ended = started + result.duration
+                self.engine = result.engine
+        elif self.engine < 0:
             self.engine = result.engine
 
 
