@@ -18,6 +18,7 @@ from ...wire.messages import (
     Fetched,
     Find,
     Found,
+    Options,
     Outputs,
     Purge,
     Query,
@@ -36,7 +37,7 @@ from .spans import spans
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
-    from ...wire.messages import Output
+    from ...wire.messages import Output, Task
     from .store import Store
 
 ANSWER_BYTES = 8 << 20
@@ -221,20 +222,21 @@ class Archive:
             store.sweep_functions()
 
     def _strike(self, row: int, message: Submit, wanted: set[int]) -> set[int]:
-        """Strike tasks off a submission; a call on several engines only as a whole. Return which were found there."""
+        """Strike tasks off a submission. Return which were found there."""
         db = self._store.db
         struck: set[int] = set()
         kept, parts, at = [], list[bytes](), 0
         (blob,) = db.execute("SELECT frames FROM submitted WHERE id = ?", (row,)).fetchone()
         frames = _frames.decode(blob) if blob else []
         for task in message.tasks:
-            ids = range(task.id, task.id + max(1, task.copies))
-            if wanted.issuperset(ids):
-                struck.update(ids)
-            else:
-                kept.append(task)
-                parts += frames[at : at + task.frames]
+            mine = frames[at : at + task.frames]
             at += task.frames
+            ids = range(task.id, task.id + max(1, task.copies))
+            here = wanted.intersection(ids)
+            struck |= here
+            for left in _left(task, ids, here, message.options):
+                kept.append(left)
+                parts += mine
         if not kept:
             db.execute("DELETE FROM submitted WHERE id = ?", (row,))
         elif struck:
@@ -294,6 +296,21 @@ def _infos(at: float, submit: Submit) -> Iterator[TaskInfo]:
         label = options[task.options].label if task.options < len(options) else None
         for copy in range(task.copies):  # none for set-up that was registered while there was no engine
             yield TaskInfo(task.id + copy, task.items, label, at, task.function)
+
+
+def _left(task: Task, ids: range, struck: set[int], options: list[Options]) -> Iterator[Task]:
+    """Yield what is left of a task, of which some copies are struck off: each run of others, with options of its own
+    (added to these) that have only their targets.
+    """
+    if not struck:
+        yield task
+        return
+    mine = options[task.options] if task.options < len(options) else Options()
+    for first, last in spans(((id_, id_) for id_ in ids if id_ not in struck), gap=1):
+        place = first - task.id
+        targets = (mine.targets or ())[place : place + last - first + 1]
+        options.append(msgspec.structs.replace(mine, targets=targets))
+        yield msgspec.structs.replace(task, id=first, copies=last - first + 1, options=len(options) - 1)
 
 
 def _first_of_client(task: int) -> int:

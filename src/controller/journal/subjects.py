@@ -105,8 +105,11 @@ class Subject(msgspec.Struct, gc=False):
 
 
 def ticks(seconds: float) -> int | None:
-    """Return a time in microseconds since 1970; None for 0, which is none."""
-    return round(seconds * 1e6) if seconds else None
+    """Return a time in microseconds since 1970, rounded as datetime does; None for 0, which is none."""
+    if not seconds:
+        return None
+    whole = int(seconds)
+    return whole * 1_000_000 + round((seconds - whole) * 1e6)
 
 
 def _status(task: Subject) -> str:

@@ -14,7 +14,7 @@ from enginery.controller.journal import search as search_module
 from enginery.controller.journal import store as store_module
 from enginery.controller.journal.archive import Archive
 from enginery.controller.journal.store import IN_MEMORY, Store
-from enginery.controller.journal.subjects import GETTERS, OF_RESULTS
+from enginery.controller.journal.subjects import GETTERS, OF_RESULTS, ticks
 from enginery.ids import ClientNo, TaskId, client_of, first_task_id, show_task
 from enginery.wire import messages as m
 from enginery.wire.parts import Dependency
@@ -327,6 +327,13 @@ def test_answers_are_those_of_plain_python(seed, monkeypatch):
 def test_the_fields_are_those_that_are_declared():
     assert list(GETTERS) == list(FIELDS)
     assert set(FIELDS) > OF_RESULTS
+
+
+def test_times_are_rounded_as_those_of_results():
+    rng = random.Random(1)
+    for _ in range(2000):
+        seconds = BEGAN + rng.random() * 1000
+        assert EPOCH + dt.timedelta(microseconds=ticks(seconds)) == dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
 # ------------------------------------------------------------------------------------------------ by hand
