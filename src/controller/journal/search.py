@@ -14,7 +14,7 @@ import msgspec
 from ...ids import COUNT_BITS
 from ...wire.messages import Options, Queried, Reply, Results, Submit
 from .query import ALWAYS, read_plan
-from .spans import GAP
+from .spans import GAP, spans
 from .subjects import Account, Subject, ticks
 
 if TYPE_CHECKING:
@@ -89,17 +89,9 @@ class _Reader:
         """Yield the submissions after that one which may have tasks that are asked for, in order, as many together as
         is quick; or none, after a look at some that do not.
         """
-        ids = self._plan.ids
         last = self._last()
-        if ids is not None:
-            named: dict[int, _Row] = {}
-            for count, task in enumerate(ids, 1):
-                for row in self._of_task(task):
-                    if after < row.id <= last:
-                        named[row.id] = row
-                if count % STEP == 0:
-                    yield []
-            yield from _together([named[id_] for id_ in sorted(named)])
+        if self._plan.ids is not None:
+            yield from self._named(self._plan.ids, after)
             return
         where, values = self._where()
         while after < last:
@@ -112,6 +104,28 @@ class _Reader:
                 (since, after, *values),
             ).fetchall()
             yield from _together([_Row(*row) for row in rows]) if rows else [[]]
+
+    def _named(self, ids: frozenset[int], after: int) -> Iterator[list[_Row]]:
+        """Yield the submissions of these tasks, as `rows` does."""
+        left, named, looked = set(ids), dict[int, _Row](), 0
+        for task in sorted(ids):
+            if task not in left:
+                continue
+            for id_, first, last, message in self._execute(
+                "SELECT id, first, last, message FROM submitted WHERE first BETWEEN ? AND ? AND last >= ?"
+                " ORDER BY first DESC",  # the likeliest first
+                (task >> COUNT_BITS << COUNT_BITS, task, task),
+            ):
+                there = _ids(_submit.decode(message))
+                looked += len(there)
+                if task in there:
+                    left -= there
+                    named[id_] = _Row(id_, first, last)
+                    break
+            if looked >= STEP:
+                looked = 0
+                yield []
+        yield from _together(named[id_] for id_ in sorted(named) if id_ > after)
 
     def _last(self) -> int:
         """Return the last submission there is now: who asks while others submit is answered in the end."""
@@ -145,13 +159,6 @@ class _Reader:
             where += " AND at BETWEEN ? AND ?"  # a little wider than asked, for rounding
             values += [(plan.since - 1) / 1e6, (plan.until + 1) / 1e6]
         return where, values
-
-    def _of_task(self, task: int) -> Iterator[_Row]:
-        rows = self._execute(
-            "SELECT id, first, last FROM submitted WHERE first BETWEEN ? AND ? AND last >= ?",
-            (task >> COUNT_BITS << COUNT_BITS, task, task),
-        )
-        return (_Row(*row) for row in rows.fetchall())
 
     # ------------------------------------------------------------------------------------------------ tasks
 
@@ -191,11 +198,8 @@ class _Reader:
     def _read_results(self, tasks: list[Subject]) -> Generator[None, None, None]:
         """Enter what became of these tasks."""
         by_id = {task.id: task for task in tasks}
-        ranges: dict[int, tuple[int, int]] = {}
-        for id_ in by_id:
-            lo, hi = ranges.get(id_ >> COUNT_BITS, (id_, id_))
-            ranges[id_ >> COUNT_BITS] = min(lo, id_), max(hi, id_)
-        for no, (lo, hi) in ranges.items():
+        for lo, hi in spans((id_, id_) for id_ in by_id):
+            no = lo >> COUNT_BITS
             reach = self._reaches.setdefault(no, _Reach(self._execute, no))
             looked = 0
             for row in reach.rows(lo, hi):
@@ -255,6 +259,10 @@ class _Reach:
             self._up_to = hi
         self._known = int(self._execute("SELECT max(id) FROM delivered").fetchone()[0] or 0)
         return sorted(row for first, last, row in self._near if first <= hi and last >= lo)
+
+
+def _ids(message: Submit) -> set[int]:
+    return {task.id + copy for task in message.tasks for copy in range(task.copies)}
 
 
 def _together(rows: Iterable[_Row]) -> Iterator[list[_Row]]:

@@ -395,14 +395,27 @@ def test_by_id_little_is_read(store, monkeypatch):
     decode = search_module._submit.decode
     monkeypatch.setattr(search_module, "_submit", SimpleNamespace(decode=lambda blob: read.append(1) or decode(blob)))
     assert ids(store, {"msg_id": {"$in": ["1-3", "1-40", "9-9", None, 4]}}) == ["1-3", "1-40"]
-    assert len(read) == 2
+    assert len(read) == 4, "each is found, then read"
+    read.clear()
     assert len(ids(store, {"label": "3"})) == 7
-    assert len(read) == 9
+    assert len(read) == 7
     assert len(ids(store, {"$and": [{"label": {"$in": ["3", "4"]}}, {"label": "4"}]})) == 7
-    assert len(read) == 16
+    assert len(read) == 14
     assert ids(store, {"client": 2}) == []
     assert ids(store, {"submitted": {"$gt": dt.datetime(2100, 1, 1, tzinfo=dt.UTC)}}) == []
-    assert len(read) == 16
+    assert len(read) == 14
+
+
+def test_of_what_is_far_apart_the_results_between_are_not_read(store, monkeypatch):
+    for first in range(FIRST, FIRST + 100_000, 2000):
+        store.commit([submitted(first), delivered(first)])
+    read = []
+    enter = search_module._Reader._enter
+    monkeypatch.setattr(
+        search_module._Reader, "_enter", lambda self, row, tasks: read.append(row) or enter(self, row, tasks)
+    )
+    assert ids(store, {"msg_id": {"$in": ["1-0", "1-90000"]}, "status": "ok"}) == ["1-0", "1-90000"]
+    assert read == [1, 46]
 
 
 def test_what_is_purged_is_gone(store):
