@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..wire.messages import Options, Task
+from . import joblibnames
 from .calls import pack
 from .core import Entry
 from .futures import AsyncResult
@@ -123,3 +124,19 @@ class LoadBalancedView(View):
             f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions
         )
         return self._maybe_wait(result, block)
+
+    def register_joblib_backend(self, name: str = "enginery", make_default: bool = False) -> None:
+        """Have joblib, and what uses it, run its calls as this view does, with its flags, under a name of your choice.
+
+            client.load_balanced_view([0, 1]).set_flags(retries=2).register_joblib_backend("two")
+            with joblib.parallel_config("two"):
+                joblib.Parallel()(joblib.delayed(f)(x) for x in xs)
+
+        `n_jobs=-1`, the default, means all engines of the view; a Parallel inside a call runs its calls one after
+        another there. Calls travel in batches; errors come out as themselves, and what is under way is stopped then. A
+        large array (joblib's `max_nbytes`, 1 MB) that several calls share is sent to each engine once, and read-only
+        there, as joblib's own memory maps are. `parallel_config(name, client=client, label="fit", ...)` takes another
+        client, or other flags. With `make_default`, joblib uses it where no backend is named. Raises ImportError if
+        joblib is not installed.
+        """
+        joblibnames.register(self, name, make_default=make_default)
