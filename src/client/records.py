@@ -190,7 +190,10 @@ class Records:
     def purge_hub_results(
         self, jobs: Tasks | None = None, targets: Engines = None, *, label: str | None = None
     ) -> None:
-        """Have the cluster forget tasks: the same as `purge_results`."""
+        """Have the cluster forget tasks: another name of `purge_results`.
+
+        client.purge_hub_results(label="training")
+        """
         self.purge_results(jobs, targets, label=label)
 
     def purge_local_results(self, jobs: AsyncResult | Iterable[AsyncResult]) -> None:
@@ -206,5 +209,8 @@ class Records:
         release(jobs)
 
     def purge_everything(self) -> None:
-        """Have the cluster forget all tasks that have ended, of all clients: the same as `purge_results("all")`."""
+        """Have the cluster forget all tasks that have ended, of all clients, as `purge_results("all")` does.
+
+        client.purge_everything()
+        """
         self.purge_results("all")
