@@ -8,7 +8,7 @@ import msgspec
 
 from ..ids import TaskId, show_task
 from ..wire import messages as m
-from ..wire.query import FIELDS, TIME, check_field, from_ticks, read_query
+from ..wire.query import FIELDS, TIME, check_fields, from_ticks, read_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ def query(link: Link, what: dict[str, Any], keys: Sequence[str] | None = None) -
     """Return the records of tasks that are asked for, in order of submission. See `Client.db_query`."""
     if isinstance(keys, str):
         raise TypeError(f"keys is a list of fields, such as [{keys!r}], not a string")
-    wanted = list(FIELDS) if keys is None else list(dict.fromkeys([ID, *map(check_field, keys)]))
+    wanted = list(FIELDS) if keys is None else check_fields([ID, *keys])
     show = [_shown_as(key) for key in wanted]
     return [
         {key: value if shown is None else shown(value) for key, shown, value in zip(wanted, show, values, strict=True)}
@@ -45,10 +45,11 @@ def ids(link: Link, what: dict[str, Any]) -> list[int]:
 
 def rows(link: Link, what: dict[str, Any], keys: list[str]) -> Iterable[list[Any]]:
     """Yield these fields of the tasks that are asked for, as they are on the wire."""
-    plain, _ = read_query(what)
+    plain, fields = read_query(what)
+    places = "engine_id" in fields or "engine_id" in keys
     after = 0
     while True:
-        answer: tuple[Queried, Sequence[Any]] = link.request(m.Query, plain, keys, after).result()
+        answer: tuple[Queried, Sequence[Any]] = link.request(m.Query, plain, keys, places, after).result()
         message, frames = answer
         for frame in frames:
             yield from _decode(frame)

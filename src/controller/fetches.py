@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..ids import TaskId, show_task
-from ..wire.query import check_field, read_query
 from .journal.ledger import Lookup
 
 if TYPE_CHECKING:
@@ -62,14 +61,8 @@ def on_purge(state: State, peer: Peer, message: Purge) -> None:
 
 def on_query(state: State, peer: Peer, message: Query) -> None:
     """A client wants records of tasks."""
-    try:
-        _, fields = read_query(message.query)
-        keys = [check_field(key) for key in message.keys]
-    except ValueError as error:
-        state.reply(peer, message.request, error=str(error))
-        return
     where: dict[int, int] = {}
-    if "engine_id" in fields or "engine_id" in keys:
+    if message.places:
         engines = state.engines.values()
         where = {task.root: engine.id for engine in engines for task in engine.assigned.values()}
     _look_up(state, Lookup(peer, message, where))

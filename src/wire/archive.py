@@ -83,7 +83,9 @@ class Query(msgspec.Struct, array_like=True, tag=True):
     query: Any
     """As `wire.query` has it."""
     keys: list[str]
-    """The fields that are wanted of each."""
+    """The fields that are wanted of each, each named once."""
+    places: bool = False
+    """It is asked where tasks are now: their `engine_id` is in the query, or wanted."""
     after: Count = 0
     """Go on from there: what `Queried.left` said."""
 

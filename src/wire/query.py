@@ -7,7 +7,10 @@ means is said in `client.records` (`Client.db_query`), and done in `controller.j
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NUMBER, TEXT, TIME, LIST, DICT = "number", "text", "time", "list", "dict"
 
@@ -41,6 +44,9 @@ COMBINED = ("$and", "$or", "$not")
 
 SIZE_MAX = 100_000
 """Names and values in a query, all told."""
+
+CONDITIONS_MAX = 1000
+"""Conditions in a query, that is fields, operators and alternatives: each may have to be asked of a million tasks."""
 
 DEPTH_MAX = 20
 """So deep may one thing in it be within another."""
@@ -86,20 +92,24 @@ def read_query(query: Any) -> tuple[dict[str, Any], frozenset[str]]:
     return reader.query(query, 0), frozenset(reader.fields)
 
 
-def check_field(name: Any) -> str:
-    """Return the name of a field; ValueError if there is none of that name."""
+def check_fields(names: Iterable[Any]) -> list[str]:
+    """Return these names of fields, each once; ValueError if there is no field of some name."""
+    return list(dict.fromkeys(map(_field, names)))
+
+
+def _field(name: Any) -> str:
     if not isinstance(name, str) or name not in FIELDS:
-        raise ValueError(f"a record has no field {name!r}; it has: {', '.join(FIELDS)}")
+        raise ValueError(f"a record has no field {name!r:.100}; it has: {', '.join(FIELDS)}")
     return name
 
 
 class _Reader:
     def __init__(self) -> None:
         self.fields: set[str] = set()
-        self._size = 0
+        self._size = self._conditions = 0
 
     def query(self, query: Any, depth: int) -> dict[str, Any]:
-        self._count(depth)
+        self._count(depth, conditions=1)
         if not isinstance(query, dict):
             raise ValueError(f'a query is a dict such as {{"status": "error"}}, not {query!r:.100}')  # noqa: TRY004 - one error for all
         plain: dict[str, Any] = {}
@@ -111,13 +121,13 @@ class _Reader:
             elif isinstance(name, str) and name.startswith("$"):
                 raise ValueError(f"{self._known(name)} says what a field is to be: {{FIELD: {{{name!r}: ...}}}}")
             else:
-                self.fields.add(check_field(name))
+                self.fields.add(_field(name))
                 plain[name] = self._wanted(wanted, depth + 1)
         return plain
 
     def _wanted(self, wanted: Any, depth: int) -> Any:
         """Read what a field is to be: a value, or operators."""
-        self._count(depth)
+        self._count(depth, conditions=len(wanted) if is_operators(wanted) else 1)
         if not is_operators(wanted):
             return self._value(wanted, depth)
         plain: dict[str, Any] = {}
@@ -172,7 +182,10 @@ class _Reader:
             raise ValueError(f"{name} takes a list of {what}, not {operand!r:.100}")
         return list(operand)
 
-    def _count(self, depth: int) -> None:
+    def _count(self, depth: int, *, conditions: int = 0) -> None:
+        self._conditions += conditions
+        if self._conditions > CONDITIONS_MAX:
+            raise ValueError(f"a query has at most {CONDITIONS_MAX} conditions; one $in may have many values")
         self._size += 1
         if self._size > SIZE_MAX:
             raise ValueError(f"a query has at most {SIZE_MAX} names and values; ask in several")

@@ -20,7 +20,7 @@ from ...wire.query import (
     NUMBER,
     TEXT,
     TIME,
-    check_field,
+    check_fields,
     is_operators,
     kind_of,
     read_query,
@@ -66,7 +66,7 @@ class Plan(NamedTuple):
 def read_plan(query: Any, keys: Sequence[str]) -> Plan:
     """Return how to answer a query with these fields of the records; ValueError, with a sentence, if it is none."""
     plain, _ = read_query(query)
-    getters = [_get_id if check_field(key) == "msg_id" else GETTERS[key] for key in keys]
+    getters = [_get_id if key == "msg_id" else GETTERS[key] for key in check_fields(keys)]
     conditions = list(_conditions(plain))
     early = [ask for ask, named in map(_ask, conditions) if not named & OF_RESULTS]
     late = [ask for ask, named in map(_ask, conditions) if named & OF_RESULTS]
@@ -221,13 +221,21 @@ def _equals(field: str, wanted: Any) -> Test:
 
 
 def _one_of(field: str, wanted: Sequence[Any]) -> Test:
-    if FIELDS[field] in (NUMBER, TEXT, TIME):  # then a set will do, however many they are
-        operands = {_operand(field, value) for value in wanted} - {None}
-        if None in wanted:
-            operands.add(None)
+    operands = {_frozen(_operand(field, value)) for value in wanted} - {None}  # a set, however many they are
+    if None in wanted:
+        operands.add(None)
+    if FIELDS[field] in (NUMBER, TEXT, TIME):
         return lambda value: value in operands
-    tests = [_equals(field, value) for value in wanted]
-    return lambda value: any(test(value) for test in tests)
+    return lambda value: _frozen(value) in operands
+
+
+def _frozen(value: Any) -> Any:
+    """Return what is equal for equal values, and can be in a set."""
+    if isinstance(value, list):
+        return tuple(map(_frozen, value))
+    if isinstance(value, dict):
+        return frozenset((name, _frozen(one)) for name, one in value.items())
+    return value
 
 
 def _ordered(field: str, name: str, wanted: Any) -> Test:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ANSWER_BYTES = 8 << 20
 """An answer is not continued beyond so many bytes of functions and arguments."""
 
+TASK_BYTES = 50
+"""What a task weighs besides its arguments."""
+
 STEP = 50
 """So many tasks are looked for between two steps."""
 
@@ -59,7 +62,7 @@ def recall(store: Store, message: Recall) -> Generator[None, None, tuple[msgspec
             return _sorry(message, id_, "cannot be submitted again, as its function is not kept any more")
         if task.payload == LOST_PAYLOAD:
             return _sorry(message, id_, "cannot be submitted again, as its arguments were too large for the journal")
-        nbytes += len(task.payload) + sum(map(len, call.frames))
+        nbytes += TASK_BYTES + len(task.payload) + sum(map(len, call.frames))
         if task.function not in functions:
             functions[task.function] = function
             nbytes += len(function.pickled)

@@ -66,6 +66,7 @@ def test_records_come_some_at_a_time(client, archive, fake):
     assert len(records) == 5
     assert [message.after for message in fake.of(m.Query)] == [0, 2, 4]
     assert fake.of(m.Query)[0].query == {"label": {"$in": ["x"]}}
+    assert not fake.of(m.Query)[0].places
     assert client.hub_history() == [f"3-{n}" for n in range(1, 6)]
 
 
@@ -96,6 +97,7 @@ def test_the_ids_of_engines_are_asked_for_and_purged(client, archive, fake, monk
     monkeypatch.setattr("enginery.client.purges.AT_A_TIME", 3)
     client.purge_results(targets=(1, 2))
     assert fake.of(m.Query)[0].query == {"engine_id": {"$in": [1, 2]}, "status": {"$ne": "pending"}}
+    assert fake.of(m.Query)[0].places
     assert [len(message.tasks) for message in fake.of(m.Purge)] == [3, 2]
 
 

@@ -439,7 +439,7 @@ def test_results_are_kept_as_long_as_what_they_are_of(bench):
 
 def query(client, what, *keys):
     """Ask for records; return them, as they are on the wire."""
-    client.ask(m.Query, what, list(keys))
+    client.ask(m.Query, what, list(keys), "engine_id" in (*what, *keys))
     ((message, frames),) = client.take_all(m.Queried)
     assert (message.frames, message.left) == (len(frames), 0)
     return [record for frame in frames for record in msgspec.msgpack.decode(frame)]

@@ -8,7 +8,7 @@ import enum
 import pytest
 from enginery.wire import codec
 from enginery.wire import messages as m
-from enginery.wire.query import DEPTH_MAX, FIELDS, SIZE_MAX, from_ticks, read_query, to_ticks
+from enginery.wire.query import CONDITIONS_MAX, DEPTH_MAX, FIELDS, SIZE_MAX, from_ticks, read_query, to_ticks
 
 NOW = dt.datetime(2026, 5, 4, 3, 2, 1, 999_999, tzinfo=dt.UTC)
 
@@ -71,6 +71,7 @@ def test_times_are_the_same_after_a_trip():
         ({"resources": {1: 2}}, "not dict"),
         ({"client": 1 << 63}, "at most 63 bits"),
         ({"label": {"$in": list(range(SIZE_MAX))}}, f"at most {SIZE_MAX} names and values"),
+        ({"$or": [{"client": n} for n in range(CONDITIONS_MAX)]}, f"at most {CONDITIONS_MAX} conditions; one .in may"),
     ],
 )
 def test_what_is_no_query(query, sentence):

@@ -80,7 +80,7 @@ def test_copies_of_a_call_are_one_again(store):
 
 
 def test_an_answer_has_an_end(store, monkeypatch):
-    monkeypatch.setattr(recall_module, "ANSWER_BYTES", 20)
+    monkeypatch.setattr(recall_module, "ANSWER_BYTES", 80)
     store.commit([CAME, submitted(*(task(n) for n in range(4)))])
     message, _ = recall(store, 0, 1, 2, 3)
     assert (len(message.tasks), message.left) == (1, [FIRST + 1, FIRST + 2, FIRST + 3])

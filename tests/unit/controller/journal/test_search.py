@@ -276,7 +276,7 @@ def ask(store, query, keys=tuple(FIELDS), engines=None):
     """Ask until all is answered; return the records as users get them."""
     found, after, steps = [], 0, 0
     while True:
-        answer = Archive(store).answer(m.Query(1, query, list(keys), after), engines or {})
+        answer = Archive(store).answer(m.Query(1, query, list(keys), after=after), engines or {})
         while True:
             try:
                 next(answer)
