@@ -46,9 +46,9 @@ ALWAYS = 1 << 62
 class Plan(NamedTuple):
     """How to answer a query."""
 
-    early: Ask
+    early: Ask | None
     """Asked when only what was submitted is known."""
-    late: Ask
+    late: Ask | None
     """Asked when it is known what became of the task."""
     getters: Sequence[Callable[[Subject], Any]]
     """Of the fields that are wanted."""
@@ -70,7 +70,12 @@ def read_plan(query: Any, keys: Sequence[str]) -> Plan:
     conditions = list(_conditions(plain))
     early = [ask for ask, named in map(_ask, conditions) if not named & OF_RESULTS]
     late = [ask for ask, named in map(_ask, conditions) if named & OF_RESULTS]
-    plan = Plan(_all(early), _all(late), getters, reads_results=bool(late) or not OF_RESULTS.isdisjoint(keys))
+    plan = Plan(
+        _all(early) if early else None,
+        _all(late) if late else None,
+        getters,
+        reads_results=bool(late) or not OF_RESULTS.isdisjoint(keys),
+    )
     for condition in conditions:
         plan = _narrow(plan, condition)
     return plan

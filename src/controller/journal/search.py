@@ -15,7 +15,7 @@ from ...ids import COUNT_BITS
 from ...wire.messages import Options, Queried, Reply, Results, Submit
 from .query import ALWAYS, read_plan
 from .spans import GAP, spans
-from .subjects import Account, Subject, ticks
+from .subjects import Subject, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -63,9 +63,11 @@ def search(
         if rows:
             tasks = yield from reader.tasks(rows)
             for at in range(0, len(tasks), STEP):
-                found = [[get(task) for get in plan.getters] for task in tasks[at : at + STEP] if plan.late(task)]
-                if found:
-                    frames.append(_encode(found))
+                some = tasks[at : at + STEP]
+                if plan.late is not None:
+                    some = list(filter(plan.late, some))
+                if some:
+                    frames.append(_encode([[get(task) for get in plan.getters] for task in some]))
                     nbytes += len(frames[-1])
                 yield
             if nbytes > ANSWER_BYTES:
@@ -166,32 +168,45 @@ class _Reader:
         """Return the tasks of these submissions that meet the early conditions, with what became of them."""
         early, tasks = self._plan.early, list[Subject]()
         for row in rows:
-            for count, task in enumerate(self._submitted(row.id), 1):
-                if early(task):
-                    tasks.append(task)
-                if count % STEP == 0:
-                    yield
+            for some in self._submitted(row.id):
+                tasks += some if early is None else filter(early, some)
+                yield
         if tasks and self._plan.reads_results:
             yield from self._read_results(tasks)
         return tasks
 
-    def _submitted(self, row: int) -> Iterator[Subject]:
+    def _submitted(self, row: int) -> Iterator[list[Subject]]:
+        """Yield the tasks of a submission, some at a time."""
         found = self._execute("SELECT client, at, ended, open, message FROM submitted WHERE id = ?", (row,)).fetchone()
         if found is None:
             return  # purged meanwhile
-        client, at, ended, open_, message = found
-        is_open = None if open_ is None else frozenset(memoryview(open_).cast("q"))
-        submit, at = _submit.decode(message), ticks(at) or 0
-        ids, default, where = self._plan.ids, Options(), self._engines
-        for task in submit.tasks:
-            options = submit.options[task.options] if task.options < len(submit.options) else default
-            for copy in range(task.copies):
-                id_ = task.id + copy
-                if ids is None or id_ in ids:
-                    is_over = bool(ended) or (is_open is not None and id_ not in is_open)
-                    yield Subject(
-                        id_, client, task.items, task.function, options, copy, at, is_over, None, where.get(id_)
-                    )
+        client, at, ended, blob, message = found
+        submit, at, over = _submit.decode(message), ticks(at) or 0, bool(ended)
+        is_open = None if blob is None else frozenset(memoryview(blob).cast("q"))
+        options, default, ids = submit.options, Options(), self._plan.ids
+        for place in range(0, len(submit.tasks), STEP):
+            some = [
+                Subject(
+                    task.id + copy,
+                    client,
+                    task.items,
+                    task.function,
+                    options[task.options] if task.options < len(options) else default,
+                    copy,
+                    at,
+                    over,
+                )
+                for task in submit.tasks[place : place + STEP]
+                for copy in range(task.copies)
+                if ids is None or task.id + copy in ids
+            ]
+            if is_open is not None:
+                for subject in some:
+                    subject.is_over = over or subject.id not in is_open
+            if self._engines:
+                for subject in some:
+                    subject.engine = self._engines.get(subject.id)
+            yield some
 
     # ------------------------------------------------------------------------------------------------ results
 
@@ -217,9 +232,7 @@ class _Reader:
         for result in results:
             task = tasks.get(result.id)
             if task is not None:
-                if task.account is None:
-                    task.account = Account(max(1, task.items))
-                task.account.enter(result, found[0])
+                task.enter(result, found[0])
         return len(results) + 1
 
 

@@ -37,47 +37,34 @@ RANK = {status.value: rank for rank, status in enumerate(_WORSE)}
 """Of several ends of one task's items, the worst counts."""
 
 
-class Account(msgspec.Struct, gc=False):
-    """What is known of the end of a task, or of its items."""
+class Items(msgspec.Struct, gc=False):
+    """What is known of the end of a task's items, all together: as far as that goes, it reads as a `Result`."""
 
     left: int
-    """How many of its items (or calls) have no result yet."""
+    """How many of them have no result yet."""
     status: int = 0
     engine: int = -1
     started: float = 0.0
-    ended: float = 0.0
     duration: float = 0.0
-    received: float = 0.0
-    seen: set[int] | None = None
+    ended: float = 0.0
+    seen: set[int] = msgspec.field(default_factory=set)
     """Where the runs of items that have been entered begin."""
 
-    def enter(self, result: Result, at: float) -> None:
-        """Take a result that was written down at that time, unless it is there already."""
-        if self.left <= 0:
+    def enter(self, result: Result) -> None:
+        """Take a result, unless it is there already."""
+        lo, hi = (result.lo, result.hi) if result.hi > result.lo else (0, self.left)  # ended before it began: all
+        if lo in self.seen or self.left <= 0:
             return
-        if result.hi > result.lo:
-            if self.seen is None:
-                self.seen = set()
-            if result.lo in self.seen:
-                return
-            self.seen.add(result.lo)
-            self.left -= result.hi - result.lo
-        else:
-            self.left = 0
-        if result.status and RANK.get(result.status, len(RANK)) > RANK.get(self.status, len(RANK)):
+        self.seen.add(lo)
+        self.left -= hi - lo
+        if RANK.get(result.status, len(RANK)) > RANK.get(self.status, len(RANK)):
             self.status = result.status
-        if at > self.received:  # noqa: PLR1730 - calling max() costs more, for each of a million
-            self.received = at
         self.duration += result.duration
-        started = result.started
+        started, ended = result.started, result.started + result.duration
         if started:
-            if not self.started or started < self.started:
-                self.started = started
-            if started + result.duration >= self.ended:
-                self.ended = started + result.duration
-                self.engine = result.engine
-        elif self.engine < 0:
-            self.engine = result.engine
+            self.started = min(self.started or started, started)
+        if ended >= self.ended and (started or self.engine < 0):
+            self.ended, self.engine = ended, result.engine
 
 
 class Subject(msgspec.Struct, gc=False):
@@ -94,14 +81,30 @@ class Subject(msgspec.Struct, gc=False):
     """When it was submitted, in microseconds since 1970."""
     is_over: bool
     """What is not known of its end by now never will be."""
-    account: Account | None = None
+    end: Result | Items | None = None
+    """What became of it, as far as it is known."""
+    received: float = 0.0
+    """When the last of that was written down."""
     engine: int | None = None
     """Where it is now."""
+
+    def enter(self, result: Result, at: float) -> None:
+        """Take a result that was written down at that time; of a call, the first counts."""
+        if not self.items:
+            if self.end is None:
+                self.end, self.received = result, at
+            return
+        if self.end is None:
+            self.end = Items(self.items)
+        if not self.has_ended:
+            self.end.enter(result)  # type: ignore[union-attr] # it has items
+            self.received = max(self.received, at)
 
     @property
     def has_ended(self) -> bool:
         """Whether all there is to come has come."""
-        return self.account is not None and self.account.left <= 0
+        end = self.end
+        return end is not None and (not self.items or end.left <= 0)  # type: ignore[union-attr] # the same
 
 
 def ticks(seconds: float) -> int | None:
@@ -113,31 +116,34 @@ def ticks(seconds: float) -> int | None:
 
 
 def _status(task: Subject) -> str:
-    if task.account is not None and task.account.left <= 0:
-        return WORDS.get(task.account.status, UNKNOWN)
+    end = task.end
+    if end is not None and task.has_ended:
+        return WORDS.get(end.status, UNKNOWN)
     return UNKNOWN if task.is_over else PENDING
 
 
 def _engine(task: Subject) -> int | None:
-    if task.account is None or task.account.engine < 0:
-        return task.engine
-    return task.account.engine
+    end = task.end
+    return task.engine if end is None or end.engine < 0 else end.engine
 
 
 def _started(task: Subject) -> int | None:
-    return None if task.account is None else ticks(task.account.started)
+    return None if task.end is None else ticks(task.end.started)
 
 
 def _completed(task: Subject) -> int | None:
-    return ticks(task.account.ended) if task.account is not None and task.account.left <= 0 else None
+    end = task.end
+    if end is None or not end.started or not task.has_ended:
+        return None
+    return ticks(end.ended if isinstance(end, Items) else end.started + end.duration)
 
 
 def _received(task: Subject) -> int | None:
-    return ticks(task.account.received) if task.account is not None and task.account.left <= 0 else None
+    return ticks(task.received) if task.has_ended else None
 
 
 def _duration(task: Subject) -> float | None:
-    return None if task.account is None or not task.account.started else task.account.duration
+    return None if task.end is None or not task.end.started else task.end.duration
 
 
 def _function(task: Subject) -> str:
