@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Records:
     """The part of `Client` that is about tasks that were submitted before, answered from the journal.
 
-    What it keeps, and how long, is said by `cluster start --keep DAYS --keep-bytes N`; without a journal
+    What it keeps, and how long, is said by `cluster start --keep 7d --keep-bytes 2GB`; without a journal
     (`--no-journal`) all of these raise ClusterError.
     """
 

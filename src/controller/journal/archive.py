@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...ids import COUNT_BITS, TaskId, show_task
+from ...ids import TaskId, show_task
 from ...wire.messages import (
     Fetch,
     Fetched,
@@ -31,6 +31,7 @@ from ...wire.messages import (
     TaskInfo,
 )
 from .recall import recall
+from .rows import first_of_client, ids_of, submissions_of
 from .search import search
 from .spans import spans
 
@@ -106,19 +107,13 @@ class Archive:
         wanted, found = set(tasks), dict[int, TaskInfo]()
         for task in sorted(wanted):
             if task not in found:
-                for _, at, message in self._submissions(task):
-                    found.update((info.id, info) for info in _infos(at, _submit.decode(message)) if info.id in wanted)
+                for row in submissions_of(self._store.db, task):
+                    infos = _infos(row.at, _submit.decode(row.message))
+                    found.update((info.id, info) for info in infos if info.id in wanted)
                     if task in found:
                         break
                 yield
         return found
-
-    def _submissions(self, task: int) -> Iterator[tuple[int, float, bytes]]:
-        """Yield the submissions in whose range an id is, the likeliest first: `(row, time, message)`."""
-        return self._store.db.execute(
-            "SELECT id, at, message FROM submitted WHERE first BETWEEN ? AND ? AND last >= ? ORDER BY first DESC",
-            (_first_of_client(task), task, task),
-        )
 
     # ------------------------------------------------------------------------------------------------ results
 
@@ -159,7 +154,7 @@ class Archive:
             rows.update(
                 row
                 for (row,) in self._store.db.execute(
-                    "SELECT id FROM delivered WHERE first BETWEEN ? AND ? AND last >= ?", (_first_of_client(lo), hi, lo)
+                    "SELECT id FROM delivered WHERE first BETWEEN ? AND ? AND last >= ?", (first_of_client(lo), hi, lo)
                 )
             )
         return sorted(rows)
@@ -205,15 +200,15 @@ class Archive:
                     "SELECT id, message, open FROM submitted WHERE open IS NOT NULL"
                 ).fetchall():
                     submit, left = _submit.decode(message), set(memoryview(open_).cast("q"))
-                    self._strike(row, submit, {info.id for info in _infos(0.0, submit)} - left)
+                    self._strike(row, submit, ids_of(submit) - left)
                 store.sweep()
             else:
                 wanted = set(tasks)
                 done: set[int] = set()
                 for task in sorted(wanted):
                     if task not in done:
-                        for row, _, message in list(self._submissions(task)):
-                            done |= self._strike(row, _submit.decode(message), wanted)
+                        for there in list(submissions_of(store.db, task)):
+                            done |= self._strike(there.id, _submit.decode(there.message), wanted)
                             if task in done:
                                 break
                 for lo, hi in spans((task, task) for task in wanted):
@@ -311,7 +306,3 @@ def _left(task: Task, ids: range, struck: set[int], options: list[Options]) -> I
         targets = (mine.targets or ())[place : place + last - first + 1]
         options.append(msgspec.structs.replace(mine, targets=targets))
         yield msgspec.structs.replace(task, id=first, copies=last - first + 1, options=len(options) - 1)
-
-
-def _first_of_client(task: int) -> int:
-    return task >> COUNT_BITS << COUNT_BITS

@@ -68,8 +68,9 @@ def read_plan(query: Any, keys: Sequence[str]) -> Plan:
     plain, _ = read_query(query)
     getters = [_get_id if key == "msg_id" else GETTERS[key] for key in check_fields(keys)]
     conditions = list(_conditions(plain))
-    early = [ask for ask, named in map(_ask, conditions) if not named & OF_RESULTS]
-    late = [ask for ask, named in map(_ask, conditions) if named & OF_RESULTS]
+    asks = list(map(_ask, conditions))
+    early = [ask for ask, named in asks if not named & OF_RESULTS]
+    late = [ask for ask, named in asks if named & OF_RESULTS]
     plan = Plan(
         _all(early) if early else None,
         _all(late) if late else None,

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from ...ids import COUNT_BITS, TaskId, show_task
+from ...ids import TaskId, show_task
 from ...wire.messages import Function, Options, Recalled, Reply, Submit, Task
 from .ledger import LOST_PAYLOAD
+from .rows import ids_of, submissions_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -100,14 +101,11 @@ def _in_a_row(ids: Sequence[int], at: int, call: _Call) -> int:
 
 def _find(store: Store, task: int) -> dict[int, _Call]:
     """Return what was submitted in one message with a task."""
-    rows = store.db.execute(
-        "SELECT message, frames FROM submitted WHERE first BETWEEN ? AND ? AND last >= ? ORDER BY first DESC",
-        (task >> COUNT_BITS << COUNT_BITS, task, task),
-    )
-    for message, blob in rows:
-        found = _calls(_submit.decode(message), _frames.decode(blob) if blob else [])
-        if task in found:
-            return found
+    for row in submissions_of(store.db, task):
+        message = _submit.decode(row.message)
+        if task in ids_of(message):
+            (blob,) = store.db.execute("SELECT frames FROM submitted WHERE id = ?", (row.id,)).fetchone()
+            return _calls(message, _frames.decode(blob) if blob else [])
     return {}
 
 

@@ -14,6 +14,7 @@ import msgspec
 from ...ids import COUNT_BITS
 from ...wire.messages import Options, Queried, Reply, Results, Submit
 from .query import ALWAYS, read_plan
+from .rows import ids_of, submissions_of
 from .spans import GAP, spans
 from .subjects import Subject, ticks
 
@@ -79,6 +80,7 @@ class _Reader:
     """Reads what a plan asks for."""
 
     def __init__(self, store: Store, plan: Plan, engines: Mapping[int, int]) -> None:
+        self._db = store.db
         self._execute = store.db.execute
         self._plan = plan
         self._engines = engines
@@ -113,16 +115,12 @@ class _Reader:
         for task in sorted(ids):
             if task not in left:
                 continue
-            for id_, first, last, message in self._execute(
-                "SELECT id, first, last, message FROM submitted WHERE first BETWEEN ? AND ? AND last >= ?"
-                " ORDER BY first DESC",  # the likeliest first
-                (task >> COUNT_BITS << COUNT_BITS, task, task),
-            ):
-                there = _ids(_submit.decode(message))
+            for row in submissions_of(self._db, task):
+                there = ids_of(_submit.decode(row.message))
                 looked += len(there)
                 if task in there:
                     left -= there
-                    named[id_] = _Row(id_, first, last)
+                    named[row.id] = _Row(row.id, row.first, row.last)
                     break
             if looked >= STEP:
                 looked = 0
@@ -272,10 +270,6 @@ class _Reach:
             self._up_to = hi
         self._known = int(self._execute("SELECT max(id) FROM delivered").fetchone()[0] or 0)
         return sorted(row for first, last, row in self._near if first <= hi and last >= lo)
-
-
-def _ids(message: Submit) -> set[int]:
-    return {task.id + copy for task in message.tasks for copy in range(task.copies)}
 
 
 def _together(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
