@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from .client.balancedview import LoadBalancedView
     from .client.client import Client
     from .client.directview import DirectView
+    from .client.executor import ClusterExecutor
     from .client.futures import AsyncResult
+    from .client.imap import LazyMap
     from .client.mapresult import AsyncMapResult
     from .cluster.cluster import Cluster
     from .errors import (
@@ -50,6 +52,7 @@ _HOMES = {
     "Client": ".client.client",
     "Cluster": ".cluster.cluster",
     "ClusterError": ".errors",
+    "ClusterExecutor": ".client.executor",
     "ClusterExists": ".errors",
     "CompositeError": ".errors",
     "ControllerLost": ".errors",
@@ -58,6 +61,7 @@ _HOMES = {
     "EngineryError": ".errors",
     "ImpossibleDependency": ".errors",
     "InvalidDependency": ".errors",
+    "LazyMap": ".client.imap",
     "LoadBalancedView": ".client.balancedview",
     "NoClusterError": ".errors",
     "NoEngines": ".errors",
@@ -79,6 +83,7 @@ __all__ = [
     "Client",
     "Cluster",
     "ClusterError",
+    "ClusterExecutor",
     "ClusterExists",
     "CompositeError",
     "ControllerLost",
@@ -87,6 +92,7 @@ __all__ = [
     "EngineryError",
     "ImpossibleDependency",
     "InvalidDependency",
+    "LazyMap",
     "LoadBalancedView",
     "NoClusterError",
     "NoEngines",

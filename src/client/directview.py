@@ -15,6 +15,8 @@ from .core import Entry
 from .execution import executed
 from .futures import AsyncResult
 from .groupresult import GroupResult
+from .imap import lazy_map
+from .inputs import cut, seeded
 from .maps import check_map, new_result, submit_items
 from .partition import bounds, check_dist, join, split
 from .views import View
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..wire.messages import Output
     from .client import Client
+    from .imap import LazyMap
     from .mapresult import AsyncMapResult
 
 Targets = int | str | list[int] | tuple[int, ...] | range | slice | None
@@ -129,37 +132,46 @@ class DirectView(View):
         """
         return self._call(self._client._functions.get(f), f, args, kwargs)
 
-    def map_async(self, f: Callable[..., Any], /, *sequences: Iterable[Any]) -> AsyncMapResult:
+    def map_async(self, f: Callable[..., Any], /, *sequences: Iterable[Any], seed: Any = None) -> AsyncMapResult:
         """Call `f` on each item, the items cut into as many consecutive parts as there are engines.
 
         Raises what the input raises, and SerializationError naming the item that cannot travel. The items stay with
-        their engines: where they take unequal time, a load-balanced view is faster.
+        their engines: where they take unequal time, a load-balanced view is faster. `seed` as in
+        LoadBalancedView.map_async.
         """
         check_map(f, sequences)
         ids, _ = self._ids(None)
         client = self._client
-        rows = list(zip(*sequences, strict=False)) if len(sequences) > 1 else list(sequences[0])
+        f, rows = seeded(f, sequences, seed)
+        items, count = rows.take()
         function, label = client._functions.get(f), self._flags["label"]
         result = new_result(client._link, Options(label=label))
-        for target, (lo, hi) in zip(ids, bounds(len(rows), len(ids)), strict=True):
+        for target, (lo, hi) in zip(ids, bounds(count, len(ids)), strict=True):
             options = Options(targets=(target,), label=label, ordered=True)
             size = 1 if function.digest[:1] == COROUTINE else max(1, hi - lo)  # alone, they run at once
             for first in range(lo, hi, size):
-                part: Any = rows[first : first + size]
-                if len(sequences) > 1:
-                    part = tuple(map(list, zip(*part, strict=True)))
+                part = cut(items, first, first + size)
                 submit_items(client._link, result, part, size, function=function, options=options)
         result.seal()
         return result
 
-    def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any]) -> list[Any]:
+    def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], seed: Any = None) -> list[Any]:
         """Call `f` on each item, as `map_async`, and wait for the list of results."""
-        values: list[Any] = self.map_async(f, *sequences).get()
+        values: list[Any] = self.map_async(f, *sequences, seed=seed).get()
         return values
 
-    def map(self, f: Callable[..., Any], /, *sequences: Iterable[Any], block: bool | None = None) -> Any:
+    def map(
+        self, f: Callable[..., Any], /, *sequences: Iterable[Any], block: bool | None = None, seed: Any = None
+    ) -> Any:
         """Call `f` on each item, as `map_async`, and wait or not as `block` (else the flag) says."""
-        return self._maybe_wait(self.map_async(f, *sequences), block)
+        return self._maybe_wait(self.map_async(f, *sequences, seed=seed), block)
+
+    def imap(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **how: Any) -> LazyMap:
+        """Call `f` on each item of an input that may be endless, on whichever engine of this view is free.
+
+        See LoadBalancedView.imap, also for `how`.
+        """
+        return lazy_map(self._client, Options(self._ids(None)[0], label=self._flags["label"]), f, sequences, **how)
 
     # ---------------------------------------------------------------- code
 
