@@ -106,13 +106,13 @@ class Mean:
 
     def __init__(self) -> None:
         self._sum = 0.0
-        self._count = 0
+        self._count = 0.0
 
     def add(self, total: float, count: int) -> None:
         """Take so many values into account, by their sum."""
         if self._count > FORGET_AFTER:
             self._sum /= 2
-            self._count //= 2
+            self._count /= 2
         self._sum += total
         self._count += count
 
@@ -128,8 +128,6 @@ class Flow:
     def __init__(self, link: Link, *, ordered: bool) -> None:
         self.item_s = Mean()
         self.result_nbytes = Mean()
-        self.lost: Exception | None = None
-        """Why nothing will come any more."""
         self.changes = 0
         """Goes up whenever there is something new."""
         self._link = link
@@ -249,9 +247,8 @@ class Flow:
     def add_output(self, record: Output) -> None:
         """Let go of what an item printed: there is no end of it, and nobody who could ask."""
 
-    def fail(self, error: Exception) -> None:
-        """Nothing will come any more, for this reason."""
-        self.lost = error
+    def fail(self, _error: Exception) -> None:
+        """Nothing will come any more, for a reason that whoever waits asks the link for."""
         with self._condition:
             self._tasks.clear()
             self._left.clear()

@@ -119,16 +119,15 @@ class LazyMap:
         return self
 
     async def __anext__(self) -> Any:
-        if self._consumed >= self._refill_at:
-            self._fill()
-        while not self._values:
-            seen = self._flow.changes
-            try:
-                ready = self._get_ready()
-            except StopIteration:
-                raise StopAsyncIteration from None
-            if not ready:
-                await self._flow.wait_async(seen)
+        try:
+            if self._consumed >= self._refill_at:
+                self._fill()
+            while not self._values:
+                seen = self._flow.changes
+                if not self._get_ready():
+                    await self._flow.wait_async(seen)
+        except StopIteration:
+            raise StopAsyncIteration from None
         self._consumed += 1
         return self._values.pop()
 
@@ -155,13 +154,12 @@ class LazyMap:
             else:
                 self._failing = failed, size
             return True
-        if self._flow.lost is not None:
-            raise self._flow.lost
         self._fill()  # what an item takes may be known by now, and allow for more
         if self._exhausted and self._delivered == self._rows.read:
             over = StopIteration()
             self._end(over)
             raise over if self._error is None else self._error
+        self._link.check()
         return False
 
     # ---------------------------------------------------------------- reading and submitting
@@ -178,7 +176,7 @@ class LazyMap:
         rows, flow = self._rows, self._flow
         if self._ended is not None:
             raise self._ended
-        while not self._exhausted and flow.lost is None:
+        while not self._exhausted and self._link.core.lost is None:
             nbytes = (self._row_nbytes.value or float(rows.row_nbytes)) + (flow.result_nbytes.value or 0.0)
             item_s, row_s = flow.item_s.value, self._row_s.value or 0.0
             bound, portion = self._window.limits(self._engines(), rows.read, item_s, nbytes, row_s)
@@ -220,9 +218,10 @@ class LazyMap:
         message = Task(task, function.digest, payload, len(frames), items=count)
         try:
             link.submit(self._flow, Entry(message, function, self._options, frames), time.time())
-        except BaseException:
+        except BaseException as error:
             self._flow.drop_task(task)
-            self._end(CancelledError("the imap was interrupted while items were submitted"))
+            torn = CancelledError("the imap was interrupted while items were submitted")
+            self._end(error if isinstance(error, Exception) else torn)
             raise
 
     # ---------------------------------------------------------------- the end
