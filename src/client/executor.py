@@ -93,11 +93,10 @@ class ClusterExecutor(Executor):
                 if not values._exhausted:
                     self._check()
                 try:
-                    value = values._next(deadline)
+                    values._advance(deadline)
                 except StopIteration:
                     return
-                yield value
-                del value  # it is the consumer's alone
+                yield next(values)  # (it is nowhere else: the consumer may be the only one to hold it)
         finally:
             values._flow.close(interrupt=False)
 

@@ -88,8 +88,8 @@ class LazyMap:
         self._exhausted = False
         self._error: Exception | None = None
         """What the input raised."""
-        self._ended: Exception | None = None
-        """What `next` raises from now on."""
+        self._ended: Callable[[], Exception] | None = None
+        """Makes what `next` raises from now on."""
 
     def __del__(self) -> None:
         flow = getattr(self, "_flow", None)
@@ -102,18 +102,18 @@ class LazyMap:
         return self
 
     def __next__(self) -> Any:
-        return self._next(None)
+        self._advance(None)
+        self._consumed += 1
+        return self._values.pop()
 
-    def _next(self, deadline: float | None) -> Any:
-        """Return the next value; TimeoutError if it is not there in time."""
+    def _advance(self, deadline: float | None) -> None:
+        """Have the next value in hand; TimeoutError if it is not here in time."""
         if self._consumed >= self._refill_at:
             self._fill()
         while not self._values:
             seen = self._flow.changes
             if not self._get_ready() and not self._flow.wait(seen, _left(deadline)):
                 raise TimeoutError("the next result is not there yet; its task goes on")
-        self._consumed += 1
-        return self._values.pop()
 
     def __aiter__(self) -> Self:
         return self
@@ -134,7 +134,7 @@ class LazyMap:
     def _get_ready(self) -> bool:
         """Have the next value in hand; return False if it is not here yet. Raises what is to be raised in its place."""
         if self._ended is not None:
-            raise self._ended
+            raise self._ended()
         if self._failing is not None:
             error, left = self._failing
             self._failing = (error, left - 1) if left > 1 else None
@@ -156,9 +156,9 @@ class LazyMap:
             return True
         self._fill()  # what an item takes may be known by now, and allow for more
         if self._exhausted and self._delivered == self._rows.read:
-            over = StopIteration()
-            self._end(over)
-            raise over if self._error is None else self._error
+            self._end(StopIteration)
+            error_of_input, self._error = self._error, None
+            raise StopIteration if error_of_input is None else error_of_input
         self._link.check()
         return False
 
@@ -169,13 +169,14 @@ class LazyMap:
         self._fill(eager=True)
         if self._error is not None:
             self.close()
-            raise self._error
+            error, self._error = self._error, None
+            raise error
 
     def _fill(self, *, eager: bool = False) -> None:
         """Read and submit input as far as there is room, until the next result is there (if not `eager`)."""
         rows, flow = self._rows, self._flow
         if self._ended is not None:
-            raise self._ended
+            raise self._ended()
         while not self._exhausted and self._link.core.lost is None:
             nbytes = (self._row_nbytes.value or float(rows.row_nbytes)) + (flow.result_nbytes.value or 0.0)
             item_s, row_s = flow.item_s.value, self._row_s.value or 0.0
@@ -220,8 +221,8 @@ class LazyMap:
             link.submit(self._flow, Entry(message, function, self._options, frames), time.time())
         except BaseException as error:
             self._flow.drop_task(task)
-            torn = CancelledError("the imap was interrupted while items were submitted")
-            self._end(error if isinstance(error, Exception) else torn)
+            if not isinstance(error, Exception):  # of the rest, what of it is submitted is not known
+                self._end(partial(CancelledError, "the imap was interrupted while it submitted items"))
             raise
 
     # ---------------------------------------------------------------- the end
@@ -232,7 +233,7 @@ class LazyMap:
         As `AsyncResult.cancel`: unstarted items are withdrawn, running ones interrupted (unless `interrupt` is False);
         in a coroutine it does not wait, and returns False. Who iterates gets CancelledError.
         """
-        self._end(CancelledError("the imap was cancelled"))
+        self._end(partial(CancelledError, "the imap was cancelled"))
         self._flow.shut()
         tasks = self._flow._open_tasks()
         if not tasks:
@@ -245,10 +246,10 @@ class LazyMap:
 
     def close(self) -> None:
         """Read no more input, and have what is under way cancelled, without waiting; the iteration is over."""
-        self._end(StopIteration())
+        self._end(StopIteration)
         self._flow.close()
 
-    def _end(self, error: Exception) -> None:
+    def _end(self, error: Callable[[], Exception]) -> None:
         if self._ended is None:
             self._ended = error
         self._refill_at = 0  # so that `next` looks
