@@ -1,8 +1,8 @@
 """The standard library's own tests of executors, on `client.executor()`.
 
-They are not in this repository: they come with Python, or with Debian's package `libpython3.x-testsuite` (`.ci/run` gets
-it). Those of its classes are run that are written for any executor, and one of the process pool's. Each sleeps for
-seconds, so they run at the same time, each in a thread with an executor of its own.
+They are not in this repository: they come with Python, or with Debian's package `libpython3.x-testsuite` (which
+`.ci/run` gets). Run are those that are written for any executor, and one of the process pool's. Many sleep for seconds,
+so they run at the same time, each in a thread with an executor of its own.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ ALONE = {"test_hang_issue12364"}
 """It fills all engines."""
 
 PARTS = {
-    "executor": ["ExecutorTest"],
-    "test_wait": ["WaitTests"],
-    "test_as_completed": ["AsCompletedTests"],
-    "test_shutdown": ["ExecutorShutdownTest"],
-    "test_process_pool": ["ProcessPoolExecutorTest"],
+    "executor": "ExecutorTest",
+    "test_wait": "WaitTests",
+    "test_as_completed": "AsCompletedTests",
+    "test_shutdown": "ExecutorShutdownTest",
+    "test_process_pool": "ProcessPoolExecutorTest",
 }
-"""Where the classes are, where the tests are a package (from 3.12 on)."""
+"""The classes, by the module that they are in where the tests are a package (from 3.12 on)."""
 
 
 def load():
@@ -74,7 +74,7 @@ def collect():
     """Return the tests: name and function of each."""
     found = {}
     for module in load():
-        for cls in sum(PARTS.values(), []):
+        for cls in PARTS.values():
             tests = vars(getattr(module, cls, object))
             if cls == "ProcessPoolExecutorTest":
                 tests = {"test_map_chunksize": tests["test_map_chunksize"]} if "test_map_chunksize" in tests else {}
