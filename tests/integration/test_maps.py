@@ -197,7 +197,7 @@ def test_an_item_that_kills_its_engine_fails_alone(client):
             os.kill(os.getpid(), signal.SIGKILL)
         return i
 
-    got = list(client.imap(item, range(20), return_exceptions=True, chunksize=4))
+    got = list(client.imap(item, range(20), return_exceptions=True, chunksize=5))
     assert isinstance(got[5], EngineDied)
     assert got[5].item == 5
     assert got[:5] + got[6:] == [i for i in range(20) if i != 5]

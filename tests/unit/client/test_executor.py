@@ -118,6 +118,7 @@ def test_map_reads_its_input_at_once(fake, client):
 def test_map_ends_with_an_error_and_withdraws_the_rest(fake, client):
     fake.hold = True
     results = client.executor().map(lambda x: 1 / x, [1, 0, 1, 2])
+    helpers.wait_until(lambda: len(fake.held) == 4, "all are there")
     fake.run_held(2)
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):

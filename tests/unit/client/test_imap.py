@@ -315,9 +315,9 @@ def waiting(fake, client, **how):
     thread = threading.Thread(target=lambda: next(values))
     fake.hold = True
     thread.start()
+    helpers.wait_until(lambda: len(fake.held) == 9, "all wait")
     fake.run_held(1)
     thread.join(10)
-    helpers.wait_until(lambda: len(fake.held) == 8, "the others wait")
     return values
 
 
