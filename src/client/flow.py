@@ -125,6 +125,10 @@ class Mean:
 class Flow:
     """The tasks of an `imap` that have not ended, and the results that have not been taken: a sink."""
 
+    _task = -1
+    _addressed = ()
+    """It is of no engine, for those who ask a result."""
+
     def __init__(self, link: Link, *, ordered: bool) -> None:
         self.item_s = Mean()
         self.result_nbytes = Mean()
@@ -140,6 +144,9 @@ class Flow:
         """Results by first item, if they are to be taken in order."""
         self._arrived: deque[Run] = deque()
         """Else: in the order in which they came."""
+        self._submitted = 0
+        self.progress = 0
+        """How many items have ended."""
         self._closed = False
         self._condition = threading.Condition()  # (reentrant: an iterator may be let go of anywhere)
         self._watchers: list[Callable[[], object]] = []
@@ -148,6 +155,7 @@ class Flow:
 
     def add_task(self, task: int, first: int, items: int) -> None:
         """A task for these items is about to be submitted."""
+        self._submitted += items
         self._left[task] = items
         self._tasks[task] = (first, items, set())
 
@@ -226,6 +234,7 @@ class Flow:
         if lo in reported:
             return False
         reported.add(lo)
+        self.progress += hi - lo
         self._left[reply.id] = left = self._left[reply.id] - (hi - lo)
         if reply.started:
             self.item_s.add(reply.duration, hi - lo)
@@ -266,6 +275,9 @@ class Flow:
     def done(self) -> bool:
         """Return whether nothing is under way."""
         return not self._tasks
+
+    def _total(self) -> int:
+        return self._submitted
 
     def _open_tasks(self) -> list[int]:
         return list(self._tasks)

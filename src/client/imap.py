@@ -274,6 +274,9 @@ class LazyMap:
 
     # ---------------------------------------------------------------- looks
 
+    def __reduce__(self) -> Any:
+        raise TypeError("an imap reads its input here and cannot travel; pass on what it yields")
+
     def __length_hint__(self) -> int:
         length = self._rows.read if self._exhausted else self._rows.length
         return NotImplemented if length is None else max(0, length - self._consumed)

@@ -182,6 +182,13 @@ def test_unordered_yields_what_comes_first(fake, client):
     assert got == [3, 2, 1, 0]
 
 
+def test_it_cannot_travel(fake, client):
+    with pytest.raises(SerializationError, match="reads its input here and cannot travel"):
+        client.submit(list, client.imap(abs, [1]))
+    (value,) = client.imap(sum, [[1, 2]])
+    assert value == 3
+
+
 def test_length_hints(fake, client):
     values = client.imap(abs, range(5))
     assert operator.length_hint(values) == 5
@@ -398,6 +405,8 @@ def test_an_interrupt_while_input_is_read_loses_nothing(fake, client):
 def test_the_client_waits_for_it_and_stops_it_with_all_others(fake, client):
     values = waiting(fake, client)
     assert not client.wait(timeout=0.05)
+    (flow,) = set(client._link.core.sinks.values())
+    assert (flow.progress, flow._total()) == (1, 9)
     assert client.cancel()
     assert client.wait(timeout=10)
     with pytest.raises(CancelledError):
