@@ -70,9 +70,9 @@ class ClusterExecutor(Executor):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError(f"buffersize is a number of items or None, not {type(buffersize).__name__}")
+            raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
         if buffersize is not None and buffersize < 1:
-            raise ValueError(f"buffersize is a positive number of items or None, not {buffersize}")
+            raise ValueError(f"buffersize must be None or > 0, not {buffersize}")
         self._check()
         if not iterables:
             return iter(())

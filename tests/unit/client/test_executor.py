@@ -156,14 +156,15 @@ def test_buffersize(fake, client):
     with pytest.raises(RuntimeError, match="after shutdown"):
         list(itertools.islice(results, 10))
     executor = client.executor()
-    assert list(executor.map(abs, range(5), buffersize=100)) == list(range(5))
+    for size in (1, 2, 4, 100):
+        assert list(executor.map(pow, range(4), range(4), buffersize=size)) == [1, 1, 4, 27]
     assert list(executor.map(abs, [], buffersize=1)) == []
     results = executor.map(abs, range(5), buffersize=1)
     executor.shutdown()
     with pytest.raises(RuntimeError):
         list(results)
     for wrong in (0, -1):
-        with pytest.raises(ValueError, match="buffersize is a positive number"):
+        with pytest.raises(ValueError, match="buffersize must be None or > 0"):
             client.executor().map(abs, [1], buffersize=wrong)
-    with pytest.raises(TypeError, match="buffersize is a number"):
+    with pytest.raises(TypeError, match="buffersize must be an integer or None"):
         client.executor().map(abs, [1], buffersize="3")
