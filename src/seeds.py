@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -100,6 +99,8 @@ class Seeded:
         """Call the function with an item's row."""
         if self.rng:
             return self.function(*row, rng=generator(self.seed, index))
+        import random  # noqa: PLC0415 - the client does without
+
         numpy, words = _numpy().random, self.seed.child(index).generate_state(8)
         before, before_numpy = random.getstate(), numpy.get_state(legacy=False)
         try:
