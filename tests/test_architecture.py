@@ -19,9 +19,11 @@ SRC = ROOT / "src"
 SHARED = {
     "certificate",
     "config",
+    "daskworkers",
     "errors",
     "failure",
     "ids",
+    "kept",
     "markup",
     "pickles",
     "publishing",
@@ -39,11 +41,13 @@ SHARED = {
 MAY_IMPORT: dict[str, set[str]] = {
     # The bottom: what everything else rests on.
     "ids": set(),
+    "kept": set(),
     "markup": set(),
     "wire": {"ids"},
     "certificate": set(),
     "errors": {"certificate", "ids"},
     "config": set(),
+    "daskworkers": set(),
     "publishing": set(),
     "recorder": set(),
     "seeds": set(),

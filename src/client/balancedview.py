@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..wire.messages import Options, Task
+from . import joblibnames
 from .calls import pack
 from .core import Entry
 from .futures import AsyncResult
@@ -119,7 +120,10 @@ class LoadBalancedView(View):
         )
 
     def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **how: Any) -> list[Any]:
-        """Call `f` on each item, as `map_async`, and wait for the list of results."""
+        """Call `f` on each item, as `map_async`, and wait for the list of results.
+
+        view.map_sync(pow, [2, 3], [10, 2])      # [1024, 9]
+        """
         values: list[Any] = self.map_async(f, *sequences, **how).get()
         return values
 
@@ -134,7 +138,10 @@ class LoadBalancedView(View):
         return_exceptions: bool = False,
         seed: Any = None,
     ) -> Any:
-        """Call `f` on each item, as `map_async`, and wait or not as `block` (else the flag) says."""
+        """Call `f` on each item, as `map_async`, and wait or not as `block` (else the flag) says.
+
+        view.map(f, xs, block=True, return_exceptions=True)
+        """
         result = self.map_async(
             f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions, seed=seed
         )
@@ -176,3 +183,19 @@ class LoadBalancedView(View):
             return_exceptions=return_exceptions,
             seed=seed,
         )
+
+    def register_joblib_backend(self, name: str = "enginery", make_default: bool = False) -> None:
+        """Have joblib, and what uses it, run its calls as this view does, with its flags, under a name of your choice.
+
+            client.load_balanced_view([0, 1]).set_flags(retries=2).register_joblib_backend("two")
+            with joblib.parallel_config("two"):
+                joblib.Parallel()(joblib.delayed(f)(x) for x in xs)
+
+        `n_jobs=-1`, the default, means all engines of the view; a Parallel inside a call runs its calls one after
+        another there. Calls travel in batches; errors come out as themselves, and what is under way is stopped then. A
+        large array (joblib's `max_nbytes`, 1 MB) that several calls share is sent to each engine once, and read-only
+        there, as joblib's own memory maps are. `parallel_config(name, client=client, label="fit", ...)` takes another
+        client, or other flags. With `make_default`, joblib uses it where no backend is named. Raises ImportError if
+        joblib is not installed.
+        """
+        joblibnames.register(self, name, make_default=make_default)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .. import rendezvous
 from ..errors import ClusterError
 from ..wire import messages as m
+from . import joblibnames
 from .balancedview import LoadBalancedView
 from .consoles import open_console
 from .directview import DirectView
 from .fleet import Fleet
 from .functions import FunctionCache
+from .guests import Guests
 from .link import Link
 from .records import Records
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Client")
 
 
-class Client(Fleet, Records):
+class Client(Fleet, Guests, Records):
     """A connection to a running cluster.
 
         client = Client()                        # the running cluster; by name: Client("name")
@@ -85,6 +87,7 @@ class Client(Fleet, Records):
             from ..jupyter.magics import activate_first  # noqa: PLC0415 - only in IPython
 
             activate_first(lambda: DirectView(self, "all").set_flags(block=True))
+        joblibnames.offer(self)
         weakref.finalize(self, link.release).atexit = False
 
     def _greet(self, timeout: float, deadline: float) -> None:
@@ -304,6 +307,7 @@ class Client(Fleet, Records):
         """Leave the cluster. Tasks that are not done go on without us (or are cancelled, if it was opened with
         `on_exit="cancel"`); their futures here fail.
         """
+        self.stop_dask()
         self._link.close(cancel=self._cancels)
 
     async def aclose(self) -> None:

@@ -421,6 +421,8 @@ class Core:
         request = getattr(message, "request", None)
         if request is not None and request in self.requests:
             self._asked[request] = message
+        if isinstance(message, m.Cancel):
+            message.after = self._outgoing.last
         messages.append((message, ()))
 
     def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:

@@ -169,6 +169,8 @@ class DirectView(View):
     def imap(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **how: Any) -> LazyMap:
         """Call `f` on each item of an input that may be endless, on whichever engine of this view is free.
 
+            for value in client[:4].imap(f, endless(), max_outstanding=100): ...
+
         See LoadBalancedView.imap, also for `how`.
         """
         return lazy_map(self._client, Options(self._ids(None)[0], label=self._flags["label"]), f, sequences, **how)

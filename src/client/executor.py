@@ -41,6 +41,8 @@ class ClusterExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call `fn(*args, **kwargs)` on an engine; return its future.
 
+            future = executor.submit(pow, 2, 10)
+
         Raises RuntimeError after `shutdown`, SerializationError naming the argument that cannot travel.
         """
         with self._lock:
@@ -59,6 +61,9 @@ class ClusterExecutor(Executor):
         buffersize: int | None = None,
     ) -> Iterator[Any]:
         """Call `fn` on each item (of several iterables: each row, until the shortest ends); iterate over the results.
+
+            for value in executor.map(f, xs, timeout=60): ...
+            for value in executor.map(f, endless(), buffersize=100): ...
 
         The iterables are read during this call, or with a `buffersize` (3.14's) as results are consumed: no more than
         so many further ones are submitted. An error is raised when its turn comes, and ends the iteration; calls that
@@ -101,7 +106,12 @@ class ClusterExecutor(Executor):
             values._flow.close(interrupt=False)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; `cancel_futures`: withdraw those that have not started; `wait`: wait for the others."""
+        """Take no more calls, and wait until those that there are have ended.
+
+            executor.shutdown(wait=False, cancel_futures=True)
+
+        With `cancel_futures`, those that have not started are withdrawn; without `wait`, it does not wait.
+        """
         with self._lock:
             self._is_shut = True
             results = [result for result in self._results if not result.done()]

@@ -230,6 +230,8 @@ class LazyMap:
     def cancel(self, *, grace_s: float | None = None, interrupt: bool = True) -> bool:
         """Read no more input, and stop what is under way; return whether nothing of it runs on.
 
+            values.cancel(grace_s=5)      # an engine whose item still runs in five seconds is replaced
+
         As `AsyncResult.cancel`: unstarted items are withdrawn, running ones interrupted (unless `interrupt` is False);
         in a coroutine it does not wait, and returns False. Who iterates gets CancelledError.
         """
@@ -245,7 +247,14 @@ class LazyMap:
         return self._flow.done()
 
     def close(self) -> None:
-        """Read no more input, and have what is under way cancelled, without waiting; the iteration is over."""
+        """Read no more input, and have what is under way cancelled, without waiting; the iteration is over.
+
+            values = client.imap(f, endless())
+            best = next(value for value in values if value > 0.99)
+            values.close()
+
+        The end of a `with` block does the same.
+        """
         self._end(StopIteration)
         self._flow.close()
 
@@ -269,7 +278,10 @@ class LazyMap:
         self.close()
 
     async def aclose(self) -> None:
-        """Do the same as `close`."""
+        """Do the same as `close`, for `contextlib.aclosing`.
+
+        async with aclosing(client.imap(f, xs)) as values: ...
+        """
         self.close()
 
     # ---------------------------------------------------------------- looks

@@ -143,7 +143,10 @@ class Core:
                         return
                     intake.on_submit(state, client, message, frames)
                 case Cancel():
-                    stopping.on_cancel(state, client, message, now)
+                    if message.after <= client.incoming.have:
+                        stopping.on_cancel(state, client, message, now)
+                    else:
+                        state.outbox.say(sender, Resume())  # what it wants to stop may be in what is missing
                 case Forget():
                     intake.on_forget(state, client, message)
                 case Ping():

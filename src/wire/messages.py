@@ -121,6 +121,9 @@ class Cancel(msgspec.Struct, array_like=True, tag=True):
     grace_s: float | None = None
     interrupt: bool = True
     """False: withdraw what has not started, leave running tasks alone."""
+    after: Count = 0
+    """Number of the last `Numbered` message said before. If that has not come, this means nothing yet: the tasks may be
+    in it. It is asked again, after what is missing."""
 
 
 class Goodbye(msgspec.Struct, array_like=True, tag=True):

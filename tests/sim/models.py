@@ -574,6 +574,8 @@ class Client:
             (ids,) = arguments
             arguments = ids, [(i, incarnation) for i, (_, incarnation) in self.engines.items()]
         request = kind(self.requests, *arguments)
+        if kind is m.Cancel:
+            request.after = self.outgoing.last
         self.asked[self.requests] = request
         self.say(request)
         return self.requests
