@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -216,6 +217,18 @@ def test_an_imap_of_coroutines_has_many_of_them_under_way(client):
     began = time.monotonic()
     assert list(client.imap(item, range(120))) == list(range(120))
     assert time.monotonic() - began < 4  # one after another on each engine: 4 s
+
+
+def test_ctrl_c_ends_a_wait_and_harms_nothing(client):
+    def item(i):
+        time.sleep(0.4)
+        return i
+
+    values = client.imap(item, range(4))
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(values)
+    assert list(values) == [0, 1, 2, 3]
 
 
 def test_imaps_can_be_chained(client):
