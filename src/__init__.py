@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .client.balancedview import LoadBalancedView
     from .client.client import Client
+    from .client.decorators import parallel, remote
     from .client.directview import DirectView
     from .client.futures import AsyncResult
     from .client.mapresult import AsyncMapResult
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
         TaskTimeout,
         UnmetDependency,
     )
+    from .interactive import interactive
+    from .prepickled import PrePickled
     from .publishing import publish_data
     from .serialize import Reference
 
@@ -63,6 +66,7 @@ _HOMES = {
     "NoEngines": ".errors",
     "NoSuchEngine": ".errors",
     "NoSuchTask": ".errors",
+    "PrePickled": ".prepickled",
     "Reference": ".serialize",
     "RemoteError": ".errors",
     "SerializationError": ".errors",
@@ -70,7 +74,10 @@ _HOMES = {
     "TaskRefused": ".errors",
     "TaskTimeout": ".errors",
     "UnmetDependency": ".errors",
+    "interactive": ".interactive",
+    "parallel": ".client.decorators",
     "publish_data": ".publishing",
+    "remote": ".client.decorators",
 }
 
 __all__ = [
@@ -92,6 +99,7 @@ __all__ = [
     "NoEngines",
     "NoSuchEngine",
     "NoSuchTask",
+    "PrePickled",
     "Reference",
     "RemoteError",
     "SerializationError",
@@ -99,7 +107,10 @@ __all__ = [
     "TaskRefused",
     "TaskTimeout",
     "UnmetDependency",
+    "interactive",
+    "parallel",
     "publish_data",
+    "remote",
 ]
 
 
