@@ -80,7 +80,7 @@ class SyncImports:
 
     def take(self, module: str, names: tuple[str, ...], statement: str, load: Callable[[], Any]) -> Any:
         """Carry out an import statement; return the module for the statement itself to use."""
-        loaded = load() if self._local else _Elsewhere(module, names)
+        loaded = load() if self._local else _elsewhere(module, names)
         if not self._quiet:
             print(f"{statement} on {_which(self._targets)}")  # noqa: T201 - what it is for
         self._sent.append((statement, self._view._execute(statement, self._targets)))
@@ -92,14 +92,7 @@ def _which(targets: list[int]) -> str:
 
 
 class _Elsewhere(ModuleType):
-    """Stands for a module that was imported on engines only."""
-
-    def __init__(self, name: str, names: tuple[str, ...]) -> None:
-        super().__init__(name)
-        self.__all__: list[str] = []
-        for one in names:
-            if one != "*":
-                self.__dict__[one] = _Elsewhere(f"{name}.{one}", ())
+    """Stands for a module that was imported on engines only, or for something of it."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -108,6 +101,20 @@ class _Elsewhere(ModuleType):
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
         raise TypeError(f"{self.__name__} was imported on engines only, by sync_imports(local=False)")
+
+
+def _elsewhere(module: str, names: tuple[str, ...]) -> _Elsewhere:
+    """Return what `__import__` returns, for want of a module: it has what the statement looks for."""
+    if names:
+        found = _Elsewhere(module)
+        found.__dict__["__all__"] = []
+        found.__dict__.update((name, _Elsewhere(f"{module}.{name}")) for name in names if name != "*")
+        return found
+    first, *rest = module.split(".")
+    top = found = _Elsewhere(first)
+    for name in rest:
+        found.__dict__[name] = found = _Elsewhere(f"{found.__name__}.{name}")
+    return top
 
 
 # -------------------------------------------------------------------------------------------------------- the hook
