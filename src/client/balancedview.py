@@ -30,8 +30,8 @@ class LoadBalancedView(View):
         view = client.load_balanced_view().set_flags(retries=2, timeout=60)
         results = view.map_sync(f, xs)
 
-    Flags: `targets` (engines that may run it; None for any), `block`, `label`, `retries` (further attempts after an
-    error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first).
+    Flags: `targets` (engines that may run it; None for any), `block`, `track`, `label`, `retries` (further attempts
+    after an error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first).
     """
 
     FLAGS: ClassVar[tuple[str, ...]] = (*View.FLAGS, "retries", "timeout", "priority")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .partition import check_dist, length_of, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from .views import View
 
@@ -60,8 +62,10 @@ def _checked(view: View, block: Any, flags: dict[str, Any]) -> dict[str, Any]:
         hint = "; the decorator is written with parentheses: @view.remote()" if callable(block) else ""
         raise TypeError(f"block is True, False or None, not {type(block).__name__}{hint}")
     given = flags if block is None else {**flags, "block": block}
-    with view.temp_flags(**given):
-        return given
+    if given:
+        with view.temp_flags(**given):
+            pass
+    return given
 
 
 class _Decorated:
@@ -74,6 +78,10 @@ class _Decorated:
         self._function = function
         self._flags = flags
         functools.update_wrapper(self, function, updated=())  # type: ignore[arg-type] # no function, but called as one
+
+    def _flagged(self) -> AbstractContextManager[Any]:
+        """Return the context in which the view has the flags for calls."""
+        return self._view.temp_flags(**self._flags) if self._flags else nullcontext(self._view)
 
     def __repr__(self) -> str:
         name = getattr(self._function, "__qualname__", repr(self._function))
@@ -88,7 +96,7 @@ class RemoteFunction(_Decorated):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call it on the engines of the view; return the result to come, or the value, as `block` says."""
-        with self._view.temp_flags(**self._flags) as view:
+        with self._flagged() as view:
             return view.apply(self._function, *args, **kwargs)
 
 
@@ -114,7 +122,7 @@ class ParallelFunction(_Decorated):
         lengths = [length_of(sequence) for sequence in given]
         if len(set(lengths)) > 1:
             raise ValueError(f"the sequences for {name} are of unequal length: {', '.join(map(str, lengths))}")
-        with self._view.temp_flags(**self._flags) as view:
+        with self._flagged() as view:
             parts = min(lengths[0], view._width())
             columns = [split(sequence, parts, self._dist) for sequence in given] if parts else [[] for _ in given]
             result = view._map_parts(self._function, columns, dist=self._dist, ordered=self._ordered)
@@ -122,6 +130,5 @@ class ParallelFunction(_Decorated):
 
     def map(self, /, *sequences: Iterable[Any]) -> Any:
         """Call it with each item (of several sequences: each row), as the view's `map`."""
-        view: Any = self._view
-        with view.temp_flags(**self._flags):
+        with self._flagged() as view:
             return view.map(self._function, *sequences, ordered=self._ordered)

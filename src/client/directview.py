@@ -48,7 +48,8 @@ class DirectView(View):
         view.apply_sync(os.getpid)               # a list, by engine
         client[0]["x"]                           # of one engine: the value itself
 
-    Flags: `targets` ("all" means those that are there at each call), `block` (wait in `apply`, `map`, ...), `label`.
+    Flags: `targets` ("all" means those that are there at each call), `block` (wait in `apply`, `map`, ...), `track`
+    (the result knows when arrays among the arguments may be changed again: `wait_for_send`), `label`.
     """
 
     def __init__(self, client: Client, targets: Any) -> None:

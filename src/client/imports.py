@@ -9,8 +9,6 @@ what modules import in turn, and what other threads do, passes.
 from __future__ import annotations
 
 import builtins
-import dis
-import importlib.util
 import sys
 import threading
 from types import FrameType, ModuleType
@@ -150,6 +148,8 @@ def _make_hook(before: Callable[..., Any]) -> Callable[..., Any]:
         names = tuple(fromlist or ())
         module = name
         if level:
+            import importlib.util  # noqa: PLC0415 - rarely needed
+
             module = importlib.util.resolve_name("." * level + name, (globals or {}).get("__package__"))
         statement = _statement(frame.f_code, frame.f_lasti, module, names)
         return block.take(module, names, statement, lambda: before(name, globals, locals, fromlist, level))
@@ -163,6 +163,8 @@ def _statement(code: CodeType, at: int, module: str, names: tuple[str, ...]) -> 
     What follows it is a store of the module, or, for `from` and for `import a.b as c`, IMPORT_FROM and a store for each
     name (for the latter, an IMPORT_FROM for each step, and one store).
     """
+    import dis  # noqa: PLC0415 - only for who imports so
+
     if "*" in names:
         return f"from {module} import *"
     stored: list[str] = []
