@@ -20,17 +20,15 @@ if TYPE_CHECKING:
 
 
 class Mark:
-    """What a block is known by, wherever its flags were copied to."""
+    """What a block is known by, wherever its flags were copied to; and the flags as they are inside it, made once."""
 
-    __slots__ = ("over", "setting", "within")
+    __slots__ = ("made", "over")
 
     def __init__(self) -> None:
         self.over = False
         """It has ended in another context than it began in: its flags hold nowhere."""
-        self.setting: View | None = None
-        """The flags as they are inside this block, made once."""
-        self.within: tuple[Any, ...] = ()
-        """What `setting` was made of."""
+        self.made: tuple[View, tuple[Block, ...], dict[str, Any], int] | None = None
+        """What holds the flags, and what that was made of: blocks, the view's own flags, and `_strays` at the time."""
 
 
 class Block(NamedTuple):
@@ -43,29 +41,33 @@ class Block(NamedTuple):
 
 _blocks: ContextVar[tuple[Block, ...]] = ContextVar("enginery_flags", default=())
 
+_strays = 0
+"""How many blocks have ended in another context than they began in."""
+
 
 def setting_of(view: View, base: View) -> View:
     """Return what holds the flags of a view here: `base`, or a copy of it with those of this context's blocks.
 
     Raises what `View._set` raises.
     """
-    blocks = [block for block in _blocks.get() if block.view is view and not block.mark.over]
+    blocks = _blocks.get()
     if not blocks:
         return base
-    mark, within = blocks[-1].mark, (base._flags, *(block.flags for block in blocks))
-    setting = mark.setting
-    if setting is None or not _are_same(mark.within, within):
-        setting = base._copied()
-        flags: dict[str, Any] = {}
-        for some in within:
-            flags |= some
-        setting._set(flags)
-        mark.setting, mark.within = setting, within
-    return setting
-
-
-def _are_same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
-    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
+    for block in reversed(blocks):
+        if block.view is view and not block.mark.over:
+            break
+    else:
+        return base
+    made = block.mark.made
+    if made is None or made[1] is not blocks or made[2] is not base._flags or made[3] != _strays:
+        flags, strays = base._flags, _strays
+        setting, together = base._copied(), {**flags}
+        for one in blocks:
+            if one.view is view and not one.mark.over:
+                together |= one.flags
+        setting._set(together)
+        made = block.mark.made = setting, blocks, flags, strays
+    return made[0]
 
 
 def enter(view: View, flags: dict[str, Any]) -> Mark:
@@ -77,10 +79,13 @@ def enter(view: View, flags: dict[str, Any]) -> Mark:
 
 def leave(mark: Mark) -> None:
     """The block has ended. Who was started inside it, with a copy of its context, goes on with its flags."""
+    global _strays
     blocks = _blocks.get()
     left = tuple(block for block in blocks if block.mark is not mark)
     if len(left) == len(blocks):
         mark.over = True
+        _strays += 1
+    mark.made = None  # it refers to the block
     _blocks.set(left)
 
 
