@@ -61,7 +61,8 @@ def setting_of(view: View, base: View) -> View:
     made = block.mark.made
     if made is None or made[1] is not blocks or made[2] is not base._flags or made[3] != _strays:
         flags, strays = base._flags, _strays
-        setting, together = base._copied(), {**flags}
+        setting: View = base._copied()
+        together = {**flags}
         for one in blocks:
             if one.view is view and not one.mark.over:
                 together |= one.flags
