@@ -68,7 +68,8 @@ def setting_of(view: View, base: View) -> View:
                 together |= one.flags
         setting._set(together)
         made = block.mark.made = setting, blocks, flags, strays
-    return made[0]
+    holder: View = made[0]
+    return holder
 
 
 def enter(view: View, flags: dict[str, Any]) -> Mark:
