@@ -141,7 +141,10 @@ class Client(Fleet, Guests, Jobs, Records):
         return iter([DirectView(self, engine) for engine in self.ids])
 
     def __getitem__(self, key: Targets) -> DirectView:
-        """Return a view of one engine (`client[0]`, `client[-1]`) or several (`client[1:3]`, `client[[0, 2]]`).
+        """Return a view of one engine or several.
+
+            client[0], client[-1]                     # one: its results are values
+            client[:], client[1:3], client[[0, 2]]   # several: lists
 
         Raises NoSuchEngine, which is an IndexError, naming the ids that are not there.
         """
@@ -166,24 +169,35 @@ class Client(Fleet, Guests, Jobs, Records):
         return view
 
     def direct_view(self, targets: Targets = "all") -> DirectView:
-        """Return a view of engines; "all" means those that are there at each call. Raises NoSuchEngine."""
+        """Return a view of engines; "all" means those that are there at each call. Raises NoSuchEngine.
+
+        client.direct_view([0, 1]).push({"x": 1}, block=True)
+        """
         if targets != "all":
             self._resolve(targets)
         return DirectView(self, targets)
 
     def load_balanced_view(self, targets: Targets = None) -> LoadBalancedView:
-        """Return a view that runs calls on whichever engine is free; with `targets`, of those. Raises NoSuchEngine."""
+        """Return a view that runs calls on whichever engine is free; with `targets`, of those. Raises NoSuchEngine.
+
+        view = client.load_balanced_view().set_flags(retries=2)
+        """
         return LoadBalancedView(self, targets)
 
     def broadcast_view(self, targets: Targets = "all", is_coalescing: bool | None = None) -> DirectView:
         """Return a direct view: a call on many engines is always broadcast. `is_coalescing` is accepted, and of no
         effect: results that are ready together travel together.
+
+            client.broadcast_view().apply_sync(os.getpid)
         """
         del is_coalescing
         return self.direct_view(targets)
 
     def clear(self, targets: Targets = "all", block: bool | None = None) -> Any:
-        """Empty the namespaces of engines, as `DirectView.clear`; wait if `block`."""
+        """Empty the namespaces of engines, as `DirectView.clear`; wait if `block`.
+
+        client.clear([0, 1], block=True)
+        """
         return self.direct_view(targets).clear(block=block)
 
     def gather(self, results: Any, errors: str = "raise") -> Any:

@@ -131,7 +131,10 @@ class DirectView(View):
         return result
 
     def activate(self, suffix: str = "") -> None:
-        """Make `%px` and its kin (with a suffix: `%px_even`) be those of this view, in IPython and notebooks."""
+        """Make `%px` and its kin (with a suffix: `%px_even`) be those of this view, in IPython and notebooks.
+
+        client[::2].activate("_even")
+        """
         from ..jupyter.magics import activate  # noqa: PLC0415 - only in IPython
 
         activate(self, suffix)
@@ -161,6 +164,8 @@ class DirectView(View):
         return_exceptions: bool = False,
     ) -> AsyncMapResult:
         """Call `f` on each item, the items cut into as many consecutive parts as there are engines.
+
+            for value in client[:].map_async(f, xs): ...
 
         Sequences are iterated over as Python does (a DataFrame yields the names of its columns), up to the end of the
         shortest. See AsyncMapResult for `ordered` and `return_exceptions`. The items stay with their engines: where
@@ -204,12 +209,18 @@ class DirectView(View):
         return result
 
     def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **how: Any) -> list[Any]:
-        """Call `f` on each item, as `map_async`, and wait for the list of results."""
+        """Call `f` on each item, as `map_async`, and wait for the list of results.
+
+        client[:].map_sync(f, xs, ys)
+        """
         values: list[Any] = self.map_async(f, *sequences, **how).get()
         return values
 
     def map(self, f: Callable[..., Any], /, *sequences: Iterable[Any], block: bool | None = None, **how: Any) -> Any:
-        """Call `f` on each item, as `map_async`, and wait or not as `block` (else the flag) says."""
+        """Call `f` on each item, as `map_async`, and wait or not as `block` (else the flag) says.
+
+        client[:].map(f, xs, block=True)
+        """
         return self._maybe_wait(self.map_async(f, *sequences, **how), block)
 
     # ---------------------------------------------------------------- code
@@ -234,7 +245,10 @@ class DirectView(View):
         return self._call(_EXECUTE, "execute", (code,), {"silent": True, "store_history": False}, targets=targets)
 
     def run(self, filename: str | os.PathLike[str], targets: Targets = None, block: bool | None = None) -> Any:
-        """Run a file of this machine on each engine, as `execute`. Raises OSError if it cannot be read."""
+        """Run a file of this machine on each engine, as `execute`. Raises OSError if it cannot be read.
+
+        client[:].run("setup.py", block=True)
+        """
         return self.execute(Path(filename).read_text(encoding="utf-8"), targets=targets, block=block)
 
     # ---------------------------------------------------------------- front ends
@@ -253,7 +267,10 @@ class DirectView(View):
         return paths[0] if scalar else paths
 
     def unbind_kernel(self, targets: Targets = None) -> None:
-        """Have each engine close its Jupyter channels. Front ends lose their kernel; engine and variables stay."""
+        """Have each engine close its Jupyter channels. Front ends lose their kernel; engine and variables stay.
+
+        client[3].unbind_kernel()
+        """
         for engine in self._ids(targets)[0]:
             detach(self._client._link, engine)
 
@@ -270,7 +287,10 @@ class DirectView(View):
         return self._maybe_wait(self._call(_PUSH, "push", (namespace,), {}, targets=targets), block)
 
     def update(self, namespace: dict[str, Any]) -> Any:
-        """Set variables on each engine, as `push`."""
+        """Set variables on each engine, as `push`.
+
+        client[:].update({"x": 1})
+        """
         return self.push(namespace)
 
     def pull(self, names: str | Sequence[str], targets: Targets = None, block: bool | None = None) -> Any:
@@ -289,10 +309,17 @@ class DirectView(View):
         return self._maybe_wait(self._call(_PULL, "pull", (wanted,), {}, targets=targets, convert=convert), block)
 
     def get(self, name: str) -> Any:
-        """Return the value of a variable, dotted name or expression from each engine; waits."""
+        """Return the value of a variable, dotted name or expression from each engine; waits.
+
+        client[:].get("len(part)")
+        """
         return self.pull(name, block=True)
 
     def __getitem__(self, name: str) -> Any:
+        """Return the value of a variable, dotted name or expression from each engine, as `get`.
+
+        client[0]["x"], client[:]["x"]       # of one engine the value, of several a list
+        """
         if not isinstance(name, str):
             raise TypeError(
                 f"a view is indexed by the name of a variable, not {type(name).__name__}; engines: client[...]"
@@ -300,6 +327,10 @@ class DirectView(View):
         return self.get(name)
 
     def __setitem__(self, name: str, value: Any) -> None:
+        """Set a variable, or an attribute by its dotted name, on each engine; waits.
+
+        client[:]["config.depth"] = 3
+        """
         self.push({name: value}, block=True)
 
     def scatter(
@@ -342,6 +373,10 @@ class DirectView(View):
     def gather(self, key: str, dist: str = "b", targets: Targets = None, block: bool | None = None) -> Any:
         """Return the parts of a scattered variable as one, in the order in which they were with the same `dist`.
 
+            client[:].scatter("part", array, block=True)
+            client[:].execute("part *= 2")
+            client[:].gather("part", block=True)                    # an array
+
         Arrays and pandas' tables are concatenated, text and bytes joined, dicts merged; other sequences make a list,
         and so do values that are no sequence, numbers say. A view of one engine returns its part as it is. An engine
         without the variable, such as one that was replaced meanwhile, raises NameError.
@@ -370,17 +405,27 @@ class DirectView(View):
 
     @property
     def importer(self) -> SyncImports:
-        """Short for `sync_imports()`: `with view.importer: import numpy`."""
+        """Short for `sync_imports()`.
+
+        with view.importer:
+            import numpy
+        """
         return self.sync_imports()
 
     # ---------------------------------------------------------------- how things travel
 
     def use_cloudpickle(self) -> None:
-        """Pickle what this view sends as everything is by default: functions and classes of yours by value."""
+        """Pickle what this view sends as everything is by default: functions and classes of yours by value.
+
+        view.use_cloudpickle()               # after use_dill() or use_pickle()
+        """
         self._own = None
 
     def use_dill(self) -> None:
         """Pickle with dill what this view sends: functions, and values that are not plain.
+
+            view.use_dill()
+            view.push({"settings": settings})
 
         Plain values and arrays of numbers travel as ever, and results come back as ever. Raises ImportError if dill is
         not installed here; an engine without it says so when it is sent something.
@@ -390,11 +435,17 @@ class DirectView(View):
     def use_pickle(self) -> None:
         """Pickle with the standard library alone what this view sends: functions and classes go by name, so that
         engines must be able to import them, and lambdas cannot travel (SerializationError).
+
+            view.use_pickle()
+            view.apply_sync(scipy.linalg.norm, matrix)
         """
         self._own = Own(*standard())
 
     def clear(self, targets: Targets = None, block: bool | None = None) -> Any:
-        """Empty each engine's namespace."""
+        """Empty each engine's namespace.
+
+        client[:].clear(block=True)
+        """
         return self._maybe_wait(self._call(_CLEAR, "clear", (), {}, targets=targets), block)
 
 

@@ -44,7 +44,10 @@ class Jobs:
         return True
 
     def wait_interactive(self, jobs: Any = None, interval: float = 1.0, timeout: float | None = -1) -> bool:
-        """Wait as `wait`, with one progress bar for all; it is drawn anew every `interval` seconds."""
+        """Wait as `wait`, with one progress bar for all; it is drawn anew every `interval` seconds.
+
+        client.wait_interactive()            # for everything that is under way
+        """
         from ..jupyter.live import wait_interactive  # noqa: PLC0415 - only who looks needs it
 
         together: Any = Together(self._results(jobs))
@@ -52,6 +55,8 @@ class Jobs:
 
     def cancel(self, jobs: Any = None, *, grace_s: float | None = None) -> bool:
         """Stop these results' tasks, or all of this client; return whether none of them runs on.
+
+            client.cancel()                      # everything that is under way
 
         Unstarted tasks are withdrawn, running ones interrupted, again each second; with `grace_s`, the engine of one
         that still runs so many seconds later is killed and replaced.

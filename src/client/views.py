@@ -125,7 +125,10 @@ class View:
         raise NotImplementedError
 
     def apply_sync(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Call `f(*args, **kwargs)` on the engines and wait; return the value, or raise what the call raised."""
+        """Call `f(*args, **kwargs)` on the engines and wait; return the value, or raise what the call raised.
+
+        view.apply_sync(pow, 2, 10)
+        """
         return self.apply_async(f, *args, **kwargs).get()
 
     def _width(self) -> int:
@@ -137,7 +140,10 @@ class View:
         raise NotImplementedError
 
     def apply(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Call `f(*args, **kwargs)` on the engines, and wait or not as the flag `block` says."""
+        """Call `f(*args, **kwargs)` on the engines, and wait or not as the flag `block` says.
+
+        view.set_flags(block=True).apply(pow, 2, 10)
+        """
         return self._maybe_wait(self.apply_async(f, *args, **kwargs), None)
 
     def _maybe_wait(self, result: AsyncResult, block: bool | None) -> Any:
@@ -172,31 +178,47 @@ class View:
     # ---------------------------------------------------------------- what becomes of tasks
 
     def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
-        """Wait for these results, or for all of this client, as `Client.wait`."""
+        """Wait for these results, or for all of this client; return whether they are done. As `Client.wait`.
+
+        view.wait([first, second], timeout=60)
+        """
         return self._client.wait(jobs, timeout)
 
     def abort(self, jobs: Any = None, targets: Any = None) -> None:
-        """Withdraw the unstarted tasks of these results, or of all of this client, as `Client.abort`."""
+        """Withdraw the unstarted tasks of these results, or of all of this client. As `Client.abort`.
+
+        view.abort(targets=2)                # what direct views have queued on engine 2
+        """
         self._client.abort(jobs, targets)
 
     def get_result(self, tasks: Tasks | None = None, *, label: str | None = None, block: bool | None = None) -> Any:
         """Return the results of tasks of any client, by id or label, as `Client.get_result`; wait or not as `block`
         (else the flag) says.
+
+            view.get_result(label="training", block=True)
         """
         return self._maybe_wait(self._client.get_result(tasks, label=label), block)
 
     def purge_results(self, tasks: Tasks | None = None, *, label: str | None = None) -> None:
-        """Have the cluster forget tasks that have ended, as `Client.purge_results`."""
+        """Have the cluster forget tasks that have ended, as `Client.purge_results`.
+
+        view.purge_results(label="training")
+        """
         self._client.purge_results(tasks, label=label)
 
     def queue_status(self, targets: Any = None, verbose: bool = False) -> Any:
-        """Return how much each engine of this view has to do and has done, as `Client.queue_status`."""
+        """Return how much each engine of this view has to do and has done, as `Client.queue_status`.
+
+        client[[0, 2]].queue_status(verbose=True)
+        """
         client: Any = self._client
         return client.queue_status(self._whom(targets), verbose)
 
     def shutdown(self, targets: Any = None, restart: bool = False, hub: bool = False) -> None:
         """Stop the engines of this view, or some of them; with `restart`, replace them by fresh ones; with `hub`, stop
         the whole cluster. As `Client.shutdown`.
+
+            client[6:].shutdown()
         """
         self._client.shutdown(self._whom(targets), restart, hub)
 
