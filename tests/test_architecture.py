@@ -23,9 +23,11 @@ SHARED = {
     "errors",
     "failure",
     "ids",
+    "interactive",
     "kept",
     "markup",
     "pickles",
+    "prepickled",
     "publishing",
     "recorder",
     "rendezvous",
@@ -56,6 +58,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "culprit": {"pickles"},
     "failure": {"culprit", "errors", "pickles"},
     "serialize": {"culprit", "failure", "pickles"},
+    "interactive": {"pickles", "serialize"},
+    "prepickled": {"serialize"},
     "security": {"config", "transport"},
     "transport": {"config", "wire"},
     "rendezvous": {"config", "errors"},
@@ -74,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": SHARED | {"client", "cluster", "drill", "leftovers"},
     "__main__": {"cli"},
     # The public names. They are loaded when they are used.
-    "__init__": {"client", "cluster", "errors", "publishing", "serialize"},
+    "__init__": {"client", "cluster", "errors", "interactive", "prepickled", "publishing", "serialize"},
 }
 """By module or package of `src`: which others it may import."""
 

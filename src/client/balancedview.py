@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..wire.messages import Options, Task
 from . import joblibnames
 from .calls import pack
 from .core import Entry
+from .decorators import PARTS_PER_ENGINE
 from .futures import AsyncResult
 from .imap import lazy_map
 from .inputs import seeded
 from .maps import check_map, submit_map, width
+from .partition import join
+from .sending import watch
 from .views import View
 
 if TYPE_CHECKING:
@@ -29,8 +33,8 @@ class LoadBalancedView(View):
         view = client.load_balanced_view().set_flags(retries=2, timeout=60)
         results = view.map_sync(f, xs)
 
-    Flags: `targets` (engines that may run it; None for any), `block`, `label`, `retries` (further attempts after an
-    error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first).
+    Flags: `targets` (engines that may run it; None for any), `block`, `track`, `label`, `retries` (further attempts
+    after an error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first).
     """
 
     FLAGS: ClassVar[tuple[str, ...]] = (*View.FLAGS, "retries", "timeout", "priority")
@@ -72,6 +76,8 @@ class LoadBalancedView(View):
         task = link.new_tasks()
         now = time.time()
         future = AsyncResult(link, task, now, options.label)
+        if frames:
+            watch(link, future, task, track=self._flags["track"])
         message = Task(task, function.digest, payload, len(frames))
         link.submit(future, Entry(message, function, options, frames), now)
         return future
@@ -117,7 +123,18 @@ class LoadBalancedView(View):
             chunksize=chunksize,
             ordered=ordered,
             return_exceptions=return_exceptions,
+            track=self._flags["track"],
         )
+
+    def _width(self) -> int:
+        return PARTS_PER_ENGINE * (len(self._client) if self._options.targets is None else len(self._options.targets))
+
+    def _map_parts(
+        self, f: Callable[..., Any], columns: list[list[Any]], *, dist: str, ordered: bool
+    ) -> AsyncMapResult:
+        result = self.map_async(f, *columns, chunksize=1, ordered=ordered)
+        result._assemble = partial(join, dist=dist)
+        return result
 
     def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **how: Any) -> list[Any]:
         """Call `f` on each item, as `map_async`, and wait for the list of results.

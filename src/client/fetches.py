@@ -74,14 +74,15 @@ def _named(tasks: Tasks | None, label: str | None) -> tuple[list[int] | None, bo
     if isinstance(tasks, AsyncResult):
         return _ids_of(tasks), tasks._scalar
     if isinstance(tasks, str | int):
-        return [_id(tasks)], True
+        return [read_id(tasks)], True
     ids: list[int] = []
     for task in tasks:
-        ids += _ids_of(task) if isinstance(task, AsyncResult) else [_id(task)]
+        ids += _ids_of(task) if isinstance(task, AsyncResult) else [read_id(task)]
     return list(dict.fromkeys(ids)), False  # the id of a map's task is there once for each run of its items
 
 
-def _id(task: Any) -> int:
+def read_id(task: Any) -> int:
+    """Return the id by which a task is named; ValueError or TypeError for what is none."""
     if isinstance(task, str):
         try:
             return read_task(task)

@@ -46,6 +46,7 @@ from ..wire.messages import (
     Refused,
     Restart,
     Resume,
+    Retire,
     Running,
     Scale,
     Shutdown,
@@ -159,6 +160,8 @@ class Core:
                     intake.on_goodbye(state, client, message, now)
                 case Scale():
                     requests.on_scale(state, sender, message)
+                case Retire():
+                    requests.on_retire(state, sender, message)
                 case Restart():
                     requests.on_restart(state, sender, message)
                 case Signal():

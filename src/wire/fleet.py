@@ -15,6 +15,18 @@ class Scale(msgspec.Struct, array_like=True, tag=True):
     n: int
 
 
+class Retire(msgspec.Struct, array_like=True, tag=True):
+    """Stop these engines (`(engine, incarnation)` each) for good, each when it has done what it was given. Answered
+    when they are gone.
+
+    An engine that is not there is gone already; one of a later incarnation is an error, since it is not known whether
+    it is the one that was meant: so the request may be made again when its answer was lost.
+    """
+
+    request: int
+    engines: list[tuple[int, int]]
+
+
 class Restart(msgspec.Struct, array_like=True, tag=True):
     """Replace these engines (all: None) by fresh ones under the same ids. Answered when they answer.
 

@@ -23,7 +23,7 @@ import msgspec
 from .archive import Fetch, Fetched, Find, Found, Purge, TaskInfo
 from .asking import Answer, Ask, AskEngine
 from .death import DeathCertificate
-from .fleet import ClearSetup, Restart, Scale, Shutdown, Signal, StatusQuery, WaitEngines
+from .fleet import ClearSetup, Restart, Retire, Scale, Shutdown, Signal, StatusQuery, WaitEngines
 from .parts import (
     Call,
     Count,
@@ -54,6 +54,7 @@ __all__ = [  # of what is declared beside this file: users look here
     "Purge",
     "Restart",
     "Result",
+    "Retire",
     "Scale",
     "Shutdown",
     "Signal",
@@ -384,6 +385,7 @@ FromClient = (
     | Cancel
     | Scale
     | Restart
+    | Retire
     | Signal
     | Shutdown
     | StatusQuery
