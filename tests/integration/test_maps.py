@@ -165,7 +165,7 @@ def test_engines_do_not_run_dry_while_the_consumer_is_quick(client):
     for pid, began in seen:
         starts.setdefault(pid, []).append(began)
     assert len(starts) == 3
-    assert all(len(times) >= 10 for times in starts.values())
+    assert all(len(times) >= 5 for times in starts.values())
 
 
 def test_cancelling_an_imap_stops_what_runs(client, tmp_path):
@@ -301,7 +301,7 @@ def test_the_loop_runs_on_while_results_are_awaited(client):
             ticks += 1
         return ticks
 
-    assert asyncio.run(main()) > 5
+    assert asyncio.run(main()) > 2
 
 
 # ------------------------------------------------------------------------------------------------ progress
