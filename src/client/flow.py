@@ -122,6 +122,18 @@ class Mean:
         return self._sum / self._count if self._count else None
 
 
+class Open:
+    """A task with items that are not reported yet."""
+
+    __slots__ = ("first", "items", "left", "reported")
+
+    def __init__(self, first: int, items: int) -> None:
+        self.first = first
+        self.items = self.left = items
+        self.reported: set[int] = set()
+        """Where the runs begin that are."""
+
+
 class Flow:
     """The tasks of an `imap` that have not ended, and the results that have not been taken: a sink."""
 
@@ -136,10 +148,7 @@ class Flow:
         """Goes up whenever there is something new."""
         self._link = link
         self._ordered = ordered
-        self._tasks: dict[int, tuple[int, int, set[int]]] = {}
-        """By id, of tasks with unreported items: the first item, how many, and where the reported runs begin."""
-        self._left: dict[int, int] = {}
-        """How many items are not reported, of the same."""
+        self._tasks: dict[int, Open] = {}
         self._runs: dict[int, Run] = {}
         """Results by first item, if they are to be taken in order."""
         self._arrived: deque[Run] = deque()
@@ -156,13 +165,11 @@ class Flow:
     def add_task(self, task: int, first: int, items: int) -> None:
         """A task for these items is about to be submitted."""
         self._submitted += items
-        self._left[task] = items
-        self._tasks[task] = (first, items, set())
+        self._tasks[task] = Open(first, items)
 
     def drop_task(self, task: int) -> None:
         """It could not be submitted."""
         self._tasks.pop(task, None)
-        self._left.pop(task, None)
 
     def file_error(self, item: int, error: Exception) -> None:
         """An item has failed here already."""
@@ -226,23 +233,23 @@ class Flow:
 
     def accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
         """Take the results of a run of items; return whether it was the last of its task."""
-        book = self._tasks.get(reply.id)
-        if book is None:
+        task = self._tasks.get(reply.id)
+        if task is None:
             return True
-        first, items, reported = book
-        lo, hi = (reply.lo, reply.hi) if reply.hi > reply.lo else (0, items)
-        if lo in reported:
+        lo, hi = (reply.lo, reply.hi) if reply.hi > reply.lo else (0, task.items)
+        if lo in task.reported:
             return False
-        reported.add(lo)
+        task.reported.add(lo)
+        task.left -= hi - lo
         self.progress += hi - lo
-        self._left[reply.id] = left = self._left[reply.id] - (hi - lo)
         if reply.started:
             self.item_s.add(reply.duration, hi - lo)
         self.result_nbytes.add(len(reply.payload) + sum(frame.nbytes for frame in frames), hi - lo)
-        if left <= 0:
+        over = task.left <= 0
+        if over:
             self.drop_task(reply.id)
-        self._file(Run(first + lo, first + hi, reply, frames, now))
-        return left <= 0
+        self._file(Run(task.first + lo, task.first + hi, reply, frames, now))
+        return over
 
     def _file(self, run: Run) -> None:
         with self._condition:
@@ -260,7 +267,6 @@ class Flow:
         """Nothing will come any more, for a reason that whoever waits asks the link for."""
         with self._condition:
             self._tasks.clear()
-            self._left.clear()
             self._change()
 
     def _change(self) -> None:

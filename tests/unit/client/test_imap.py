@@ -424,7 +424,6 @@ def test_consumed_results_are_let_go_of(fake, client, ordered):
     helpers.wait_until(flow.done, "what is under way has arrived")
     assert len(flow._runs) + len(flow._arrived) <= 6
     assert not flow._tasks
-    assert not flow._left
 
 
 # -------------------------------------------------------------------------------------- asyncio
