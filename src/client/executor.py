@@ -78,25 +78,22 @@ class ClusterExecutor(Executor):
             raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be None or > 0, not {buffersize}")
-        self._check()
         if not iterables:
             return iter(())
         view = self._view
         most = sys.maxsize if buffersize is None else buffersize
         values = lazy_map(view.client, view._options, fn, iterables, max_outstanding=most, chunksize=chunksize)
         values._goes_on = True
+        values._check_submit = self._check
         with self._lock:
             self._check()
             self._results.add(values._flow)
-        values._begin()
-        values._ahead = 1  # the standard library submits a further one before it waits for the next
+        values._begin(ahead=1)  # the standard library submits a further one before it waits for the next
         return self._iterate(values, deadline)
 
     def _iterate(self, values: LazyMap, deadline: float | None) -> Iterator[Any]:
         try:
             while True:
-                if not values._exhausted:
-                    self._check()
                 try:
                     values._advance(deadline)
                 except StopIteration:

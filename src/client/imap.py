@@ -72,6 +72,8 @@ class LazyMap:
         self._return_exceptions = return_exceptions
         self._ahead = 0
         """How many items count as consumed while `next` waits for them."""
+        self._check_submit: Callable[[], object] = lambda: None
+        """Raises if nothing more may be submitted."""
         self._goes_on = False
         """What is under way goes on when nobody holds this any more."""
         self._run: Run | None = None
@@ -164,13 +166,17 @@ class LazyMap:
 
     # ---------------------------------------------------------------- reading and submitting
 
-    def _begin(self) -> None:
-        """Read and submit all that there is room for; raise what the input raises."""
+    def _begin(self, ahead: int) -> None:
+        """Read and submit all that there is room for; raise what the input raises. From then on, read so many further
+        ones while `next` waits.
+        """
         self._fill(eager=True)
         if self._error is not None:
             self.close()
             error, self._error = self._error, None
             raise error
+        self._ahead = ahead
+        self._refill_at -= ahead
 
     def _fill(self, *, eager: bool = False) -> None:
         """Read and submit input as far as there is room, until the next result is there (if not `eager`)."""
@@ -202,6 +208,7 @@ class LazyMap:
         """Submit items as a task; those that cannot be pickled fail alone, here."""
         if not count:
             return
+        self._check_submit()
         try:
             payload, frames = pack_items(items, first)
         except SerializationError as error:

@@ -159,10 +159,11 @@ def test_buffersize(fake, client):
     for size in (1, 2, 4, 100):
         assert list(executor.map(pow, range(4), range(4), buffersize=size)) == [1, 1, 4, 27]
     assert list(executor.map(abs, [], buffersize=1)) == []
-    results = executor.map(abs, range(5), buffersize=1)
+    rest, results = executor.map(abs, range(5), buffersize=1), executor.map(abs, range(4), buffersize=4)
     executor.shutdown()
-    with pytest.raises(RuntimeError):
-        list(results)
+    assert list(results) == [0, 1, 2, 3]  # nothing is left to be submitted
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        next(rest)
     for wrong in (0, -1):
         with pytest.raises(ValueError, match="buffersize must be None or > 0"):
             client.executor().map(abs, [1], buffersize=wrong)
