@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from .client.client import Client
     from .client.decorators import parallel, remote
     from .client.directview import DirectView
+    from .client.executor import ClusterExecutor
     from .client.futures import AsyncResult
+    from .client.imap import LazyMap
     from .client.mapresult import AsyncMapResult
     from .cluster.cluster import Cluster
     from .errors import (
@@ -53,6 +55,7 @@ _HOMES = {
     "Client": ".client.client",
     "Cluster": ".cluster.cluster",
     "ClusterError": ".errors",
+    "ClusterExecutor": ".client.executor",
     "ClusterExists": ".errors",
     "CompositeError": ".errors",
     "ControllerLost": ".errors",
@@ -61,6 +64,7 @@ _HOMES = {
     "EngineryError": ".errors",
     "ImpossibleDependency": ".errors",
     "InvalidDependency": ".errors",
+    "LazyMap": ".client.imap",
     "LoadBalancedView": ".client.balancedview",
     "NoClusterError": ".errors",
     "NoEngines": ".errors",
@@ -86,6 +90,7 @@ __all__ = [
     "Client",
     "Cluster",
     "ClusterError",
+    "ClusterExecutor",
     "ClusterExists",
     "CompositeError",
     "ControllerLost",
@@ -94,6 +99,7 @@ __all__ = [
     "EngineryError",
     "ImpossibleDependency",
     "InvalidDependency",
+    "LazyMap",
     "LoadBalancedView",
     "NoClusterError",
     "NoEngines",
