@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from .client.client import Client
     from .client.decorators import parallel, remote
     from .client.directview import DirectView
+    from .client.executor import ClusterExecutor
     from .client.futures import AsyncResult
+    from .client.imap import LazyMap
     from .client.mapresult import AsyncMapResult
     from .cluster.cluster import Cluster
     from .dependent import depend, require
@@ -54,6 +56,7 @@ _HOMES = {
     "Client": ".client.client",
     "Cluster": ".cluster.cluster",
     "ClusterError": ".errors",
+    "ClusterExecutor": ".client.executor",
     "ClusterExists": ".errors",
     "CompositeError": ".errors",
     "ControllerLost": ".errors",
@@ -62,6 +65,7 @@ _HOMES = {
     "EngineryError": ".errors",
     "ImpossibleDependency": ".errors",
     "InvalidDependency": ".errors",
+    "LazyMap": ".client.imap",
     "LoadBalancedView": ".client.balancedview",
     "NoClusterError": ".errors",
     "NoEngines": ".errors",
@@ -89,6 +93,7 @@ __all__ = [
     "Client",
     "Cluster",
     "ClusterError",
+    "ClusterExecutor",
     "ClusterExists",
     "CompositeError",
     "ControllerLost",
@@ -97,6 +102,7 @@ __all__ = [
     "EngineryError",
     "ImpossibleDependency",
     "InvalidDependency",
+    "LazyMap",
     "LoadBalancedView",
     "NoClusterError",
     "NoEngines",

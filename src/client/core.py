@@ -179,7 +179,7 @@ class Core:
                 if request is not None:
                     error = None if message.error is None else ClusterError(message.error)
                     request.resolve(message.value, error)
-            case m.Found() | m.Fetched():
+            case m.Found() | m.Fetched() | m.Queried() | m.Recalled():
                 request = self.requests.pop(message.request, None)
                 self._asked.pop(message.request, None)
                 if request is not None:

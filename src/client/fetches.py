@@ -37,34 +37,23 @@ Tasks = str | int | AsyncResult | list[Any] | tuple[Any, ...]
 
 def get_result(link: Link, cluster: str, tasks: Tasks | None, label: str | None) -> AsyncResult:
     """Return the results of tasks, or of those of a label; NoSuchTask if there is none. See `Client.get_result`."""
-    ids, single = _named(tasks, label)
-    infos = _find(link, cluster, ids, label)
+    ids, single = named(tasks, label)
+    infos = find(link, cluster, ids, label)
     result: AsyncResult
     if single and not infos[0].items:
         result = AsyncResult(link, infos[0].id, infos[0].submitted, infos[0].label)
-        result._convert = _converter(infos[0])
+        result._convert = converter(infos[0])
     else:
         result = FetchedResult(link, infos, label)
     _Fetch(link, result, [info.id for info in infos]).ask()
     return result
 
 
-def forget(link: Link, cluster: str, tasks: Tasks | None, label: str | None) -> None:
-    """Have the cluster forget tasks. See `Client.purge_results`."""
-    if tasks == ALL:
-        ids = None
-    else:
-        ids, _ = _named(tasks, label)
-        infos = _find(link, cluster, ids, label)
-        ids = [info.id for info in infos]
-    link.request(m.Purge, ids).result()
-
-
 # ------------------------------------------------------------------------------------------------ which tasks
 
 
-def _named(tasks: Tasks | None, label: str | None) -> tuple[list[int] | None, bool]:
-    """Return the ids that are named (None: a label is), and whether they are a single one."""
+def named(tasks: Tasks | None, label: str | None) -> tuple[list[int] | None, bool]:
+    """Return the ids that are named (None: a label is, which is checked), and whether they are a single one."""
     if (tasks is None) == (label is None):
         raise TypeError('name either tasks, by their ids ("3-17"), or a label')
     if tasks is None:
@@ -101,7 +90,8 @@ def _ids_of(result: AsyncResult) -> list[int]:
     return [result._task]
 
 
-def _find(link: Link, cluster: str, ids: list[int] | None, label: str | None) -> list[TaskInfo]:
+def find(link: Link, cluster: str, ids: list[int] | None, label: str | None) -> list[TaskInfo]:
+    """Return what is known of tasks, or of those of a label; NoSuchTask names what is not."""
     answer: tuple[Found, object] = link.request(m.Find, ids, label).result()
     found = answer[0]
     if found.unknown:
@@ -207,7 +197,7 @@ class _Call(Run):
         self._records = part.outputs
 
     def _read(self, label: str | None) -> tuple[list[Any], Exception | None]:
-        convert = _converter(self._info)
+        convert = converter(self._info)
         value, error = unpack(self.reply, self._frames, self._info.label or label, convert, self._parts)
         return ([value] if error is None else []), error
 
@@ -216,5 +206,6 @@ class _Call(Run):
         return [Part(self._info.id, self.reply, self.received, mine)]
 
 
-def _converter(info: TaskInfo) -> Callable[[Any, Part], Any] | None:
+def converter(info: TaskInfo) -> Callable[[Any, Part], Any] | None:
+    """Return how the value of a task becomes what users get, if that is not as it is."""
     return executed if info.function == b"!execute" else None

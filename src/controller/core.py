@@ -43,6 +43,9 @@ from ..wire.messages import (
     Ping,
     Pong,
     Purge,
+    Query,
+    QueueQuery,
+    Recall,
     Refused,
     Restart,
     Resume,
@@ -180,6 +183,12 @@ class Core:
                     fetches.on_fetch(state, sender, message)
                 case Purge():
                     fetches.on_purge(state, sender, message)
+                case Query():
+                    fetches.on_query(state, sender, message)
+                case Recall():
+                    fetches.on_recall(state, sender, message)
+                case QueueQuery():
+                    questions.on_queue_query(state, sender, message)
                 case Shutdown():
                     state.reply(sender, message.request, True)
                     self.stop("the cluster was stopped")

@@ -59,6 +59,17 @@ class StatusQuery(msgspec.Struct, array_like=True, tag=True):
     request: int
 
 
+class QueueQuery(msgspec.Struct, array_like=True, tag=True):
+    """What is there to do for these engines (all: None)? Answered by a `Reply` whose value maps each one's id to
+    `(queue, tasks, completed)`: how many tasks it has that were addressed to it, how many others, and how many it has
+    run; and None to how many are with no engine. With `ids`, each of these but `completed` is a list of ids.
+    """
+
+    request: int
+    engines: list[int] | None = None
+    ids: bool = False
+
+
 class WaitEngines(msgspec.Struct, array_like=True, tag=True):
     """Answer when at least n engines are ready (None: all that the cluster is to have); an error if that cannot be."""
 

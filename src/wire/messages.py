@@ -20,10 +20,10 @@ from typing import Any
 
 import msgspec
 
-from .archive import Fetch, Fetched, Find, Found, Purge, TaskInfo
+from .archive import Fetch, Fetched, Find, Found, Purge, Queried, Query, Recall, Recalled, TaskInfo
 from .asking import Answer, Ask, AskEngine
 from .death import DeathCertificate
-from .fleet import ClearSetup, Restart, Retire, Scale, Shutdown, Signal, StatusQuery, WaitEngines
+from .fleet import ClearSetup, QueueQuery, Restart, Retire, Scale, Shutdown, Signal, StatusQuery, WaitEngines
 from .parts import (
     Call,
     Count,
@@ -52,6 +52,11 @@ __all__ = [  # of what is declared beside this file: users look here
     "Options",
     "Output",
     "Purge",
+    "Queried",
+    "Query",
+    "QueueQuery",
+    "Recall",
+    "Recalled",
     "Restart",
     "Result",
     "Retire",
@@ -401,6 +406,9 @@ FromClient = (
     | Find
     | Fetch
     | Purge
+    | Query
+    | Recall
+    | QueueQuery
     | Goodbye
     | Ping
     | Ack
@@ -408,7 +416,22 @@ FromClient = (
 FromEngine = EngineHello | ControlHello | Holding | Done | Started | Outputs | GivenBack | Answer | Goodbye | Ping
 FromNanny = NannyHello | Running | EngineExited | Shutdown | Goodbye | Ping
 ToController = FromClient | FromEngine | FromNanny
-ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Found | Fetched | Resume | Refused | Pong | Farewell
+ToClient = (
+    Welcome
+    | Results
+    | Outputs
+    | Ack
+    | Engines
+    | Reply
+    | Found
+    | Fetched
+    | Queried
+    | Recalled
+    | Resume
+    | Refused
+    | Pong
+    | Farewell
+)
 ToEngine = EngineWelcome | Run | Forget | Ack | TakeBack | Interrupt | Ask | Exit | Resume | Refused | Pong | Farewell
 ToNanny = NannyWelcome | StartEngines | StopEngine | Exit | Resume | Refused | Pong | Farewell
 ToPeer = ToClient | ToEngine | ToNanny
