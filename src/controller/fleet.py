@@ -13,7 +13,7 @@ import msgspec
 
 from ..ids import EngineId, Incarnation, Peer
 from ..wire.messages import VERSION, DeathCertificate, EngineExited, Exit, StartEngines, StopEngine
-from . import outcomes, setups
+from . import lines, outcomes, setups
 from .journal.ledger import Heard, NannyGone
 from .records import Engine, EngineState, TaskState
 
@@ -159,6 +159,7 @@ def gone_sentence(engine: Engine) -> str:
 def refuse_direct(state: State, engine: Engine, sentence: str) -> None:
     """End the tasks that wait for one engine, which will not come."""
     waiting = [task for task in engine.direct if task.state == TaskState.WAITING]
+    waiting += lines.take_line(state, engine)
     engine.direct.clear()
     for task in waiting:
         task.state = TaskState.ENDED

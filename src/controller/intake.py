@@ -21,7 +21,7 @@ from ..wire.messages import (
     Submit,
     Welcome,
 )
-from . import fleet, setups, stopping
+from . import dependents, fleet, lines, setups, stopping
 from .journal.ledger import Acked, ClientCame, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
@@ -79,6 +79,8 @@ def enter_client(state: State, client: Client) -> None:
 def on_ack(state: State, client: Client, have: int) -> None:
     """A client has our messages up to that number."""
     client.outgoing.acked(have)
+    if client.unheard is not None:
+        client.unheard.acked(have)
     if have:
         state.note(Acked(client.no, have))
 
@@ -161,6 +163,7 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
     first, beyond = first_task_id(no), first_task_id(ClientNo(no + 1))
     default = Options()
     digest, entry = b"", None
+    run_options, is_plain = default, True  # a run of tasks with the same options
     batch: list[Task] = []
     batch_options = default
     at = 0
@@ -182,8 +185,11 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
             sentence = "its function is not known to the controller"
             _refuse_unborn(state, client, submitted, sentence)
             continue
-        if options.targets is not None or options.ordered:
-            _submit_targeted(state, client, submitted, options, parts)
+        if options is not run_options:
+            run_options = options
+            is_plain = options.targets is None and not (options.ordered or options.after or options.follow)
+        if not is_plain or submitted.needs:
+            _submit_special(state, client, submitted, options, parts)
             continue
         task = Task(submitted.id, no, digest, submitted.payload, options, parts, submitted.id, 0, submitted.items)
         tasks[task.id] = task
@@ -209,21 +215,26 @@ def _refuse_unborn(state: State, client: Client, submitted: Wanted, sentence: st
     state.outbox.to_client(client)
 
 
-def _submit_targeted(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
-    """Enter a task for certain engines: one for each in turn (a direct view), or one for any of them."""
+def _submit_special(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
+    """Enter a task that depends on others, or is for certain engines: one for each in turn (a direct view), or one for
+    any of them.
+    """
     targets = options.targets or ()
     if options.setup is not None and (sentence := setups.keep(state, submitted, options)):
         _refuse_unborn(state, client, submitted, sentence)
         return
-    if not targets and options.setup is None:
+    if not targets and options.setup is None and (options.ordered or options.targets is not None):
         _refuse_unborn(state, client, submitted, "it is addressed to no engine")
         return
     if not options.ordered:
-        if not any(fleet.can_serve(state, t) for t in targets):
+        if targets and not any(fleet.can_serve(state, t) for t in targets):
             _refuse_unborn(state, client, submitted, fleet.why_not(state, targets))
             return
         task = _enter(state, client, submitted, options, frames, task_id=submitted.id)
-        state.queue_for(task).push(client, task)
+        if submitted.needs or options.after or options.follow:
+            _depend(state, task, submitted.needs)
+        else:
+            state.queue_for(task).push(client, task)
         return
     for copy, target in enumerate(targets):
         task_id = submitted.id + copy
@@ -236,8 +247,23 @@ def _submit_targeted(state: State, client: Client, submitted: Wanted, options: O
             continue
         engine = state.engines[target]
         mine = options if len(targets) == 1 else msgspec.structs.replace(options, targets=(target,))
-        engine.direct.append(_enter(state, client, submitted, mine, frames, task_id=task_id))
-        state.touch(engine)
+        task = _enter(state, client, submitted, mine, frames, task_id=task_id)
+        if submitted.needs or options.after or options.follow:
+            _depend(state, task, submitted.needs)
+        elif state.graph.lines and lines.is_held_up(state, task):
+            lines.line_up(state, task)
+        else:
+            engine.direct.append(task)
+            state.touch(engine)
+
+
+def _depend(state: State, task: Task, needs: tuple[int, ...]) -> None:
+    """Have a task of the books wait for others."""
+    try:
+        dependents.enter(state, task, needs)
+        dependents.learn(state, task.options)
+    except ValueError as error:
+        state.refuse(task, f"what it was given of the values it needs cannot be read: {error}")
 
 
 def _enter(

@@ -27,6 +27,7 @@ from ...wire.messages import (
     Submit,
     TaskInfo,
 )
+from .ledger import Recall
 from .spans import spans
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Archive:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def answer(self, message: Find | Fetch | Purge) -> Generator[None, None, Answer]:
+    def answer(self, message: Find | Fetch | Purge | Recall) -> Generator[None, None, Answer]:
         """Find out what to say; return a message and its frames."""
         match message:
             case Find(tasks=tasks):
@@ -68,6 +69,10 @@ class Archive:
                 return Found(message.request, known, [task for task in tasks if task not in found]), ()
             case Fetch():
                 return (yield from self._fetch(message))
+            case Recall(request, tasks):
+                parts = yield from self.recall(tasks)
+                results = [result for result, _ in parts]
+                return Fetched(request, results, [], []), [frame for _, frames in parts for frame in frames]
             case Purge():
                 self._purge(message.tasks)
                 return Reply(message.request, value=True), ()
@@ -140,6 +145,14 @@ class Archive:
                 results.append(result)
                 frames += parts
         return Fetched(message.request, results, outputs, left), frames
+
+    def recall(self, tasks: Iterable[int]) -> Generator[None, None, list[tuple[Result, Sequence[bytes]]]]:
+        """Return all results of tasks, whether those are known otherwise or not."""
+        books = {task: _Book(TaskInfo(task, 0, None, 0.0, b"")) for task in tasks}
+        for row in self._rows(books):
+            self._read(row, books)
+            yield
+        return [part for book in books.values() for part in book.results]
 
     def _rows(self, tasks: Iterable[int]) -> list[int]:
         """Return which rows may speak of these tasks, the oldest first."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from ...ids import Peer
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...ids import Peer
-    from ...wire.messages import Fetch, Find, Numbered, Purge, Submit
+    from ...wire.messages import Fetch, Find, Numbered, Purge, Result, Submit
 
 
 LOST_PAYLOAD = b"\xc1 too large for the journal"
@@ -224,11 +225,22 @@ Entry = (
 )
 
 
+CONTROLLER = Peer(b"")
+"""Who asks, where the controller itself asks the journal."""
+
+
+class Recall(NamedTuple):
+    """The controller wants to know the results of tasks; answered by a `Fetched` without those that are not known."""
+
+    request: int
+    tasks: list[int]
+
+
 class Lookup(NamedTuple):
-    """A client's question to the journal, to be answered from what was written so far."""
+    """A client's question to the journal, or ours, to be answered from what was written so far."""
 
     peer: Peer
-    message: Find | Fetch | Purge
+    message: Find | Fetch | Purge | Recall
 
 
 class Summary(NamedTuple):
@@ -271,3 +283,5 @@ class Saved(NamedTuple):
     unheard: list[Delivered]
     """What clients have not confirmed, in order."""
     setups: Sequence[SetupCame] = ()
+    recalled: Sequence[tuple[Result, Sequence[Any]]] = ()
+    """The results of tasks that others which have not ended depend on."""
