@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .client.balancedview import LoadBalancedView
     from .client.client import Client
+    from .client.dependencies import Dependency
     from .client.directview import DirectView
     from .client.futures import AsyncResult
     from .client.mapresult import AsyncMapResult
@@ -53,6 +54,7 @@ _HOMES = {
     "ClusterExists": ".errors",
     "CompositeError": ".errors",
     "ControllerLost": ".errors",
+    "Dependency": ".client.dependencies",
     "DirectView": ".client.directview",
     "EngineDied": ".errors",
     "EngineryError": ".errors",
@@ -82,6 +84,7 @@ __all__ = [
     "ClusterExists",
     "CompositeError",
     "ControllerLost",
+    "Dependency",
     "DirectView",
     "EngineDied",
     "EngineryError",

@@ -22,6 +22,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import SerializationError
+from .placeholders import collecting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -164,10 +165,11 @@ user_modules = _UserModules()
 # ------------------------------------------------------------------------------------------------------------- dumps
 
 
-def dumps(obj: Any, *, by_value: bool = True) -> tuple[bytes, Sequence[Buffer]]:
+def dumps(obj: Any, *, by_value: bool = True, found: list[Any] | None = None) -> tuple[bytes, Sequence[Buffer]]:
     """Return the payload and the out-of-band buffers of a value; the buffers must not change until they are sent.
 
-    With `by_value` False the user's modules travel by reference. Raises `SerializationError` naming the culprit.
+    With `by_value` False the user's modules travel by reference. With `found`, results of tasks inside the value go as
+    placeholders and are added to that list. Raises `SerializationError` naming the culprit.
 
     >>> payload, buffers = dumps({"x": [1, 2]})
     >>> loads(payload, buffers)
@@ -193,8 +195,11 @@ def dumps(obj: Any, *, by_value: bool = True) -> tuple[bytes, Sequence[Buffer]]:
             payload = pickle.dumps(obj, PROTOCOL, buffer_callback=keep)
         except (ValueError, MemoryError, RuntimeError) as error:  # changed by another thread meanwhile, too large
             raise SerializationError(f"the value cannot be pickled: {error}") from error
-    else:
+    elif found is None:
         payload = _dumps_any(obj, keep, buffers, by_value=by_value)
+    else:
+        with collecting(found):
+            payload = _dumps_any(obj, keep, buffers, by_value=by_value)
     if len(payload) >= PAYLOAD_MAX:
         buffers.insert(0, memoryview(payload))
         return b"", buffers

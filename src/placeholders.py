@@ -53,7 +53,8 @@ def stand_in(result: Any) -> tuple[Any, ...] | None:
     if found is None:
         return None
     reduced: tuple[Any, ...] = result._placeholder()
-    found.append(result)
+    if reduced[0] is not itself:
+        found.append(result)
     return reduced
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..wire.messages import Options, Task
 from .calls import pack
 from .core import Entry
+from .dependencies import bind
 from .futures import AsyncResult
 from .maps import check_map, submit_map
 from .views import View
@@ -26,15 +27,17 @@ class LoadBalancedView(View):
         results = view.map_sync(f, xs)
 
     Flags: `targets` (engines that may run it; None for any), `block`, `label`, `retries` (further attempts after an
-    error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first).
+    error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first), `after`
+    (begin when these have ended: a result, a task's id, a list of these, or a `Dependency`), `follow` (the same, and
+    run on an engine where they ran). What can never run fails at once, with ImpossibleDependency.
     """
 
-    FLAGS: ClassVar[tuple[str, ...]] = (*View.FLAGS, "retries", "timeout", "priority")
+    FLAGS: ClassVar[tuple[str, ...]] = (*View.FLAGS, "retries", "timeout", "priority", "after", "follow")
 
     def __init__(self, client: Client, targets: Any = None) -> None:
         super().__init__(client, targets)
         self._options = Options()
-        self._set({**self._flags, "retries": 0, "timeout": None, "priority": 0})
+        self._set({**self._flags, "retries": 0, "timeout": None, "priority": 0, "after": None, "follow": None})
 
     def __repr__(self) -> str:
         where = "any engine" if self.targets is None else repr(self.targets)
@@ -48,9 +51,19 @@ class LoadBalancedView(View):
             raise ValueError(f"timeout is a number of seconds or None, not {timeout!r}")
         if not isinstance(priority, int):
             raise TypeError(f"priority is an integer, not {type(priority).__name__}")
+        for name in ("after", "follow"):
+            bind(flags[name], {})  # raises for what names no task
         ids = None if targets is None or targets == "all" else self._client._resolve(targets)[0]
         super()._set(flags)
-        self._options = Options(ids, priority, retries, None if timeout is None else float(timeout), flags["label"])
+        self._options = Options(
+            ids,
+            priority,
+            retries,
+            None if timeout is None else float(timeout),
+            flags["label"],
+            after=bind(flags["after"], self._client._link.core.sinks),
+            follow=bind(flags["follow"], self._client._link.core.sinks),
+        )
 
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call `f(*args, **kwargs)` on an engine; return the result to come.

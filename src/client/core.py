@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ from ..streams import Incoming, Outgoing, Verdict
 from ..wire import messages as m
 from .ended import Ended
 from .lightfuture import LightFuture
+from .submission import compose, compose_again, depends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -141,6 +142,8 @@ class Core:
         """Another controller takes over if this one dies."""
         self._incoming = Incoming()
         self._outgoing = Outgoing()
+        self._dependent: dict[int, list[Entry]] = {}
+        """The tasks of messages, by number, that say what had come of others."""
         self._acked = 0
         """What the controller was told that we have."""
         self._ack_at: float | None = None
@@ -164,7 +167,7 @@ class Core:
         match message:
             case m.Results():
                 if message.ack:
-                    self._outgoing.acked(message.ack)
+                    self._on_ack(message.ack)
                 self._on_results(message.results, frames, wall)
             case m.Outputs():
                 for record in message.records:
@@ -194,7 +197,7 @@ class Core:
                 else:
                     self.lose(ControllerLost(f"the controller refused a message of this client: {message.reason}"))
             case m.Ack():
-                self._outgoing.acked(message.have)
+                self._on_ack(message.have)
             case m.Resume():
                 self._greet()
             case m.Pong():
@@ -367,7 +370,7 @@ class Core:
                 messages.append((m.Goodbye(outbox[-1].cancel), ()))
             return messages
         if self._resume_after is not None:
-            messages += self._outgoing.after(self._resume_after)
+            messages += [self._anew(*sent) for sent in self._outgoing.after(self._resume_after)]
             messages += [(request, ()) for request in self._asked.values()]
             self._resume_after = None
         batch: list[Entry] = []
@@ -407,15 +410,31 @@ class Core:
 
     def take_single(self, entry: Entry) -> m.Submit:
         """Return the message that submits one task, past the outbox, when all is calm."""
-        functions: list[m.Function] = []
-        self._name_function(entry.function, functions)
-        message = m.Submit(functions, [entry.options], [entry.task])
+        if depends(entry.options):
+            message, _, _ = compose([entry], self._name_function)
+            self._dependent[self._outgoing.last + 1] = [entry]
+        else:
+            functions: list[m.Function] = []
+            self._name_function(entry.function, functions)
+            message = m.Submit(functions, [entry.options], [entry.task])
         self._outgoing.number(message)
         return message
 
     def unsay(self) -> None:
         """It is not certain that what `take_single` returned was sent: have the hello said, and the missing sent."""
         self._greet()
+
+    def _anew(self, message: m.Numbered, frames: Sequence[Any]) -> tuple[msgspec.Struct, Sequence[Any]]:
+        """Return what is to be sent in place of a message that may not have come."""
+        batch = self._dependent.get(message.seq)
+        return (message, frames) if batch is None else compose_again(batch, cast("m.Submit", message))[:2]
+
+    def _on_ack(self, have: int) -> None:
+        """The controller has what we sent up to that number."""
+        self._outgoing.acked(have)
+        if self._dependent:
+            for seq in [seq for seq in self._dependent if seq <= have]:
+                del self._dependent[seq]
 
     def _single(self, message: msgspec.Struct, messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:
         request = getattr(message, "request", None)
@@ -424,32 +443,13 @@ class Core:
         messages.append((message, ()))
 
     def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:
-        """Make one Submit of these tasks; options and functions that several share are in it once."""
+        """Make one Submit of these tasks."""
         if not batch:
             return
-        functions: list[m.Function] = []
-        options_list: list[m.Options] = []
-        places: dict[int, int] = {}
-        frames: list[Any] = []
-        tasks: list[m.Task] = []
-        last_options, place, last_function = None, 0, None
-        for entry in batch:
-            task, function, options, parts = entry.task, entry.function, entry.options, entry.frames
-            if options is not last_options:
-                last_options = options
-                place = places.setdefault(id(options), len(options_list))
-                if place == len(options_list):
-                    options_list.append(options)
-            if place:
-                task.options = place
-            if function is not last_function:
-                last_function = function
-                self._name_function(function, functions)
-            if parts:
-                frames.extend(parts)
-            tasks.append(task)
-        message = m.Submit(functions, options_list, tasks)
+        message, frames, depends = compose(batch, self._name_function)
         self._outgoing.number(message, frames)
+        if depends:
+            self._dependent[message.seq] = batch
         messages.append((message, frames))
         if self._sent_bytes > FUNCTIONS_MAX_BYTES:
             self._forget({entry.function.digest for entry in batch}, messages)

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from .. import placeholders
 from ..errors import NoSuchTask
 from ..ids import MAX_TASK, TaskId, read_task, show_task
 from ..wire import messages as m
@@ -74,14 +75,15 @@ def _named(tasks: Tasks | None, label: str | None) -> tuple[list[int] | None, bo
     if isinstance(tasks, AsyncResult):
         return _ids_of(tasks), tasks._scalar
     if isinstance(tasks, str | int):
-        return [_id(tasks)], True
+        return [task_id(tasks)], True
     ids: list[int] = []
     for task in tasks:
-        ids += _ids_of(task) if isinstance(task, AsyncResult) else [_id(task)]
+        ids += _ids_of(task) if isinstance(task, AsyncResult) else [task_id(task)]
     return list(dict.fromkeys(ids)), False  # the id of a map's task is there once for each run of its items
 
 
-def _id(task: Any) -> int:
+def task_id(task: Any) -> int:
+    """Return the id that names a task; ValueError or TypeError if it is none."""
     if isinstance(task, str):
         try:
             return read_task(task)
@@ -177,6 +179,11 @@ class FetchedResult(AsyncMapResult):
             return super()._new_run(lo, hi, reply, frames, now)
         return _Call(info, lo, Part(info.id, reply, now, self._map_records), frames)
 
+    def _stands_for(self) -> tuple[Any, ...]:
+        plain = {info.id for info in self._calls.values()}
+        tasks = [(task, 0 if task in plain else items) for task, (_, items, _) in self._tasks.items()]
+        return placeholders.items_of, (tasks,)
+
     def _parts(self) -> list[Part]:
         printed: dict[int, list[Output]] = {}
         for record in self._map_records:
@@ -207,7 +214,7 @@ class _Call(Run):
 
     def _read(self, label: str | None) -> tuple[list[Any], Exception | None]:
         convert = _converter(self._info)
-        value, error = unpack(self.reply, self._frames, self._info.label or label, convert, self._parts)
+        value, error = unpack(self.reply, self.frames, self._info.label or label, convert, self._parts)
         return ([value] if error is None else []), error
 
     def _parts(self) -> list[Part]:

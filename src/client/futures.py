@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..errors import CompositeError, RemoteError
 from ..ids import TaskId, show_task
+from ..placeholders import stand_in
 from ..serialize import loads
 from ..wire.messages import Status
 from .lightfuture import CANCELLED, FINISHED, PENDING, LightFuture
 from .outcomes import CANCELLED as STATUS_CANCELLED
 from .outcomes import OK, error_of, value_of
+from .waits import AsArgument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +69,7 @@ def _status(part: Part) -> str:
     return "pending" if part.reply is None else Status(part.reply.status).name.lower()
 
 
-class AsyncResult(LightFuture[Any]):
+class AsyncResult(AsArgument, LightFuture[Any]):
     """The result of a call that runs, or will run, on an engine: a `concurrent.futures.Future` that can be awaited.
 
         future = client.submit(pow, 2, 10)
@@ -106,8 +108,8 @@ class AsyncResult(LightFuture[Any]):
 
     def accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
         """Take a result; return whether it was the last under its task id."""
-        self._reply = reply
         self._frames = frames
+        self._reply = reply  # after its frames: other threads look
         self._received = now
         if reply.status == OK:
             self._settle()
@@ -139,7 +141,10 @@ class AsyncResult(LightFuture[Any]):
         opened = self._opened
         if opened is None:
             opened = self._opened = self._read()
-            self._frames = ()
+            if not self._needed:
+                self._frames = ()
+                if self._reply is not None and opened[1] is None:
+                    self._reply.payload = b""  # unpickled: no need to keep both
         return opened
 
     def _read(self) -> tuple[Any, Exception | None]:
@@ -154,6 +159,9 @@ class AsyncResult(LightFuture[Any]):
         if error is not None:
             raise error
         return value
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return stand_in(self) or super().__reduce_ex__(protocol)
 
     def _check_wait(self) -> None:
         self._link.check()
@@ -452,7 +460,6 @@ def unpack(
                 _add_shown(error, parts()[0].outputs)
             return None, error
         value = value_of(reply, frames)
-        reply.payload = b""  # unpickled: no need to keep both
         return (value if convert is None else convert(value, parts()[0])), None
     except Exception as error:  # unpickling runs code of the user's
         return None, error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .. import placeholders
 from .futures import DATA, AsyncResult, Part, raise_errors, unpack
 from .lightfuture import CANCELLED, FINISHED
 from .outcomes import CANCELLED as STATUS_CANCELLED
@@ -108,7 +109,10 @@ class GroupResult(AsyncResult):
             item = self._items[index] = unpack(
                 kept[0], kept[1], self._label, self._convert, lambda: [self._part(index)]
             )
-            self._replies[index] = (kept[0], (), kept[2])
+            if not self._needed:
+                self._replies[index] = (kept[0], (), kept[2])
+                if item[1] is None:
+                    kept[0].payload = b""
         return item
 
     def _read(self) -> tuple[Any, Exception | None]:
@@ -121,6 +125,18 @@ class GroupResult(AsyncResult):
             return (values if self._assemble is None else self._assemble(values)), None
         except Exception as error:
             return None, error
+
+    def _known(self) -> dict[int, list[tuple[Result, Sequence[Any]]]]:
+        return {
+            self._task + index: [] if kept is None else [kept[:2]] for index, kept in enumerate(self._replies.copy())
+        }
+
+    def _read_again(self, reply: Result) -> tuple[Any, Exception | None]:
+        return self._item(reply.id - self._task)
+
+    def _stands_for(self) -> tuple[Any, ...]:
+        tasks = range(self._task, self._task + len(self._replies))
+        return placeholders.values_of, (tasks, self._convert, self._assemble)
 
     def _values(self) -> list[Any]:
         items = [self._item(index) for index in range(len(self._replies))]

@@ -11,6 +11,7 @@ import time
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
+from .. import placeholders
 from ..errors import TaskLost
 from .futures import DATA, AsyncResult, Part, raise_errors
 from .lightfuture import CANCELLED, FINISHED, PENDING
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
 class Run:
     """The values, or the one error, of consecutive items."""
 
-    __slots__ = ("_frames", "_opened", "hi", "lo", "received", "reply")
+    __slots__ = ("_opened", "frames", "hi", "lo", "needed", "received", "reply")
 
     def __init__(self, lo: int, hi: int, reply: Result, frames: Sequence[Any], received: float) -> None:
         self.lo = lo
         self.hi = hi
         self.reply = reply
         self.received = received
-        self._frames = frames
+        self.frames = frames
+        self.needed = False
+        """What has come is kept as it came."""
         self._opened: tuple[list[Any], Exception | None] | None = None
 
     def open(self, label: str | None) -> tuple[list[Any], Exception | None]:
@@ -42,19 +45,21 @@ class Run:
         opened = self._opened
         if opened is None:
             opened = self._opened = self._read(label)
-            self._frames = ()
+            if not self.needed:
+                self.frames = ()
+                if opened[1] is None:
+                    self.reply.payload = b""  # unpickled: no need to keep both
         return opened
 
     def _read(self, label: str | None) -> tuple[list[Any], Exception | None]:
         try:
             if self.reply.status != OK:
-                return [], error_of(self.reply, self._frames, label, self.lo)
-            values = value_of(self.reply, self._frames)
+                return [], error_of(self.reply, self.frames, label, self.lo)
+            values = value_of(self.reply, self.frames)
             if not isinstance(values, list) or len(values) != self.hi - self.lo:
                 return [], TaskLost(f"the engine's answer for items {self.lo} to {self.hi - 1} has another length")
         except Exception as error:  # unpickling runs code of the user's
             return [], error
-        self.reply.payload = b""  # unpickled: no need to keep both
         return values, None
 
 
@@ -124,6 +129,7 @@ class AsyncMapResult(AsyncResult):
         if first + lo in self._runs:
             return left <= 0
         run = self._new_run(first + lo, first + hi, reply, frames, now)
+        run.needed = self._needed
         self._runs[run.lo] = run
         self._arrived.append(run)
         book[2] = left = left - (hi - lo)
@@ -323,6 +329,30 @@ class AsyncMapResult(AsyncResult):
 
     def _log(self) -> Sequence[Output]:
         return self._map_records
+
+    def _known(self) -> dict[int, list[tuple[Result, Sequence[Any]]]]:
+        known: dict[int, list[tuple[Result, Sequence[Any]]]] = {task: [] for task in self._tasks}
+        for run in self._arrived.copy():
+            known[run.reply.id].append((run.reply, run.frames))
+        return known
+
+    def _hold(self) -> None:
+        super()._hold()
+        for run in self._arrived.copy():
+            run.needed = True
+
+    def _read_again(self, reply: Result) -> tuple[Any, Exception | None]:
+        run = next(run for run in self._arrived.copy() if run.reply is reply)
+        return run.open(self._label)
+
+    def _left_of(self, task: int) -> int | None:
+        return self._tasks[task][2]
+
+    def _is_sealed(self) -> bool:
+        return self._sealed
+
+    def _stands_for(self) -> tuple[Any, ...]:
+        return placeholders.items_of, ([(task, items) for task, (_, items, _) in self._tasks.items()],)
 
     def _engines(self) -> tuple[int, ...]:
         return ()

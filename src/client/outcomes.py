@@ -9,6 +9,7 @@ from .. import serialize
 from ..errors import (
     EngineDied,
     ImpossibleDependency,
+    InvalidDependency,
     NoSuchEngine,
     SerializationError,
     TaskLost,
@@ -16,13 +17,13 @@ from ..errors import (
     TaskTimeout,
 )
 from ..ids import TaskId, show_task
+from ..reasons import never
 from ..wire.codec import MalformedError, decode_certificate
-from ..wire.messages import Status
+from ..wire.given import get_inherited
+from ..wire.messages import Result, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from ..wire.messages import Result
 
 OK = int(Status.OK)
 CANCELLED = int(Status.CANCELLED)
@@ -62,10 +63,23 @@ def error_of(
             return kind(sentence)
         case Status.UNMET | Status.IMPOSSIBLE:
             return ImpossibleDependency(result.payload.decode(errors="replace"))
+        case Status.INVALID:
+            return InvalidDependency(result.payload.decode(errors="replace"))
+        case Status.INHERITED:
+            return _inherited(result, frames)
         case Status.UNKNOWN:
             reason = result.payload.decode(errors="replace")
             return TaskLost(f"it is not known what became of task {show_task(TaskId(result.id))}: {reason}")
     return TaskLost(f"task {show_task(TaskId(result.id))} ended in a way unknown here (status {result.status})")
+
+
+def _inherited(result: Result, frames: Sequence[Any]) -> Exception:
+    """Return the error of the task whose value was needed, with a note that says by whom."""
+    said = get_inherited(result.payload)
+    cause = Result(said.task, said.status, said.payload, result.frames, said.engine)
+    error = error_of(cause, frames)
+    error.add_note(never(result.id, None, said.why))
+    return error
 
 
 def _remote(result: Result, frames: Sequence[Any], engine: int | None) -> Exception:
