@@ -23,8 +23,8 @@ CHUNK = 50
 REPLAYED = os.environ.get("ENGINERY_SIM_SEED")
 
 
-def survive(seed: int, *, engines: int = 0, verbose: bool = False) -> None:
-    world = disasters(seed, engines=engines, verbose=verbose)
+def survive(seed: int, *, engines: int = 0, dependents: bool = False, verbose: bool = False) -> None:
+    world = disasters(seed, engines=engines, dependents=dependents, verbose=verbose)
     with world.blame():
         come_to_rest(world)
         world.judge()
@@ -38,6 +38,12 @@ def chunks(seeds: int) -> range:
 def test_everything_asked_is_answered_once(first: int):
     for seed in range(first, min(first + CHUNK, SEEDS)):
         survive(seed)
+
+
+@pytest.mark.parametrize("first", chunks(max(1, SEEDS // 20)))
+def test_tasks_that_depend_on_others_end_as_those_make_them(first: int):
+    for seed in range(first, min(first + CHUNK, max(1, SEEDS // 20))):
+        survive(seed, dependents=True)
 
 
 @pytest.mark.parametrize(
@@ -113,3 +119,6 @@ if REPLAYED is not None:
 
     def test_replay():
         survive(int(REPLAYED), verbose=True)
+
+    def test_replay_with_dependents():
+        survive(int(REPLAYED), dependents=True, verbose=True)
