@@ -22,7 +22,7 @@ LINKS_MAX = 6
 
 _JOINT = ", which "
 _NEVER = " can never run: it "
-_SKIPPED = "waits for "
+_SKIPPED = "waits for a chain of "
 _OTHERS = " others"
 
 _ENDS = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..ids import TaskId, client_of
-from ..reasons import linked, never
+from ..reasons import listed, never
 from ..wire.given import find_given, inherited, join
 from ..wire.messages import Fetched, Outcome, Reply, Result, Status
 from . import fleet, lines
@@ -23,7 +23,7 @@ from .records import TaskState
 from .unheard import Unheard, split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ..wire.messages import Dependency, Options
     from .graph import Part
@@ -96,19 +96,20 @@ def _hear_known(blocked: Blocked) -> Never | None:
 def _node_of(state: State, other: int, client: int) -> Node:
     """Return the node of a task that another, of that client, depends on."""
     graph = state.graph
+    is_foreign = client_of(TaskId(other)) != client
     if is_open(state, other):
         node = graph.nodes.get(other)
         if node is None:
             node = graph.nodes[other] = Node()
-            if _is_divisible(state, other):
-                if client_of(TaskId(other)) == client:
-                    graph.partial.append(other)  # what it does not say it has heard is on its way
-                else:
-                    node.is_partial = True
+        if _is_divisible(state, other):
+            node.is_partial |= is_foreign
+            if not is_foreign:
+                graph.partial.add(other)  # what it does not say it has heard is on its way
         return node
     node = graph.sought.get(other) or graph.missing.get(other)
     if node is None:
-        node = graph.missing[other] = Node(is_partial=client_of(TaskId(other)) != client)
+        node = graph.missing[other] = Node()
+    node.is_partial |= is_foreign
     return node
 
 
@@ -139,13 +140,12 @@ def settle(state: State) -> None:
     """Tell all that wait what has ended, and whatever follows from that."""
     graph = state.graph
     while not graph.is_settled:
-        if graph.missing or graph.partial:
-            _look(state)
-        ended, graph.ended = graph.ended, []
-        for root, node in ended:
+        if graph.partial or graph.missing:
+            look(state)
+        ended, graph.ended = graph.ended, {}
+        for root, node in ended.items():
             if node.is_partial:
-                _ask(state, {root: node})
-                continue
+                _ask_for_others(state, root, node)
             outcome = node.ended()
             for waiter, roles in node.waiters:
                 blocked = graph.blocked.get(waiter)
@@ -156,6 +156,8 @@ def settle(state: State) -> None:
                     _never(state, blocked, end)
                 elif blocked.is_ready:
                     _release(state, blocked)
+        if graph.missing and not graph.ended:
+            _look_for_missing(state)
 
 
 def _never(state: State, blocked: Blocked, end: Never) -> None:
@@ -210,9 +212,9 @@ def _prepare(state: State, blocked: Blocked) -> Never | None:
         there = [engine for engine in ran if fleet.can_serve(state, engine)]
         if not there:
             last = follow.spec.tasks[-1]
-            gone = ", ".join(map(str, ran)) or "none"
-            why = f"ran on an engine that is not there any more ({gone})" if ran else "ran on no engine"
-            return Never(Status.IMPOSSIBLE, linked("is to run where", last, why).replace(", which ran", " ran"))
+            gone = ", ".join(map(str, ran))
+            where = f"on an engine that is not there any more ({gone})" if ran else "which was on no engine"
+            return Never(Status.IMPOSSIBLE, f"is to run where {listed([last])} ran, {where}")
         allowed = [engine for engine in there if targets is None or engine in targets]
         if not allowed:
             why = f"is to run on one of the engines {list(targets or ())}, and follows a task that ran on {ran}"
@@ -225,33 +227,43 @@ def _prepare(state: State, blocked: Blocked) -> Never | None:
 # ------------------------------------------------------------------------------------------------------ looking
 
 
-def _look(state: State) -> None:
-    """Look for the ends of tasks that are not open, and for results of open ones that are on their way."""
+def look(state: State) -> None:
+    """Look for results that were asked for in this turn, before what a client confirms is let go of."""
+    graph = state.graph
+    partial, graph.partial = graph.partial, set()
+    for root, parts in _find_unheard(state, {*partial, *graph.missing}):
+        node = graph.missing.get(root) or graph.nodes.get(root) or graph.ended[root]
+        for part in parts:
+            node.take(*part)
+
+
+def _look_for_missing(state: State) -> None:
+    """Find the ends of tasks that are not open, or have the journal asked."""
     graph = state.graph
     missing, graph.missing = graph.missing, {}
-    partial, graph.partial = graph.partial, []
-    by_client: dict[int, list[int]] = {}
-    for root in [*missing, *partial]:
-        by_client.setdefault(client_of(TaskId(root)), []).append(root)
-    for no, roots in by_client.items():
-        client = state.clients.get(no)
-        for root, parts in _find_unheard(client, roots).items() if client is not None else ():
-            node = missing.get(root) or graph.nodes[root]
-            for part in parts:
-                node.take(*part)
     unknown: dict[int, Node] = {}
     for root, node in missing.items():
         if node.parts:
             node.is_partial = node.is_partial and any(result.hi for result, _ in node.parts.values())
-            graph.ended.append((root, node))
+            graph.ended[root] = node
         else:
             unknown[root] = node
     if unknown:
         _ask(state, unknown)
 
 
-def _find_unheard(client: Client, roots: list[int]) -> dict[int, list[Part]]:
-    """Return the results of a client's tasks that it has not confirmed, those of this turn included."""
+def _find_unheard(state: State, roots: Iterable[int]) -> Iterator[tuple[int, list[Part]]]:
+    """Yield the results of tasks that their clients have not confirmed, those of this turn included."""
+    by_client: dict[int, list[int]] = {}
+    for root in roots:
+        by_client.setdefault(client_of(TaskId(root)), []).append(root)
+    for no, mine in by_client.items():
+        client = state.clients.get(no)
+        if client is not None:
+            yield from _unheard_of(client, mine).items()
+
+
+def _unheard_of(client: Client, roots: list[int]) -> dict[int, list[Part]]:
     if client.unheard is None:
         client.unheard = Unheard()
     found = client.unheard.find(client.outgoing, roots)
@@ -263,6 +275,22 @@ def _find_unheard(client: Client, roots: list[int]) -> dict[int, list[Part]]:
     return found
 
 
+def _ask_for_others(state: State, root: int, node: Node) -> None:
+    """A divisible task has ended of which only its client knows all results: have other clients' tasks hear of it from
+    the journal.
+    """
+    mine: list[tuple[int, int]] = []
+    others = Node()
+    for waiter, roles in node.waiters:
+        blocked = state.graph.blocked.get(waiter)
+        if blocked is not None:
+            is_mine = blocked.task.client == client_of(TaskId(root))
+            (mine if is_mine else others.waiters).append((waiter, roles))
+    node.waiters = mine
+    if others.waiters:
+        _ask(state, {root: others})
+
+
 def _ask(state: State, nodes: dict[int, Node]) -> None:
     """Ask the journal what became of tasks; without one, they are not known."""
     graph = state.graph
@@ -270,7 +298,7 @@ def _ask(state: State, nodes: dict[int, Node]) -> None:
         why = state.journal_failure or NO_JOURNAL
         for root, node in nodes.items():
             node.is_partial, node.unknown = False, why
-            graph.ended.append((root, node))
+            graph.ended[root] = node
         return
     roots = list(nodes)
     graph.sought.update(nodes)
@@ -294,7 +322,7 @@ def on_recalled(state: State, message: Fetched | Reply, frames: Sequence[Any]) -
             node.take(*part)
         if not node.parts:
             node.unknown = (message.error if isinstance(message, Reply) else None) or UNKNOWN
-        graph.ended.append((root, node))
+        graph.ended[root] = node
 
 
 # ------------------------------------------------------------------------------------------------------ the journal

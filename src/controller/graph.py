@@ -66,7 +66,8 @@ class Node:
         self.why = ""
         self.unknown = ""
         self.is_partial = is_partial
-        """Some of its results were delivered earlier, and only the journal has them."""
+        """Some of its results may have been delivered earlier. The client that submitted it says what it has of them;
+        for others only the journal has them."""
 
     def take(self, result: Result, frames: Sequence[Any]) -> None:
         """A result of it is delivered, or found."""
@@ -223,12 +224,12 @@ class Graph:
         self.nodes: dict[int, Node] = {}
         """Open tasks that others depend on."""
         self.blocked: dict[int, Blocked] = {}
-        self.ended: list[tuple[int, Node]] = []
+        self.ended: dict[int, Node] = {}
         """Tasks that have ended, and whoever waits has not heard."""
         self.missing: dict[int, Node] = {}
         """Tasks that are not open: what became of them is to be found out."""
-        self.partial: list[int] = []
-        """Nodes of divisible tasks of which results may be on their way to the client that submitted them."""
+        self.partial: set[int] = set()
+        """Divisible tasks that have nodes, and of which results may be on their way to their client."""
         self.sought: dict[int, Node] = {}
         """Of these the journal is asked."""
         self.questions: dict[int, list[int]] = {}
@@ -251,7 +252,7 @@ class Graph:
         """A task has ended; its last result was delivered."""
         node = self.nodes.pop(root, None)
         if node is not None:
-            self.ended.append((root, node))
+            self.ended[root] = node
 
     def held(self) -> int:
         """Return how many tasks cannot go to an engine yet."""
@@ -261,7 +262,7 @@ class Graph:
     def check(self, open_: set[int]) -> set[int]:
         """Assert what must hold between turns, where these tasks are open; return those that cannot go to an engine."""
         waiting = {(id_, other) for id_, blocked in self.blocked.items() for other in blocked.roles}
-        heard = {**dict(self.ended), **self.missing, **self.sought}
+        heard = {**self.ended, **self.missing, **self.sought}
         assert set(self.nodes) <= open_, "a task has ended, and nobody who waits for it was told"
         assert not open_.intersection(self.missing, self.sought)
         told = {(id_, other) for other, node in [*self.nodes.items(), *heard.items()] for id_, _ in node.waiters}

@@ -65,9 +65,9 @@ def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
     engines = [engine.info() for _, engine in sorted(state.engines.items())]
     welcome = Welcome(client.no, state.cluster, state.pid, engines, client.acked, state.durable)
     state.outbox.say(peer, welcome)
+    on_ack(state, client, message.have)
     for missed, frames in client.outgoing.after(message.have):
         state.outbox.say(peer, missed, frames)
-    on_ack(state, client, message.have)
 
 
 def enter_client(state: State, client: Client) -> None:
@@ -78,6 +78,8 @@ def enter_client(state: State, client: Client) -> None:
 
 def on_ack(state: State, client: Client, have: int) -> None:
     """A client has our messages up to that number."""
+    if state.graph.missing or state.graph.partial:
+        dependents.look(state)
     client.outgoing.acked(have)
     if client.unheard is not None:
         client.unheard.acked(have)
@@ -131,6 +133,8 @@ def on_goodbye(state: State, client: Client, message: Goodbye, now: float) -> No
 def _forget_client(state: State, client: Client) -> None:
     state.clients.pop(client.no, None)
     state.client_peers.pop(client.peer, None)
+    if state.graph.missing or state.graph.partial:
+        dependents.look(state)
     client.outgoing.clear()
     state.note(ClientLeft(client.no))
     for digest in client.digests:

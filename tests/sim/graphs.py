@@ -74,16 +74,19 @@ def judge_links(world: World, id_: int, result: m.Result) -> None:
     """Assert that a task with links ended as what it depends on makes it end."""
     links = world.links[id_]
     bad = [other for other in links.needs if _ok(world, other) is False]
-    unmet = [spec for spec in (links.after, links.follow) if spec is not None and _met(world, spec) is False]
+    specs = [spec for spec in (links.after, links.follow) if spec is not None]
+    unmet = [spec for spec in specs if _met(world, spec) is False]
     mine = client_of(TaskId(id_))
     named = {*links.needs, *(task for spec in (links.after, links.follow) if spec is not None for task in spec.tasks)}
     foreign = any(client_of(TaskId(other)) != mine for other in named)
     match result.status:
         case m.Status.INHERITED:
-            assert bad, f"{id_} has inherited the end of {get_inherited(result.payload)}, and all of {links} are fine"
+            fine = all(_ok(world, other) for other in links.needs)
+            assert not fine, f"{id_} has inherited the end of {get_inherited(result.payload)}, and {links} are fine"
             assert _ok(world, get_inherited(result.payload).task) is not True
         case m.Status.IMPOSSIBLE:
-            assert unmet or links.follow is not None, f"{id_}: {result.payload}"
+            fine = all(_met(world, spec) for spec in specs)
+            assert not fine or links.follow is not None, f"{id_}: {result.payload}"
         case m.Status.INVALID:
             assert foreign, f"{id_} is of {links}: {result.payload}"
         case m.Status.CANCELLED | m.Status.REFUSED:
@@ -105,7 +108,7 @@ def _ok(world: World, id_: int) -> bool | None:
 
 def _met(world: World, spec: m.Dependency) -> bool | None:
     ends = [_ok(world, task) for task in spec.tasks]
-    if None in ends:
-        return None
-    hits = [spec.success if ok else spec.failure for ok in ends]
-    return all(hits) if spec.all else any(hits)
+    hits = {spec.success if ok else spec.failure for ok in ends if ok is not None}
+    if (not spec.all) in hits:
+        return not spec.all
+    return None if None in ends else spec.all
