@@ -66,6 +66,7 @@ def enter(state: State, task: Task, needs: tuple[int, ...]) -> None:
     else:
         for other, roles in blocked.roles.items():
             _node_of(state, other, task.client).waiters.append((task.id, roles))
+        _learn(state, task.options)
 
 
 def _unwrap(task: Task, parts: dict[int, dict[int, Part]]) -> None:
@@ -124,13 +125,14 @@ def _is_divisible(state: State, root: int) -> bool:
     return task.hi > 0
 
 
-def learn(state: State, options: Options) -> None:
-    """A client says what it knows of results of tasks that go on."""
+def _learn(state: State, options: Options) -> None:
+    """A client says what it knows of results of tasks that go on, as far as it has heard."""
+    graph = state.graph
     for spec in (options.after, options.follow):
         for outcome in spec.known if spec is not None else ():
-            node = None if outcome.over else state.graph.nodes.get(outcome.task)
-            if node is not None:
-                node.learn(outcome)
+            for nodes in (graph.nodes, graph.missing, graph.sought):
+                if not outcome.over and outcome.task in nodes:
+                    nodes[outcome.task].learn(outcome)
 
 
 # ------------------------------------------------------------------------------------------------------ others end
@@ -383,20 +385,22 @@ def as_submitted(state: State, task: Task) -> tuple[bytes, Sequence[Any], tuple[
     options = task.options
     if options.after is not None or options.follow is not None:
         options = msgspec.structs.replace(
-            options, after=_left_of(blocked, AFTER, options.after), follow=_left_of(blocked, FOLLOW, options.follow)
+            options,
+            after=_left_of(state, blocked, AFTER, options.after),
+            follow=_left_of(state, blocked, FOLLOW, options.follow),
         )
-    return payload, frames, tuple(blocked.needs), options
+    return payload, frames, blocked.needs, options
 
 
-def _left_of(blocked: Blocked, role: int, spec: Dependency | None) -> Dependency | None:
+def _left_of(state: State, blocked: Blocked, role: int, spec: Dependency | None) -> Dependency | None:
     """Return what of a dependency is left."""
     wanted = blocked.after if role == AFTER else blocked.follow
     if spec is None or wanted is None or (wanted.is_met and role == AFTER):
         return None
     left = tuple(task for task in spec.tasks if blocked.roles.get(task, 0) & role)
-    heard: tuple[Outcome, ...] = ()
+    heard = [state.graph.nodes[task].so_far(task) for task in left if task in state.graph.nodes]
     if wanted.engines is not None:  # one that has ended as wanted stands for all that have
         first = next(task for task in spec.tasks if not blocked.roles.get(task, 0) & role)
-        heard = (Outcome(first, spec.success, tuple(sorted(wanted.engines))),)
+        heard.append(Outcome(first, spec.success, tuple(sorted(wanted.engines))))
         left = (first, *left)
-    return msgspec.structs.replace(spec, tasks=left, known=heard)
+    return msgspec.structs.replace(spec, tasks=left, known=tuple(heard))

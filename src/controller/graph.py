@@ -61,7 +61,7 @@ class Node:
         """Who waits, and what it is to them."""
         self.parts: dict[int, Part] = {}
         """By first item."""
-        self.engines: set[int] = set()
+        self.engines: frozenset[int] = frozenset()
         self._failed = False
         self.why = ""
         self.unknown = ""
@@ -75,20 +75,24 @@ class Node:
             return
         self.parts[result.lo] = result, frames
         if result.engine >= 0:
-            self.engines.add(result.engine)
+            self.engines |= {result.engine}
         if result.status != Status.OK and not self._failed:
             self._failed, self.why = True, reason_of(result)
 
     def learn(self, outcome: Outcome) -> None:
         """A client knows of earlier results of it."""
-        self.engines.update(outcome.engines)
+        self.engines |= set(outcome.engines)
         if not outcome.ok and not self._failed:
             self._failed, self.why = True, outcome.why
+
+    def so_far(self, task: int) -> Outcome:
+        """Return what is known of it, though it goes on."""
+        return Outcome(task, not self._failed, tuple(sorted(self.engines)), self.why, over=False)
 
     def ended(self) -> Ended:
         """Return how it has ended."""
         parts = [part for _, part in sorted(self.parts.items())]
-        return Ended(not self._failed, self.why, frozenset(self.engines), parts, self.unknown)
+        return Ended(not self._failed, self.why, self.engines, parts, self.unknown)
 
 
 def known(outcome: Outcome) -> Ended:
@@ -135,15 +139,15 @@ class _Wanted:
 class Blocked:
     """A task that waits for others."""
 
-    __slots__ = ("after", "follow", "needs", "parts", "payload", "roles", "task")
+    __slots__ = ("_needs", "after", "follow", "parts", "roles", "task")
 
     def __init__(self, task: Task, needs: tuple[int, ...], parts: dict[int, dict[int, Part]]) -> None:
         """Have the account of a task, whose payload and frames are those of its arguments alone, and which has `parts`
         of what it needs.
         """
         self.task = task
-        self.needs = dict.fromkeys(needs)
-        """What it needs and has not got."""
+        self._needs = len(set(needs))
+        """How many values it has not got."""
         self.parts = parts
         """What it has of the values it needs, by task and first item."""
         options = task.options
@@ -156,10 +160,15 @@ class Blocked:
                 self.roles[other] = self.roles.get(other, 0) | role
 
     @property
+    def needs(self) -> tuple[int, ...]:
+        """What it needs the values of and has not got."""
+        return tuple(other for other, roles in self.roles.items() if roles & NEED)
+
+    @property
     def is_ready(self) -> bool:
         """Whether it waits for nothing any more."""
         after, follow = self.after, self.follow
-        return not self.needs and (after is None or after.is_met) and (follow is None or follow.is_met)
+        return not self._needs and (after is None or after.is_met) and (follow is None or follow.is_met)
 
     def take(self, other: int, ended: Ended, roles: int = NEED | AFTER | FOLLOW) -> Never | None:
         """A task that it waits for has ended, and is to be heard of in these roles; return why it can never run, if it
@@ -191,7 +200,7 @@ class Blocked:
         if not _is_whole([part[0] for part in mine.values()]):
             why = "has results that are not known any more"
             return Never(Status.INVALID, linked("needs the value of", other, why))
-        del self.needs[other]
+        self._needs -= 1
         return None
 
     def values(self) -> Iterable[Part]:

@@ -265,7 +265,6 @@ def _depend(state: State, task: Task, needs: tuple[int, ...]) -> None:
     """Have a task of the books wait for others."""
     try:
         dependents.enter(state, task, needs)
-        dependents.learn(state, task.options)
     except ValueError as error:
         state.refuse(task, f"what it was given of the values it needs cannot be read: {error}")
 
