@@ -185,10 +185,10 @@ class LightFuture(Future[T], Generic[T]):
             raise self._too_late(timeout)
         try:
             self._outcome()
-        except CancelledError:
+        except CancelledError as error:
             if self._state == CANCELLED:
                 raise
-            return CancelledError()
+            return error
         except Exception as error:
             return error
         return None
