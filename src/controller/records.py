@@ -195,7 +195,8 @@ class Engine:
         self.retiring = False
         """To be stopped as soon as it has nothing to do, and not to be replaced."""
         self.incarnation = Incarnation(last)
-        self.version = 0
+        self.version = last << 32
+        """Rises with every change; never again what it was, also when the id has gone and come again."""
         self.renew()
 
     def renew(self) -> None:
