@@ -60,6 +60,20 @@ def test_what_once_went_wrong(seed: int):
     survive(seed)
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        129,  # a result was confirmed in the turn in which it was asked for, and let go of
+        135,  # a task ended in the turn in which its earlier results were looked for
+        390,  # what another client's task knew of a divisible one was taken to be all there is
+        2408,  # that an item had failed was not heard, since its task had ended by then
+        4292,  # an engine id that had come again was given tasks before it was there
+    ],
+)
+def test_what_once_went_wrong_with_dependents(seed: int):
+    survive(seed, dependents=True)
+
+
 def test_threads_print_after_their_tasks_and_are_heard():
     worlds = [disasters(seed) for seed in range(0, 40, 4)]
     for world in worlds:
