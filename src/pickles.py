@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
 
+    Wrap = Callable[[list[memoryview], list[Any]], list[memoryview]]
+
 Buffer = memoryview
 
 OUT_OF_BAND_MIN = 4096
@@ -165,11 +167,12 @@ user_modules = _UserModules()
 # ------------------------------------------------------------------------------------------------------------- dumps
 
 
-def dumps(obj: Any, *, by_value: bool = True, found: list[Any] | None = None) -> tuple[bytes, Sequence[Buffer]]:
+def dumps(obj: Any, *, by_value: bool = True, wrap: Wrap | None = None) -> tuple[bytes, Sequence[Buffer]]:
     """Return the payload and the out-of-band buffers of a value; the buffers must not change until they are sent.
 
-    With `by_value` False the user's modules travel by reference. With `found`, results of tasks inside the value go as
-    placeholders and are added to that list. Raises `SerializationError` naming the culprit.
+    With `by_value` False the user's modules travel by reference. With `wrap`, results of tasks inside the value go as
+    placeholders, and the buffers are what `wrap` makes of them and those results. Raises `SerializationError` naming
+    the culprit.
 
     >>> payload, buffers = dumps({"x": [1, 2]})
     >>> loads(payload, buffers)
@@ -195,11 +198,13 @@ def dumps(obj: Any, *, by_value: bool = True, found: list[Any] | None = None) ->
             payload = pickle.dumps(obj, PROTOCOL, buffer_callback=keep)
         except (ValueError, MemoryError, RuntimeError) as error:  # changed by another thread meanwhile, too large
             raise SerializationError(f"the value cannot be pickled: {error}") from error
-    elif found is None:
+    elif wrap is None:
         payload = _dumps_any(obj, keep, buffers, by_value=by_value)
     else:
+        found: list[Any] = []
         with collecting(found):
             payload = _dumps_any(obj, keep, buffers, by_value=by_value)
+        buffers = wrap(buffers, found) if found else buffers
     if len(payload) >= PAYLOAD_MAX:
         buffers.insert(0, memoryview(payload))
         return b"", buffers

@@ -22,13 +22,11 @@ def pack(
 
     Results of tasks among them are placeholders; the frames say so, see `Waits`.
     """
-    found: list[Any] = []
     try:
-        payload, frames = dumps((args, kwargs), found=found)
+        return dumps((args, kwargs), wrap=Waits)
     except SerializationError as error:
         with collecting([]):
             raise SerializationError(_explain(function, args, kwargs) or str(error)) from error.__cause__
-    return (payload, Waits(frames, found)) if found else (payload, frames)
 
 
 def pack_items(items: Any, first: int) -> tuple[bytes, Sequence[Buffer]]:
@@ -37,13 +35,11 @@ def pack_items(items: Any, first: int) -> tuple[bytes, Sequence[Buffer]]:
     `items` is a list of items, or a tuple of columns; `first` the number of the first item. Results of tasks are
     placeholders, as in `pack`.
     """
-    found: list[Any] = []
     try:
-        payload, frames = dumps(items, found=found)
+        return dumps(items, wrap=Waits)
     except SerializationError as error:
         with collecting([]):
             raise SerializationError(_explain_items(items, first) or str(error)) from error.__cause__
-    return (payload, Waits(frames, found)) if found else (payload, frames)
 
 
 def name_of(function: Callable[..., Any] | str) -> str:
