@@ -51,8 +51,8 @@ class LoadBalancedView(View):
             raise ValueError(f"timeout is a number of seconds or None, not {timeout!r}")
         if not isinstance(priority, int):
             raise TypeError(f"priority is an integer, not {type(priority).__name__}")
-        for name in ("after", "follow"):
-            bind(flags[name], {})  # raises for what names no task
+        sinks = self._client._link.core.sinks
+        after, follow = bind(flags["after"], sinks), bind(flags["follow"], sinks)
         ids = None if targets is None or targets == "all" else self._client._resolve(targets)[0]
         super()._set(flags)
         self._options = Options(
@@ -61,14 +61,18 @@ class LoadBalancedView(View):
             retries,
             None if timeout is None else float(timeout),
             flags["label"],
-            after=bind(flags["after"], self._client._link.core.sinks),
-            follow=bind(flags["follow"], self._client._link.core.sinks),
+            after=after,
+            follow=follow,
         )
 
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call `f(*args, **kwargs)` on an engine; return the result to come.
 
             future = view.apply_async(pow, 2, 10)
+
+        A result among the arguments, at any depth, stands for its value, and need not be there yet. The call begins when
+        it is, and gets it from the cluster, not from here. If there is none, the call raises what that task raised,
+        with a note.
 
         A coroutine function is awaited there; an engine runs up to 64 of them at once. Raises SerializationError
         naming the argument that cannot travel.

@@ -172,8 +172,9 @@ class Client(Fleet, Records):
             future = client.submit(pow, 2, 10)
             future.result()
 
-        Never waits. The function travels with what it captures, as it is now; a coroutine function is awaited on the
-        engine, which runs several at once. Raises SerializationError naming the argument that cannot travel,
+        Never waits. A result among the arguments, at any depth, stands for its value, which may be still to come. The
+        function travels with what it captures, as it is now; a coroutine function is awaited on the engine, which runs
+        several at once. Raises SerializationError naming the argument that cannot travel,
         ControllerLost if the cluster is gone.
         """
         return self._balanced.apply_async(f, *args, **kwargs)
