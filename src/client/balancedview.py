@@ -70,9 +70,9 @@ class LoadBalancedView(View):
 
             future = view.apply_async(pow, 2, 10)
 
-        A result among the arguments, at any depth, stands for its value, and need not be there yet. The call begins when
-        it is, and gets it from the cluster, not from here. If there is none, the call raises what that task raised,
-        with a note.
+        A result among the arguments, at any depth, stands for its value, and need not be there yet. The call begins
+        when it is, and gets it from the cluster, not from here. If there is none, the call raises what that task
+        raised, with a note.
 
         A coroutine function is awaited there; an engine runs up to 64 of them at once. Raises SerializationError
         naming the argument that cannot travel.
