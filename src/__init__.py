@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .client.balancedview import LoadBalancedView
     from .client.client import Client
+    from .client.decorators import parallel, remote
     from .client.dependencies import Dependency
     from .client.directview import DirectView
     from .client.futures import AsyncResult
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
         TaskTimeout,
         UnmetDependency,
     )
+    from .interactive import interactive
+    from .prepickled import PrePickled
     from .publishing import publish_data
     from .serialize import Reference
 
@@ -65,6 +68,7 @@ _HOMES = {
     "NoEngines": ".errors",
     "NoSuchEngine": ".errors",
     "NoSuchTask": ".errors",
+    "PrePickled": ".prepickled",
     "Reference": ".serialize",
     "RemoteError": ".errors",
     "SerializationError": ".errors",
@@ -72,7 +76,10 @@ _HOMES = {
     "TaskRefused": ".errors",
     "TaskTimeout": ".errors",
     "UnmetDependency": ".errors",
+    "interactive": ".interactive",
+    "parallel": ".client.decorators",
     "publish_data": ".publishing",
+    "remote": ".client.decorators",
 }
 
 __all__ = [
@@ -95,6 +102,7 @@ __all__ = [
     "NoEngines",
     "NoSuchEngine",
     "NoSuchTask",
+    "PrePickled",
     "Reference",
     "RemoteError",
     "SerializationError",
@@ -102,7 +110,10 @@ __all__ = [
     "TaskRefused",
     "TaskTimeout",
     "UnmetDependency",
+    "interactive",
+    "parallel",
     "publish_data",
+    "remote",
 ]
 
 

@@ -19,12 +19,16 @@ SRC = ROOT / "src"
 SHARED = {
     "certificate",
     "config",
+    "daskworkers",
     "errors",
     "failure",
     "ids",
+    "interactive",
+    "kept",
     "markup",
     "pickles",
     "placeholders",
+    "prepickled",
     "publishing",
     "reasons",
     "recorder",
@@ -40,11 +44,13 @@ SHARED = {
 MAY_IMPORT: dict[str, set[str]] = {
     # The bottom: what everything else rests on.
     "ids": set(),
+    "kept": set(),
     "markup": set(),
     "wire": {"ids"},
     "certificate": set(),
     "errors": {"certificate", "ids"},
     "config": set(),
+    "daskworkers": set(),
     "placeholders": set(),
     "publishing": set(),
     "reasons": {"ids", "wire"},
@@ -54,6 +60,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "culprit": {"pickles"},
     "failure": {"culprit", "errors", "pickles"},
     "serialize": {"culprit", "failure", "pickles"},
+    "interactive": {"pickles", "serialize"},
+    "prepickled": {"serialize"},
     "security": {"config", "transport"},
     "transport": {"config", "wire"},
     "rendezvous": {"config", "errors"},
@@ -72,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": SHARED | {"client", "cluster", "drill", "leftovers"},
     "__main__": {"cli"},
     # The public names. They are loaded when they are used.
-    "__init__": {"client", "cluster", "errors", "publishing", "serialize"},
+    "__init__": {"client", "cluster", "errors", "interactive", "prepickled", "publishing", "serialize"},
 }
 """By module or package of `src`: which others it may import."""
 

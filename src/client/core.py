@@ -2,8 +2,8 @@
 
 Rules of this file. No thread, clock or socket in here: `now` is an argument. Submitting threads and the I/O thread
 share one core, and only these may be touched by any thread, each by single operations that are atomic in Python:
-`sinks`, `requests`, `outbox`, `lost`. What makes messages (`take`, `take_single`, `unsay`) is for whoever holds the
-lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
+`sinks`, `requests`, `outbox`, `lost`, `sends.add`. What makes messages (`take`, `take_single`, `unsay`) is for whoever
+holds the lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
 
 Whoever is registered is answered: `lose` marks the core lost *before* it fails all that is registered, and submitters
 look at `lost` *after* registering. So a submission either is failed by `lose` or notices by itself.
@@ -23,6 +23,7 @@ from ..streams import Incoming, Outgoing, Verdict
 from ..wire import messages as m
 from .ended import Ended
 from .lightfuture import LightFuture
+from .sending import Sends
 from .submission import compose, compose_again, depends
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class Core:
         """Tasks that have not ended, by id."""
         self._ended = Ended()
         self.requests: dict[int, RequestFuture] = {}
+        self.sends = Sends()
         self.outbox: deque[Entry | msgspec.Struct] = deque([hello])
         """What is to be sent, in order."""
         self.lost: Exception | None = None
@@ -167,7 +169,7 @@ class Core:
         match message:
             case m.Results():
                 if message.ack:
-                    self._on_ack(message.ack)
+                    self._on_acked(message.ack)
                 self._on_results(message.results, frames, wall)
             case m.Outputs():
                 for record in message.records:
@@ -180,7 +182,7 @@ class Core:
                 if request is not None:
                     error = None if message.error is None else ClusterError(message.error)
                     request.resolve(message.value, error)
-            case m.Found() | m.Fetched():
+            case m.Found() | m.Fetched() | m.Queried() | m.Recalled():
                 request = self.requests.pop(message.request, None)
                 self._asked.pop(message.request, None)
                 if request is not None:
@@ -197,7 +199,7 @@ class Core:
                 else:
                     self.lose(ControllerLost(f"the controller refused a message of this client: {message.reason}"))
             case m.Ack():
-                self._on_ack(message.have)
+                self._on_acked(message.have)
             case m.Resume():
                 self._greet()
             case m.Pong():
@@ -213,6 +215,13 @@ class Core:
         elif self._ack_at is None:
             self._ack_at = now + ACK_S
         return verdict is Verdict.TAKE
+
+    def _on_acked(self, have: int) -> None:
+        self._outgoing.acked(have)
+        self.sends.confirm(have)
+        if self._dependent:
+            for seq in [seq for seq in self._dependent if seq <= have]:
+                del self._dependent[seq]
 
     def _ack(self) -> None:
         self._acked = self._incoming.have
@@ -269,6 +278,7 @@ class Core:
         self._broken_at = None
         if again:  # what was sent since may have gone to nobody
             self._resume_after = message.have
+            self.sends.confirm(message.have)
         self._greeting = False
         self.welcomed.resolve(None, None)
 
@@ -341,6 +351,7 @@ class Core:
                 else:
                     waiter.fail(error)
         self.engines = {}
+        self.sends.lose(error)
         self.welcomed.resolve(None, error)
 
     def _name(self) -> str:
@@ -429,17 +440,12 @@ class Core:
         batch = self._dependent.get(message.seq)
         return (message, frames) if batch is None else compose_again(batch, cast("m.Submit", message))[:2]
 
-    def _on_ack(self, have: int) -> None:
-        """The controller has what we sent up to that number."""
-        self._outgoing.acked(have)
-        if self._dependent:
-            for seq in [seq for seq in self._dependent if seq <= have]:
-                del self._dependent[seq]
-
     def _single(self, message: msgspec.Struct, messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:
         request = getattr(message, "request", None)
         if request is not None and request in self.requests:
             self._asked[request] = message
+        if isinstance(message, m.Cancel):
+            message.after = self._outgoing.last
         messages.append((message, ()))
 
     def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:
@@ -450,6 +456,8 @@ class Core:
         self._outgoing.number(message, frames)
         if depends:
             self._dependent[message.seq] = batch
+        if self.sends.waiting:
+            self.sends.number(message.tasks, message.seq)
         messages.append((message, frames))
         if self._sent_bytes > FUNCTIONS_MAX_BYTES:
             self._forget({entry.function.digest for entry in batch}, messages)

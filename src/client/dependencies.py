@@ -13,7 +13,7 @@ import msgspec
 from ..ids import TaskId, show_task
 from ..reasons import reason_of
 from ..wire import messages as m
-from .fetches import task_id
+from .fetches import read_id
 from .futures import AsyncResult
 from .waits import is_over, known
 
@@ -57,7 +57,7 @@ class Dependency:
         elif isinstance(tasks, Dependency):
             self._results.update(tasks._results)
         elif isinstance(tasks, str):
-            self._results.setdefault(task_id(tasks), None)
+            self._results.setdefault(read_id(tasks), None)
         elif isinstance(tasks, list | tuple | set | frozenset):
             for task in tasks:
                 self._add(task)

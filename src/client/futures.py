@@ -18,6 +18,7 @@ from ..wire.messages import Status
 from .lightfuture import CANCELLED, FINISHED, PENDING, LightFuture
 from .outcomes import CANCELLED as STATUS_CANCELLED
 from .outcomes import OK, error_of, value_of
+from .sending import Sending
 from .waits import AsArgument
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _status(part: Part) -> str:
     return "pending" if part.reply is None else Status(part.reply.status).name.lower()
 
 
-class AsyncResult(AsArgument, LightFuture[Any]):
+class AsyncResult(Sending, AsArgument, LightFuture[Any]):
     """The result of a call that runs, or will run, on an engine: a `concurrent.futures.Future` that can be awaited.
 
         future = client.submit(pow, 2, 10)
@@ -91,6 +92,8 @@ class AsyncResult(AsArgument, LightFuture[Any]):
     """Takes what still comes when the output has been shown; returns whether it did."""
     _client: Any = None
     """The client, for what the output of a direct view may ask for."""
+    _addressed: Sequence[int] | dict[int, int] = ()
+    """The engines that a direct view has addressed its tasks to: in order of the tasks, or by task."""
     _convert: Callable[[Any, Part], Any] | None = None
     _lost: Exception | None = None
     _opened: tuple[Any, Exception | None] | None = None

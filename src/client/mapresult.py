@@ -77,6 +77,8 @@ class AsyncMapResult(AsyncResult):
 
     _scalar = False
     _is_map = True
+    _assemble: Callable[[list[Any]], Any] | None = None
+    """Makes the value of the list of values."""
 
     def __init__(
         self,
@@ -257,9 +259,9 @@ class AsyncMapResult(AsyncResult):
                 errors.append(error)
         try:
             raise_errors(errors, f"of {self._items} items")
+            return (values if self._assemble is None else self._assemble(values)), None
         except Exception as error:
             return None, error
-        return values, None
 
     def _values(self) -> list[Any]:
         values: list[Any] = []

@@ -18,7 +18,7 @@ from ..wire.given import find_given, inherited, join
 from ..wire.messages import Fetched, Outcome, Reply, Result, Status
 from . import fleet, lines
 from .graph import AFTER, FOLLOW, Blocked, Never, Node, inherit, known
-from .journal.ledger import CONTROLLER, LOST_PAYLOAD, TOO_LARGE, Lookup, Recall
+from .journal.ledger import CONTROLLER, LOST_PAYLOAD, TOO_LARGE, Lookup, Needed
 from .records import TaskState
 from .unheard import Unheard, split
 
@@ -307,10 +307,10 @@ def _ask(state: State, nodes: dict[int, Node]) -> None:
     for at in range(0, len(roots), AT_A_TIME):
         number = state.next_request()
         some = graph.questions[number] = roots[at : at + AT_A_TIME]
-        state.lookups.append(Lookup(CONTROLLER, Recall(number, some)))
+        state.lookups.append(Lookup(CONTROLLER, Needed(number, some)))
 
 
-def on_recalled(state: State, message: Fetched | Reply, frames: Sequence[Any]) -> None:
+def on_results(state: State, message: Fetched | Reply, frames: Sequence[Any]) -> None:
     """The journal says what became of some tasks, or why it cannot."""
     graph = state.graph
     roots = graph.questions.pop(message.request, [])
@@ -339,18 +339,18 @@ def named_by(options: Options, needs: Iterable[int]) -> set[int]:
     return named
 
 
-def restore(state: State, task: Task, needs: tuple[int, ...], recalled: dict[int, list[Part]]) -> None:
-    """A task of an earlier controller that was not given to an engine depends on others, of which `recalled` has all
+def restore(state: State, task: Task, needs: tuple[int, ...], delivered: dict[int, list[Part]]) -> None:
+    """A task of an earlier controller that was not given to an engine depends on others, of which `delivered` has all
     results that were delivered.
     """
     for root in named_by(task.options, needs):
         node = _node_of(state, root, client_of(TaskId(root)))
-        for part in recalled.get(root, ()):
+        for part in delivered.get(root, ()):
             node.take(*part)
     enter(state, task, needs)
 
 
-def refill(state: State, task: Task, needs: tuple[int, ...], recalled: dict[int, list[Part]]) -> None:
+def refill(state: State, task: Task, needs: tuple[int, ...], delivered: dict[int, list[Part]]) -> None:
     """A task of an earlier controller was given to an engine, so it has had all it needs: it is to have it again should
     it be given to another.
     """
@@ -361,7 +361,7 @@ def refill(state: State, task: Task, needs: tuple[int, ...], recalled: dict[int,
     end = _hear_known(blocked)
     for root, roles in list(blocked.roles.items()):
         node = Node()
-        for part in recalled.get(root, ()):
+        for part in delivered.get(root, ()):
             node.take(*part)
         if node.parts and end is None:
             end = blocked.take(root, node.ended(), roles)

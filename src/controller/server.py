@@ -150,7 +150,7 @@ class Server:
         self._send([envelope for envelope in answers if envelope.peer != CONTROLLER])
         for envelope in answers:
             if envelope.peer == CONTROLLER and isinstance(envelope.message, Fetched | Reply):
-                self.core.recalled(envelope.message, envelope.frames)
+                self.core.looked_up(envelope.message, envelope.frames)
         self.core.state.journal_failure = self.journal.failure
 
     def _send(self, messages: list[Envelope]) -> None:

@@ -272,7 +272,7 @@ class World:
                 self.store.commit(turn.entries, summary)
             if summary is not None and self.random.random() < 0.2:
                 self.store.expire(0.0, 0)
-        self._recall(turn.lookups, core)
+        self._look_up(turn.lookups, core)
         tasks = core.state.tasks
         if not self.turns % self.check_every:
             core.state.check()
@@ -301,24 +301,24 @@ class World:
         """Return a future for a task of another client, of which nothing has come."""
         return future_of(id_, next(client.submitted[id_][2] for client in self.clients if id_ in client.submitted))
 
-    def _recall(self, lookups: Sequence[Lookup], core: Core) -> None:
+    def _look_up(self, lookups: Sequence[Lookup], core: Core) -> None:
         """Have the journal tell the controller what it asks, if it can, after a while."""
         for lookup in lookups:
             assert lookup.peer == OURSELVES, "no client asks here"
             message, frames = m.Reply(lookup.message.request, error="the disk is full"), []
             if not self.full_turns:
-                steps = Archive(self.store).answer(lookup.message)
+                steps = Archive(self.store).answer(lookup.message, {})
                 while True:
                     try:
                         next(steps)
                     except StopIteration as end:
                         message, frames = end.value
                         break
-            self.after(self.random.uniform(0, 0.01), self._recalled, core, codec.encode(message), frames)
+            self.after(self.random.uniform(0, 0.01), self._looked_up, core, codec.encode(message), frames)
 
-    def _recalled(self, core: Core, header: bytes, frames: list) -> None:
+    def _looked_up(self, core: Core, header: bytes, frames: list) -> None:
         if core is self.core and self.alive:
-            core.recalled(codec.decode_to_client(header), frames)
+            core.looked_up(codec.decode_to_client(header), frames)
             self._schedule_turn(0.0)
 
     def _disk_is_full(self, core: Core) -> bool:

@@ -7,6 +7,7 @@ how long functions take (it is learned again), and what engines and nannies have
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -14,9 +15,9 @@ import msgspec
 from ...ids import Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from ...wire.messages import Fetch, Find, Numbered, Purge, Result, Submit
+    from ...wire.messages import Fetch, Find, Numbered, Purge, Query, Recall, Result, Submit
 
 
 LOST_PAYLOAD = b"\xc1 too large for the journal"
@@ -116,6 +117,16 @@ class Killed(msgspec.Struct, array_like=True, tag=7, frozen=True):
 
 Move = Assigned | Returned | Piece | Whole | Stopped | SetupCall | Killed
 """What happens to tasks between submission and end. Their order matters, among themselves only."""
+
+
+def size_of(move: Move) -> int:
+    """Return of how many tasks a move speaks."""
+    match move:
+        case Assigned(tasks=tasks) | Returned(tasks=tasks):
+            return len(tasks)
+        case Whole(pieces=pieces):
+            return len(pieces)
+    return 1
 
 
 class ClientCame(NamedTuple):
@@ -229,8 +240,10 @@ CONTROLLER = Peer(b"")
 """Who asks, where the controller itself asks the journal."""
 
 
-class Recall(NamedTuple):
-    """The controller wants to know the results of tasks; answered by a `Fetched` without those that are not known."""
+class Needed(NamedTuple):
+    """The controller wants the results of tasks that others need; answered by a `Fetched`, without those of tasks that
+    are not known.
+    """
 
     request: int
     tasks: list[int]
@@ -240,7 +253,9 @@ class Lookup(NamedTuple):
     """A client's question to the journal, or ours, to be answered from what was written so far."""
 
     peer: Peer
-    message: Find | Fetch | Purge | Recall
+    message: Find | Fetch | Purge | Query | Recall | Needed
+    engines: Mapping[int, int] = MappingProxyType({})
+    """Where tasks are now, by id, for a `Query` that wants to know."""
 
 
 class Summary(NamedTuple):
@@ -283,5 +298,5 @@ class Saved(NamedTuple):
     unheard: list[Delivered]
     """What clients have not confirmed, in order."""
     setups: Sequence[SetupCame] = ()
-    recalled: Sequence[tuple[Result, Sequence[Any]]] = ()
+    needed: Sequence[tuple[Result, Sequence[Any]]] = ()
     """The results of tasks that others which have not ended depend on."""

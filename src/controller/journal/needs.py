@@ -40,14 +40,14 @@ def needs_of(message: Submit, open_: frozenset[int] | None = None) -> set[int]:
     return needs
 
 
-def recalled(
+def results_needed(
     store: Store, submitted: Iterable[tuple[Submitted, frozenset[int] | None]]
 ) -> Sequence[tuple[Result, Sequence[Any]]]:
     """Return the results of tasks on which these depend, as far as they have not ended."""
     needed: set[int] = set()
     for entry, open_ in submitted:
         needed |= needs_of(entry.message, open_)
-    steps = Archive(store).recall(sorted(needed))
+    steps = Archive(store).results_of(sorted(needed))
     while True:
         try:
             next(steps)

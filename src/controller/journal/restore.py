@@ -75,7 +75,7 @@ def restore(saved: Saved, cluster: str, epoch: int, last_client: int, now: float
         tasks.move(move)
     for root, lo, hi in saved.ended:
         tasks.end(root, lo, hi)
-    tasks.settle(saved.recalled)
+    tasks.settle(saved.needed)
     for engine in list(state.engines.values()):
         if engine.nanny not in state.nannies and engine.state is not EngineState.FAILED:
             gone = DeathCertificate(engine.id, engine.incarnation, engine.pid, None, "its host left the cluster")
@@ -268,8 +268,8 @@ class _Tasks:
 
     # ------------------------------------------------------------------------------------------------ into the books
 
-    def settle(self, recalled: Iterable[Part]) -> None:
-        """Put the tasks into the books; `recalled` are the results of those that others depend on."""
+    def settle(self, needed: Iterable[Part]) -> None:
+        """Put the tasks into the books; `needed` are the results of those that others depend on."""
         state = self.state
         unwanted: list[Task] = []
         for task in self.tasks.values():
@@ -298,7 +298,7 @@ class _Tasks:
         for task_id, stopped in self.stops.items():
             if task_id in state.tasks and state.tasks[task_id].state == TaskState.ASSIGNED:
                 stopping.restore_stop(state, state.tasks[task_id], stopped)
-        self._settle_dependents(recalled)
+        self._settle_dependents(needed)
         for task in unwanted:
             client = state.clients.get(task.client) or state.ghost(task.client)
             client.results.append(Result(task.root, Status.UNKNOWN, TOO_LARGE.encode(), lo=task.lo, hi=task.hi))
@@ -316,11 +316,11 @@ class _Tasks:
         engine.in_setup = setups.is_under_way(engine)
         state.touch(engine)
 
-    def _settle_dependents(self, recalled: Iterable[Part]) -> None:
+    def _settle_dependents(self, needed: Iterable[Part]) -> None:
         """Have the waiting tasks wait where they are to, and those that depend on others know of these."""
         state = self.state
         parts: dict[int, list[Part]] = {}
-        for part in recalled:
+        for part in needed:
             parts.setdefault(part[0].id, []).append(part)
         depends = {
             task.id

@@ -187,7 +187,7 @@ class ClientSide(Side):
         return self.requests
 
     def cancel(self, tasks: list[int], grace_s: float | None = None, *, interrupt: bool = True) -> int:
-        return self.ask(m.Cancel, tasks, grace_s, interrupt)
+        return self.ask(m.Cancel, tasks, grace_s, interrupt, after=self.outgoing.last)
 
     def results(self) -> list[m.Result]:
         """Return the results that came; the frames of each are in `self.frames` afterwards."""
@@ -532,20 +532,20 @@ class Bench:
             side.hear(message, list(envelope.frames))
         if len(self.core.state.tasks) < MANY:
             self.core.state.check()
-        self._recall(turn.lookups)
+        self._look_up(turn.lookups)
 
-    def _recall(self, lookups: Sequence[Lookup]) -> None:
+    def _look_up(self, lookups: Sequence[Lookup]) -> None:
         """Have the journal answer what the core itself asks it. (What clients ask is not answered here.)"""
         mine = [lookup for lookup in lookups if lookup.peer == CONTROLLER]
         for lookup in mine:
             assert self.store is not None
-            steps = Archive(self.store).answer(lookup.message)
+            steps = Archive(self.store).answer(lookup.message, {})
             try:
                 while True:
                     next(steps)
             except StopIteration as end:
                 message, frames = end.value
-            self.core.recalled(codec.decode_to_client(codec.encode(message)), frames)
+            self.core.looked_up(codec.decode_to_client(codec.encode(message)), frames)
         if mine:
             self.turn()
 
