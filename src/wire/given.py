@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MARK = b"\xc1given"
 """Begins such a payload: no pickle begins so."""
 
+SHARED_MIN = 1024
+"""A longer pickle of a value goes as a frame: so it is there once, however many tasks need it."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -66,6 +69,9 @@ def join(
     given = Given(payload, len(frames), [])
     parts = list(frames)
     for result, mine in results:
+        if result.status == Status.OK and len(result.payload) >= SHARED_MIN:
+            parts.append(result.payload)
+            result = msgspec.structs.replace(result, payload=b"", frames=result.frames + 1)  # noqa: PLW2901 - what stands for it
         given.results.append(result)
         parts += mine
     return MARK + _encode(given), parts

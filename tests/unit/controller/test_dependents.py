@@ -295,6 +295,23 @@ def test_values_go_to_the_engine_with_the_call(bench: Bench):
     client.results()
 
 
+def test_a_large_value_is_there_once_however_many_need_it(bench: Bench):
+    client, engine = bench.start().clients[0], bench.engines[0]
+    first = only(bench)
+    tasks = client.submit(5, needs=(first,))
+    engine.calls()
+    engine.finish(first, payload=b"v" * 10_000, frames=[b"f"])
+    client.results()
+    records = [bench.core.state.tasks[id_] for id_ in tasks]
+    assert all(len(record.payload) < 200 for record in records)
+    assert {id(record.frames[0]) for record in records} == {id(records[0].frames[0])}
+    given = find_given(records[0].payload)
+    assert given is not None
+    ((result, frames),) = given.split(records[0].frames)[1]
+    assert (result.payload, [bytes(frame) for frame in frames]) == (b"", [b"v" * 10_000, b"f"])
+    bench.forget_what_was_said()
+
+
 def test_an_engine_that_dies_does_not_take_the_values_along(bench: Bench):
     client, engine = bench.start().clients[0], bench.engines[0]
     first = only(bench)

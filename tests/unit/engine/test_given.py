@@ -99,3 +99,12 @@ def test_calls_and_items_are_run_with_what_they_were_given():
     assert [item for some in values[1:-1] for item in some] == [10, 410]
     assert values[-1] == "plain"
     assert not frames
+
+
+def test_a_long_pickle_is_a_frame():
+    numbers = list(range(2000))
+    stand = Stand(placeholders.value_of, 7, None)
+    payload, frames = given(((stand,), {}), result(7, numbers))
+    assert len(payload) < 200
+    assert len(frames) == 1
+    assert load_arguments(payload, frames) == ((numbers,), {})
