@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from .client.decorators import parallel, remote
     from .client.dependencies import Dependency
     from .client.directview import DirectView
+    from .client.executor import ClusterExecutor
     from .client.futures import AsyncResult
+    from .client.imap import LazyMap
     from .client.mapresult import AsyncMapResult
     from .cluster.cluster import Cluster
+    from .dependent import depend, require
     from .errors import (
         ClusterError,
         ClusterExists,
@@ -54,6 +57,7 @@ _HOMES = {
     "Client": ".client.client",
     "Cluster": ".cluster.cluster",
     "ClusterError": ".errors",
+    "ClusterExecutor": ".client.executor",
     "ClusterExists": ".errors",
     "CompositeError": ".errors",
     "ControllerLost": ".errors",
@@ -63,6 +67,7 @@ _HOMES = {
     "EngineryError": ".errors",
     "ImpossibleDependency": ".errors",
     "InvalidDependency": ".errors",
+    "LazyMap": ".client.imap",
     "LoadBalancedView": ".client.balancedview",
     "NoClusterError": ".errors",
     "NoEngines": ".errors",
@@ -76,10 +81,12 @@ _HOMES = {
     "TaskRefused": ".errors",
     "TaskTimeout": ".errors",
     "UnmetDependency": ".errors",
+    "depend": ".dependent",
     "interactive": ".interactive",
     "parallel": ".client.decorators",
     "publish_data": ".publishing",
     "remote": ".client.decorators",
+    "require": ".dependent",
 }
 
 __all__ = [
@@ -88,6 +95,7 @@ __all__ = [
     "Client",
     "Cluster",
     "ClusterError",
+    "ClusterExecutor",
     "ClusterExists",
     "CompositeError",
     "ControllerLost",
@@ -97,6 +105,7 @@ __all__ = [
     "EngineryError",
     "ImpossibleDependency",
     "InvalidDependency",
+    "LazyMap",
     "LoadBalancedView",
     "NoClusterError",
     "NoEngines",
@@ -110,10 +119,12 @@ __all__ = [
     "TaskRefused",
     "TaskTimeout",
     "UnmetDependency",
+    "depend",
     "interactive",
     "parallel",
     "publish_data",
     "remote",
+    "require",
 ]
 
 

@@ -20,6 +20,7 @@ SHARED = {
     "certificate",
     "config",
     "daskworkers",
+    "dependent",
     "errors",
     "failure",
     "ids",
@@ -34,6 +35,7 @@ SHARED = {
     "recorder",
     "rendezvous",
     "security",
+    "seeds",
     "serialize",
     "streams",
     "transport",
@@ -55,11 +57,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "publishing": set(),
     "reasons": {"ids", "wire"},
     "recorder": set(),
+    "seeds": set(),
     "streams": {"wire"},
     "pickles": {"culprit", "errors", "placeholders"},
     "culprit": {"pickles"},
     "failure": {"culprit", "errors", "pickles"},
     "serialize": {"culprit", "failure", "pickles"},
+    "dependent": {"errors", "pickles", "serialize"},
     "interactive": {"pickles", "serialize"},
     "prepickled": {"serialize"},
     "security": {"config", "transport"},
@@ -80,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": SHARED | {"client", "cluster", "drill", "leftovers"},
     "__main__": {"cli"},
     # The public names. They are loaded when they are used.
-    "__init__": {"client", "cluster", "errors", "interactive", "prepickled", "publishing", "serialize"},
+    "__init__": {"client", "cluster", "dependent", "errors", "interactive", "prepickled", "publishing", "serialize"},
 }
 """By module or package of `src`: which others it may import."""
 
@@ -90,7 +94,7 @@ when a result is to be shown, or a client is made in IPython."""
 
 SHELLS = {
     "controller": {"app", "server", "journal/archive", "journal/disk", "journal/store", "journal/writer"},
-    "nanny": {"app", "server", "children", "metrics", "oom", "output", "relief", "zygote"},
+    "nanny": {"app", "server", "children", "cores", "metrics", "oom", "output", "relief", "zygote"},
 }
 """Modules that do. All others of these packages decide, and only that."""
 

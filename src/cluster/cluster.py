@@ -10,12 +10,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import rendezvous
+from ..client.resources import amounts
 from ..errors import ClusterError
 from . import limits, local
 from .control import Control
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
     from ..client.client import Client
@@ -37,6 +38,10 @@ class Cluster:
     ("HOST" or "HOST:PORT") has the controller listen on TCP, encrypted, instead of a Unix socket. Should the controller
     die, another takes over from its journal, unless `journal` is False; results are kept in it for `keep` (seconds, or
     "12h", "7d") up to `keep_bytes` (bytes, or "500MB", "2GB"), beyond the cluster's end if it has a name.
+
+    In each engine, numerical libraries have as many threads as there are cores for it (cores by engines), or `threads`
+    (0: as many as they like). `resources`, such as `{"gpu": 2}`, are what the host offers to tasks that take some: see
+    LoadBalancedView.
     """
 
     def __init__(
@@ -52,6 +57,8 @@ class Cluster:
         journal: bool = True,
         keep: float | str = "7d",
         keep_bytes: int | str = "2GB",
+        threads: int | None = None,
+        resources: Mapping[str, float] | None = None,
     ) -> None:
         self.n = (os.cpu_count() or 1) if n is None else n
         limits.check_count(self.n, force=force)
@@ -68,6 +75,8 @@ class Cluster:
             limits.seconds(keep),
             limits.nbytes(keep_bytes),
             ephemeral=name is None,
+            threads=limits.check_threads(threads),
+            resources=amounts(resources),
         )
         self._nanny: local.Nanny | None = None
         self._client: Client | None = None

@@ -16,7 +16,7 @@ from ..ids import TaskId, client_of
 from ..reasons import listed, never
 from ..wire.given import find_given, inherited, join
 from ..wire.messages import Fetched, Outcome, Reply, Result, Status
-from . import fleet, lines
+from . import fleet, lines, pools
 from .graph import AFTER, FOLLOW, Blocked, Never, Node, inherit, known
 from .journal.ledger import CONTROLLER, LOST_PAYLOAD, TOO_LARGE, Lookup, Needed
 from .records import TaskState
@@ -184,7 +184,7 @@ def _release(state: State, blocked: Blocked) -> None:
     if end is not None:
         _never(state, blocked, end)
         return
-    targets = task.options.targets
+    pool = pools.pool_of(task)
     if task.payload is LOST_PAYLOAD:
         task.state = TaskState.ENDED
     lines.leave(state, task)
@@ -192,9 +192,9 @@ def _release(state: State, blocked: Blocked) -> None:
         state.end(task, Result(task.id, Status.UNKNOWN, TOO_LARGE.encode(), lo=task.lo, hi=task.hi))
     elif task.options.ordered:
         return  # it went to its engine, or does when those before it have
-    elif targets is not None and not any(fleet.can_serve(state, target) for target in targets):
+    elif pool is not None and pools.is_hopeless(state, pool):
         task.state = TaskState.ENDED
-        state.refuse(task, fleet.why_not(state, targets))
+        fleet.give_up(state, task, pool)
     else:
         task.state = TaskState.WAITING
         state.queue_for(task).push(state.clients.get(task.client) or state.ghost(task.client), task)

@@ -21,7 +21,8 @@ from ..wire.messages import (
     Submit,
     Welcome,
 )
-from . import dependents, fleet, lines, setups, stopping
+from ..wire.parts import is_coroutine
+from . import dependents, fleet, lines, pools, setups, stopping
 from .journal.ledger import Acked, ClientCame, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
@@ -191,7 +192,9 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
             continue
         if options is not run_options:
             run_options = options
-            is_plain = options.targets is None and not (options.ordered or options.after or options.follow)
+            is_plain = options.targets is None and not (
+                options.ordered or options.resources or options.after or options.follow
+            )
         if not is_plain or submitted.needs:
             _submit_special(state, client, submitted, options, parts)
             continue
@@ -220,19 +223,23 @@ def _refuse_unborn(state: State, client: Client, submitted: Wanted, sentence: st
 
 
 def _submit_special(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
-    """Enter a task that depends on others, or is for certain engines: one for each in turn (a direct view), or one for
-    any of them.
+    """Enter a task that depends on others, or takes resources, or is for certain engines: one for each in turn (a
+    direct view), or one for any of them.
     """
     targets = options.targets or ()
     if options.setup is not None and (sentence := setups.keep(state, submitted, options)):
         _refuse_unborn(state, client, submitted, sentence)
         return
-    if not targets and options.setup is None and (options.ordered or options.targets is not None):
+    if not targets and options.setup is None and (options.targets is not None or options.ordered):
         _refuse_unborn(state, client, submitted, "it is addressed to no engine")
         return
+    if options.ordered and options.resources:
+        _refuse_unborn(state, client, submitted, "what is addressed to each of its engines takes no resources")
+        return
     if not options.ordered:
-        if targets and not any(fleet.can_serve(state, t) for t in targets):
-            _refuse_unborn(state, client, submitted, fleet.why_not(state, targets))
+        pool = pools.pool_for(options, coroutines=is_coroutine(submitted.function, submitted.items))
+        if pool is not None and pools.is_hopeless(state, pool):
+            _refuse_unborn(state, client, submitted, fleet.why_hopeless(state, pool))
             return
         task = _enter(state, client, submitted, options, frames, task_id=submitted.id)
         if submitted.needs or options.after or options.follow:

@@ -12,14 +12,15 @@ import msgspec
 
 from ...ids import CONTROLLER_NO, ClientNo, EngineId, Incarnation, Peer
 from ...wire.messages import DeathCertificate, Options, Result, Status
-from .. import dependents, fleet, intake, lines, sessions, setups, stopping
-from ..records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
+from .. import dependents, fleet, intake, lines, pools, resources, sessions, setups, stopping
+from ..records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState, Unmet
 from ..state import State
 from .ledger import (
     LOST_PAYLOAD,
     TOO_LARGE,
     Assigned,
     Killed,
+    Lacked,
     Piece,
     Returned,
     SetupCall,
@@ -54,6 +55,11 @@ def summary(state: State) -> Summary:
     for root, tasks in touched.items():
         moves.append(Whole(root, [(t.id, t.lo, t.hi, t.attempt, list(t.early or ())) for t in tasks]))
     moves.extend(Killed(task.id, list(task.deaths)) for task in state.tasks.values() if task.deaths)
+    moves.extend(
+        Lacked(task.id, sorted(task.unmet.engines), task.unmet.sentence)
+        for task in state.tasks.values()
+        if task.unmet is not None
+    )
     moves.extend(Assigned(engine.id, list(engine.assigned)) for engine in state.engines.values() if engine.assigned)
     for task_id, stop in state.stops.items():
         moves.append(stop.move([task_id]))
@@ -112,6 +118,7 @@ def _restore_clients(state: State, saved: Saved) -> None:
 def _restore_fleet(state: State, saved: Saved, now: float) -> None:
     for there in saved.nannies:
         nanny = Nanny(Peer(there.peer), there.host, there.pid, there.cores, head=there.head)
+        nanny.resources = msgspec.msgpack.decode(there.resources, type=dict[str, float])
         state.nannies[nanny.peer] = nanny
         sessions.nanny_away(state, nanny, now)
     state.gone.update(saved.gone)
@@ -193,6 +200,9 @@ class _Tasks:
             case Killed(id_, engines):
                 if id_ in self.tasks:
                     self.tasks[id_].deaths = engines
+            case Lacked(id_, asked, sentence):
+                if id_ in self.tasks:
+                    self.tasks[id_].unmet = Unmet(frozenset(asked), sentence)
             case Stopped():
                 self.stops.update(dict.fromkeys(move.tasks, move))
             case Whole(root, pieces):
@@ -235,7 +245,7 @@ class _Tasks:
 
     def _new(self, original: Task, id_: int, lo: int, hi: int, attempt: int) -> Task:
         task = msgspec.structs.replace(
-            original, id=id_, lo=lo, hi=hi, attempt=attempt, engine=-1, early=None, deaths=None
+            original, id=id_, lo=lo, hi=hi, attempt=attempt, engine=-1, early=None, deaths=None, unmet=None
         )
         self.tasks[id_] = task
         ids = self.of_root.setdefault(task.root, [task.root] if task.root in self.tasks and id_ != task.root else [])
@@ -313,6 +323,7 @@ class _Tasks:
             task.cost_s = state.estimate_s(task)
             engine.load_s += task.cost_s
             engine.coroutines += task.is_coroutine
+        resources.pin(engine, (task for task in engine.assigned.values() if resources.is_pinned(task)))
         engine.in_setup = setups.is_under_way(engine)
         state.touch(engine)
 
@@ -333,17 +344,17 @@ class _Tasks:
         for task in self._waiting():
             if task.id not in depends:
                 self._wait(task)
-            elif task.options.targets is None or self._can_wait(task):
+            elif self._can_wait(task):
                 dependents.restore(state, task, self.needs.get(task.root, ()), parts)
         dependents.settle(state)
 
     def _can_wait(self, task: Task) -> bool:
-        """Return whether one of the engines is there that a task is for; else it has ended."""
-        targets = task.options.targets or ()
-        able = any(fleet.can_serve(self.state, target) for target in targets)
-        if not able:
-            self.state.refuse(task, fleet.why_not(self.state, targets))
-        return able
+        """Return whether an engine may come that can serve a task; else it has ended."""
+        pool = pools.pool_of(task)
+        if pool is None or not pools.is_hopeless(self.state, pool):
+            return True
+        fleet.give_up(self.state, task, pool)
+        return False
 
     def _waiting(self) -> Iterator[Task]:
         """The waiting tasks, the oldest first."""
@@ -353,7 +364,7 @@ class _Tasks:
     def _wait(self, task: Task) -> None:
         state, targets = self.state, task.options.targets
         task.engine = -1
-        if targets is not None and not self._can_wait(task):
+        if not self._can_wait(task):
             return
         if task.options.ordered and lines.is_held_up(state, task):
             lines.line_up(state, task)

@@ -33,15 +33,10 @@ NOT_YET: set[str] = {
     "AsyncResult.join",
     "AsyncResult.split",
     "AsyncResult.timedelta",
-    "Client.executor",
     "CompositeError.tb_limit",
-    "DirectView.imap",
-    "LoadBalancedView.imap",
     "RemoteError.engine_info",
     "enginery.NoEnginesRegistered",
     "enginery.TaskAborted",
-    "enginery.depend",
-    "enginery.require",
 }
 """Names of ours that the page promises and that are still being built."""
 
