@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .culprit import find_culprit, is_picklable
-from .failure import Failure, failure_from, to_exception
+from .failure import Failure, failure_from, set_place, to_exception
 from .pickles import PROTOCOL, Buffer, dumps, dumps_function, dumps_whole, loads, user_modules
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "is_picklable",
     "loads",
     "set_namespace",
+    "set_place",
     "to_exception",
     "user_modules",
 ]

@@ -67,7 +67,7 @@ class LoadBalancedView(View):
         options = self._options
         task = link.new_tasks()
         now = time.time()
-        future = AsyncResult(link, task, now, options.label)
+        future = AsyncResult(link, task, now, options)
         message = Task(task, function.digest, payload, len(frames))
         link.submit(future, Entry(message, function, options, frames), now)
         return future

@@ -7,16 +7,16 @@ The controller is asked twice: which tasks there are (`Find`), which is answered
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NoSuchTask
 from ..ids import MAX_TASK, TaskId, read_task, show_task
 from ..wire import messages as m
 from .execution import executed
-from .futures import AsyncResult, Part, unpack
+from .futures import AsyncResult, unpack
 from .groupresult import GroupResult
 from .mapresult import AsyncMapResult, Run
+from .metadata import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,8 +41,9 @@ def get_result(link: Link, cluster: str, tasks: Tasks | None, label: str | None)
     infos = _find(link, cluster, ids, label)
     result: AsyncResult
     if single and not infos[0].items:
-        result = AsyncResult(link, infos[0].id, infos[0].submitted, infos[0].label)
+        result = AsyncResult(link, infos[0].id, infos[0].submitted, m.Options(label=infos[0].label))
         result._convert = _converter(infos[0])
+        result._fetched = True
     else:
         result = FetchedResult(link, infos, label)
     _Fetch(link, result, [info.id for info in infos]).ask()
@@ -158,11 +159,15 @@ class FetchedResult(AsyncMapResult):
     As AsyncMapResult, it can be iterated as they arrive, and indexed.
     """
 
+    _fetched = True
+
     def __init__(self, link: Canceller, infos: Sequence[TaskInfo], label: str | None) -> None:
         labels = {info.label for info in infos}
         shared = label if label is not None else labels.pop() if len(labels) == 1 else None
         first = infos[0].id if infos else 0
-        super().__init__(link, first, min((info.submitted for info in infos), default=time.time()), shared)
+        submitted = min((info.submitted for info in infos), default=time.time())
+        super().__init__(link, first, submitted, m.Options(label=shared))
+        self._infos = {info.id: info for info in infos}
         self._calls: dict[int, TaskInfo] = {}
         """Those that are plain calls, by the number of their value."""
         for info in infos:
@@ -177,21 +182,11 @@ class FetchedResult(AsyncMapResult):
             return super()._new_run(lo, hi, reply, frames, now)
         return _Call(info, lo, Part(info.id, reply, now, self._map_records), frames)
 
-    def _parts(self) -> list[Part]:
-        printed: dict[int, list[Output]] = {}
-        for record in self._map_records:
-            printed.setdefault(record.task, []).append(record)
-        parts: list[Part] = []
-        runs = deque(self._in_order())
-        for task, (first, items, _) in self._tasks.items():
-            records = printed.get(task, [])
-            if not runs or runs[0].lo >= first + items:
-                parts.append(Part(task, None, 0.0, records))
-            while runs and runs[0].lo < first + items:
-                run = runs.popleft()
-                mine = [record for record in records if run.lo <= first + record.lo < run.hi]
-                parts.append(Part(task, run.reply, run.received, mine))
-        return parts
+    def _part_of(
+        self, task: int, reply: Result | None, received: float, outputs: Sequence[Output], data: bytes | None
+    ) -> Part:
+        info = self._infos[task]
+        return Part(task, reply, received, outputs, data, info.submitted, m.Options(label=info.label))
 
 
 class _Call(Run):

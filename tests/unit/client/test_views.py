@@ -48,7 +48,7 @@ def test_flags(fake, client):
     with view.temp_flags(block=False, label="y"):
         result = view.apply(abs, -1)
         assert result.get() == [1] * 4
-        assert result.label == "y"
+        assert result.label == ["y"] * 4
     assert view.label == "x"
     view.block = False
     assert view.block is False
