@@ -172,6 +172,7 @@ def _remote_error(remote: dict[str, Any], notes: list[str]) -> RemoteError:
     error = RemoteError(**remote)
     for note in notes:
         error.add_note(note)
+    error.__cause__ = RemoteTraceback(error)
     return error
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
-from ..errors import CompositeError, RemoteError
+from ..errors import CompositeError, RemoteError, TaskAborted
 from ..ids import TaskId, show_task
 from .lightfuture import CANCELLED, FINISHED, PENDING, LightFuture
 from .metadata import METADATA, Metadata, Part
@@ -155,7 +155,7 @@ class AsyncResult(LightFuture[Any], Metadata, Shown):
     def _outcome(self) -> Any:
         value, error = self._open()
         if error is not None:
-            raise error
+            raise error.with_traceback(None)  # else each time it is raised it would remember one wait more
         return value
 
     def _check_wait(self) -> None:
@@ -440,8 +440,8 @@ def _add_shown(error: RemoteError, records: Sequence[Output]) -> None:
 
 
 def raise_errors(errors: list[Exception], what: str) -> None:
-    """Raise the error if there is one, and a CompositeError of all if there are several."""
-    if len(errors) == 1:
+    """Raise the error if there is one, a CompositeError of all if there are several; if all were cancelled, just that."""
+    if len(errors) == 1 or (errors and all(isinstance(error, TaskAborted) for error in errors)):
         raise errors[0]
     if errors:
         first = f"{type(errors[0]).__name__}: {errors[0]}"

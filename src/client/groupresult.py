@@ -12,7 +12,7 @@ from .several import SeveralResult
 from .splitting import Pieces, TaskPiece
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ..wire.messages import Options, Output, Result
     from .futures import Canceller
@@ -47,7 +47,6 @@ class GroupResult(SeveralResult):
         self._group_data: list[bytes | None] = [None] * len(targets)
         self._items: list[tuple[Any, Exception | None] | None] = [None] * len(targets)
         self._left = len(targets)
-        self._assemble: Callable[[list[Any]], Any] | None = None
         if not targets:
             self._settle()
 
@@ -104,13 +103,6 @@ class GroupResult(SeveralResult):
         if self._lost is not None and self._left:
             return None, self._lost  # one misfortune, not one for each engine
         return super()._read()
-
-    @property
-    def _assembles(self) -> bool:
-        return self._assemble is not None
-
-    def _assembled(self, values: list[Any]) -> Any:
-        return values if self._assemble is None else self._assemble(values)
 
     def _value_engines(self) -> Sequence[int]:
         return self._targets

@@ -10,15 +10,19 @@ if TYPE_CHECKING:
     from ..wire.messages import EngineInfo
 
 
+FIRST = 1
+"""The number of an engine's first process."""
+
+
 class Incarnations:
     """What a client has been told of the processes of each engine, and when.
 
     >>> from ..wire.parts import EngineInfo
     >>> known = Incarnations()
-    >>> known.learn([EngineInfo(3, 0, "ready")], 10.0)
-    >>> known.learn([EngineInfo(3, 1, "starting")], 20.0)
+    >>> known.learn([EngineInfo(3, 1, "ready")], 10.0)
+    >>> known.learn([EngineInfo(3, 2, "starting")], 20.0)
     >>> known.find(3, 15.0), known.find(3, 25.0), known.find(7, 25.0)
-    (0, 1, None)
+    (1, 2, None)
     """
 
     def __init__(self) -> None:
@@ -38,6 +42,6 @@ class Incarnations:
         """
         known = self._known.get(engine, ())
         for since, incarnation in reversed(known):
-            if since < at or incarnation == 0:
+            if since < at or incarnation <= FIRST:
                 return incarnation
         return None

@@ -95,7 +95,7 @@ class JoinedResult(SeveralResult):
         for result in self._joined:
             some, wrong = result._collect()
             values += some
-            errors.update((id(error), error) for error in wrong)  # one misfortune may be that of many
+            errors.update((id(error), error) for error in wrong)
         return values, list(errors.values())
 
     def _value_engines(self) -> Sequence[int]:

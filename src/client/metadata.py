@@ -38,10 +38,6 @@ def _stream(part: Part, kind: str) -> str:
     return "".join(str(record.data) for record in part.outputs if record.kind == kind)
 
 
-def _status(part: Part) -> str:
-    return "pending" if part.reply is None else Status(part.reply.status).name.lower()
-
-
 def _completed(part: Part) -> datetime | None:
     reply = part.reply
     return _utc(reply.started + reply.duration) if reply is not None and reply.started else None
@@ -89,7 +85,7 @@ class Metadata:
 
     @property
     def engine_uuid(self) -> Any:
-        """The engine's process that ran it, as text: its id, a dot, and how many it had before (`"3.0"`).
+        """The engine's process that ran it, as text: its id, a dot, and which process that was (`"3.1"`: its first).
 
         None while it is not known; of a task of the past (`get_result`), also if its engine was restarted since.
         """
@@ -98,7 +94,8 @@ class Metadata:
     @property
     def status(self) -> Any:
         """`pending`, `ok`, `error`, `cancelled`, `timeout`, `lost`, `refused`, `unmet`, `impossible` or `unknown`."""
-        return self._each(_status)
+        untold = "unknown" if self.done() else "pending"
+        return self._each(lambda part: Status(part.reply.status).name.lower() if part.reply else untold)
 
     @property
     def submitted(self) -> Any:

@@ -28,6 +28,8 @@ class SeveralResult(AsyncResult):
     """What its items are called in a message."""
     _failed = False
     """An item is here that failed."""
+    _assemble: Callable[[list[Any]], Any] | None = None
+    """Makes what `get()` returns of the values; None: it is the list of them."""
     _listeners: tuple[Callable[[], object], ...] = ()
     """Are called each time something has been filed."""
 
@@ -48,15 +50,6 @@ class SeveralResult(AsyncResult):
 
     def __len__(self) -> int:
         raise NotImplementedError
-
-    @property
-    def _assembles(self) -> bool:
-        """Whether `get()` returns something else than the list of the values."""
-        return False
-
-    def _assembled(self, values: list[Any]) -> Any:
-        """Return what `get()` is to return, made of the values."""
-        return values
 
     # ---------------------------------------------------------------- waiting for some
 
@@ -84,7 +77,7 @@ class SeveralResult(AsyncResult):
             self._wait_for(lambda: self._has(index) or self.done())
         value, error = self._item(index)
         if error is not None:
-            raise error
+            raise error.with_traceback(None)  # as in `_outcome`
         return value
 
     async def _wait_news(self, there: Callable[[], bool]) -> None:
@@ -118,14 +111,14 @@ class SeveralResult(AsyncResult):
 
     def _collect(self) -> tuple[list[Any], list[Exception]]:
         items = [self._item(index) for index in range(len(self))]
-        errors = [error for _, error in items if error is not None]
-        return [value if error is None else error for value, error in items], errors
+        errors = {id(error): error for _, error in items if error is not None}  # one may be that of many
+        return [value if error is None else error for value, error in items], list(errors.values())
 
     def _read(self) -> tuple[Any, Exception | None]:
         values, errors = self._collect()
         try:
             raise_errors(errors, f"of {len(self)} {self._what}")
-            return self._assembled(values), None
+            return (values if self._assemble is None else self._assemble(values)), None
         except Exception as error:
             return None, error
 

@@ -37,6 +37,7 @@ class Pieces:
         if piece is not None:
             piece._arrived()
             _settle(piece)
+            piece._notify()
 
     def notify(self, number: int) -> None:
         """Something of this piece is here."""

@@ -47,7 +47,7 @@ def reduced(result: AsyncResult) -> tuple[Any, ...]:
     items: list[tuple[Any, Exception | None]] = []
     if isinstance(result, SeveralResult):
         items = [result._item(index) for index in range(len(result))]
-        if not (result._assembles or any(error for _, error in items)):
+        if result._assemble is None and not any(error for _, error in items):
             opened = None
     kept = Kept(
         [_light(part) for part in result._parts()],
@@ -104,7 +104,10 @@ class StoredResults(SeveralResult):
         super().__init__(None, first, kept.submitted, None)  # type: ignore[arg-type] # nothing is asked of it
         self._kept = kept
         self._is_map = kept.is_map
-        self._opened = kept.opened
+        if kept.opened is not None:
+            self._opened = kept.opened
+            value = kept.opened[0]
+            self._assemble = lambda _values: value
         self._state = CANCELLED if kept.cancelled else FINISHED
 
     def _has(self, _index: int) -> bool:
@@ -115,10 +118,6 @@ class StoredResults(SeveralResult):
 
     def __len__(self) -> int:
         return len(self._kept.items)
-
-    @property
-    def _assembles(self) -> bool:
-        return self._opened is not None
 
     def _value_engines(self) -> Sequence[int]:
         return self._kept.engines
