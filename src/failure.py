@@ -12,7 +12,7 @@ from .errors import RemoteError, RemoteTraceback, SerializationError
 from .pickles import PROTOCOL, declare_plain, dumps, is_plain, loads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
 
 Frame = tuple[str, int, str, str]
@@ -114,8 +114,8 @@ def _pickle_exception(exc: BaseException) -> tuple[bytes | None, list[bytes]]:
     builtin = _builtin_base(kind)
     try:
         _, args, state = (*builtin.__reduce__(exc), None)[:3]
-        if slots := _slots(exc):
-            state = {**(state or {}), **slots}
+        if besides := _besides(exc):
+            state = {**(state or {}), **besides}
         if kind is builtin and not state and is_plain(args):
             return pickle.dumps((kind, args, state), PROTOCOL), []
         try:
@@ -134,14 +134,17 @@ def _builtin_base(kind: type[BaseException]) -> Any:
     return next(base for base in kind.__mro__ if base.__module__ == "builtins")
 
 
-def _slots(exc: BaseException) -> dict[str, Any]:
-    """Return what an exception keeps in slots, of which its built-in base knows nothing."""
-    names = [name for kind in type(exc).__mro__ for name in _as_names(kind.__dict__.get("__slots__", ()))]
-    return {name: getattr(exc, name) for name in names if hasattr(exc, name) and not name.startswith("__")}
-
-
-def _as_names(slots: Any) -> Iterable[str]:
-    return (slots,) if isinstance(slots, str) else slots
+def _besides(exc: BaseException) -> dict[str, Any]:
+    """Return what an exception has that its built-in base does not tell: what it keeps in slots, and which name."""
+    found = {}
+    for kind in type(exc).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(exc, name) and not name.startswith("__"):
+                found[name] = getattr(exc, name)
+    if isinstance(exc, NameError | AttributeError) and exc.name is not None:
+        found["name"] = exc.name
+    return found
 
 
 def _render_cause(exc: BaseException, skip: tuple[str, ...], seen: set[int]) -> str:

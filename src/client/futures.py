@@ -440,7 +440,7 @@ def _add_shown(error: RemoteError, records: Sequence[Output]) -> None:
 
 
 def raise_errors(errors: list[Exception], what: str) -> None:
-    """Raise the error if there is one, a CompositeError of all if there are several; if all were cancelled, just that."""
+    """Raise the error if there is one, a CompositeError of all if there are several; only one if all were cancelled."""
     if len(errors) == 1 or (errors and all(isinstance(error, TaskAborted) for error in errors)):
         raise errors[0]
     if errors:
