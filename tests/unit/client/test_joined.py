@@ -118,6 +118,18 @@ def test_to_cancel_what_is_partly_done(fake, client):
     assert joined[0] == 7
 
 
+def test_what_cannot_be_stopped_is_not_said_to_be(fake, client):
+    fake.hold = True
+    joined = AsyncResult.join(client.submit(abs, -7), client.submit(abs, -1))
+    helpers.wait_until(lambda: len(fake.held) == 2, "both are held")
+    deaf = fake.held.pop()  # the controller says that it runs on
+    assert joined.cancel() is False
+    assert (joined.status, joined.done()) == (["cancelled", "pending"], False)
+    fake.held.append(deaf)
+    fake.run_held()
+    assert joined.get(10, return_exceptions=True)[1] == 1
+
+
 def test_the_client_waits_for_it_and_cancels_it(fake, client):
     fake.hold = True
     joined = join_all(client)
