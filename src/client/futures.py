@@ -139,18 +139,22 @@ class AsyncResult(LightFuture[Any], Metadata, Shown):
         """Return the value, or None and the error."""
         opened = self._opened
         if opened is None:
-            opened = self.__dict__.setdefault("_opened", self._read())  # of several threads, what the first one read
-            self._frames = ()  # after that: who reads what is gone finds what was read
-            if self._reply is not None and self._reply.status == OK:
-                self._reply.payload = b""
+            opened = self._read()
+            if self._opened is None:
+                self._opened = opened
+            self._frames = ()  # after that: a thread that reads what is gone finds here what was read
+            reply = self._reply
+            if reply is not None and reply.status == OK:
+                reply.payload = b""
+            return self._opened
         return opened
 
     def _read(self) -> tuple[Any, Exception | None]:
         if self._lost is not None:
             return None, self._lost
-        frames, reply = self._frames, self._reply
+        frames, reply, options = self._frames, self._reply, self._options
         assert reply is not None, "a finished task has a result"
-        return unpack(reply, frames, self._label, self._convert, self._parts)
+        return unpack(reply, frames, None if options is None else options.label, self._convert, self._parts)
 
     def _outcome(self) -> Any:
         value, error = self._open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import concurrent.futures
 import os
@@ -12,7 +13,9 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
+import enginery
 import pytest
 from enginery import AsyncResult, CompositeError, EngineDied, RemoteError, SerializationError, TaskAborted
 
@@ -264,3 +267,28 @@ def test_the_first_error_is_raised_while_others_sleep(client):
     assert result.cancel()
     with pytest.raises(CompositeError, match="3 of 3"):
         result.get()
+
+
+# ------------------------------------------------------------------------------------------------ the pages about them
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("page", ["results", "errors"])
+def test_what_the_pages_say_is_so(client, page):
+    """All their code runs, in order, and a value in a comment is what the expression before it yields."""
+    text = (ROOT / "docs" / "howto" / f"{page}.md").read_text(encoding="utf-8")
+    scope = {"client": client, **{name: getattr(enginery, name) for name in enginery.__all__}}
+    checked = 0
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for statement in ast.parse(block).body:
+            source = ast.get_source_segment(block, statement)
+            comment = block.splitlines()[statement.end_lineno - 1].partition(" # ")[2]
+            try:
+                expected = ast.literal_eval(comment.strip())
+            except (SyntaxError, ValueError):
+                exec(source, scope)
+                continue
+            assert eval(source, scope) == expected, source
+            checked += 1
+    assert checked >= 5
