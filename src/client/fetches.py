@@ -14,7 +14,6 @@ from ..ids import MAX_TASK, TaskId, read_task, show_task
 from ..wire import messages as m
 from .execution import executed
 from .futures import AsyncResult, unpack
-from .groupresult import GroupResult
 from .mapresult import AsyncMapResult, Run
 from .metadata import Part
 
@@ -73,12 +72,12 @@ def _named(tasks: Tasks | None, label: str | None) -> tuple[list[int] | None, bo
             raise TypeError(f"label is a string, not {type(label).__name__}")
         return None, False
     if isinstance(tasks, AsyncResult):
-        return _ids_of(tasks), tasks._scalar
+        return tasks._task_ids(), tasks._scalar
     if isinstance(tasks, str | int):
         return [_id(tasks)], True
     ids: list[int] = []
     for task in tasks:
-        ids += _ids_of(task) if isinstance(task, AsyncResult) else [_id(task)]
+        ids += task._task_ids() if isinstance(task, AsyncResult) else [_id(task)]
     return list(dict.fromkeys(ids)), False  # the id of a map's task is there once for each run of its items
 
 
@@ -91,14 +90,6 @@ def _id(task: Any) -> int:
     if isinstance(task, int) and not isinstance(task, bool) and 0 <= task <= MAX_TASK:
         return task
     raise TypeError(f'a task is named by its id, as msg_id gives it ("3-17"), not {task!r}')
-
-
-def _ids_of(result: AsyncResult) -> list[int]:
-    if isinstance(result, AsyncMapResult):
-        return list(result._tasks)
-    if isinstance(result, GroupResult):
-        return [result._task + index for index in range(len(result))]
-    return [result._task]
 
 
 def _find(link: Link, cluster: str, ids: list[int] | None, label: str | None) -> list[TaskInfo]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
-from ..errors import CompositeError, RemoteError, TaskAborted
+from ..errors import CompositeError, EngineryError, RemoteError, TaskAborted
 from ..ids import TaskId, show_task
 from .lightfuture import CANCELLED, FINISHED, PENDING, LightFuture
 from .metadata import METADATA, Metadata, Part
@@ -159,7 +159,7 @@ class AsyncResult(LightFuture[Any], Metadata, Shown):
     def _outcome(self) -> Any:
         value, error = self._open()
         if error is not None:
-            raise error.with_traceback(None)  # else each time it is raised it would remember one wait more
+            raise fresh(error)
         return value
 
     def _check_wait(self) -> None:
@@ -352,6 +352,10 @@ class AsyncResult(LightFuture[Any], Metadata, Shown):
     def _parts(self) -> list[Part]:
         return [self._part_of(self._task, self._reply, self._received, self._records or (), self._data)]
 
+    def _task_ids(self) -> list[int]:
+        """Return the ids of all its tasks, each once."""
+        return list(dict.fromkeys(part.task for part in self._parts()))
+
     def _part_of(
         self, task: int, reply: Result | None, received: float, outputs: Sequence[Output], data: bytes | None
     ) -> Part:
@@ -441,6 +445,13 @@ def _add_shown(error: RemoteError, records: Sequence[Output]) -> None:
         if record.kind == "error":
             error.__dict__["_shown"] = record.data.get("traceback")
             return
+
+
+def fresh(error: Exception) -> Exception:
+    """Return an error to be raised, without what it remembers of being raised before: each wait would add its frames,
+    and keep their variables alive. Of errors that arose here (in what makes one of many values) the frames are told.
+    """
+    return error.with_traceback(None) if isinstance(error, EngineryError) else error
 
 
 def raise_errors(errors: list[Exception], what: str) -> None:

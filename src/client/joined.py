@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .metadata import Part
 
 
+_joining = threading.Lock()
+
+
 class JoinedResult(SeveralResult):
     """Several results as one, of any kinds: `AsyncResult.join(a, b, c)`.
 
@@ -47,7 +50,8 @@ class JoinedResult(SeveralResult):
             self._settle()
         for result in joined:
             if isinstance(result, SeveralResult):
-                result._listeners += (lambda one=result: self._hear(one),)  # type: ignore[misc] # bound now
+                with _joining:
+                    result._listeners += (lambda one=result: self._hear(one),)  # type: ignore[misc] # bound now
             result.add_done_callback(self._one_done)
 
     # ---------------------------------------------------------------- what happens to the parts

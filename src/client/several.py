@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .futures import AsyncResult, raise_errors
+from .futures import AsyncResult, fresh, raise_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -77,7 +77,7 @@ class SeveralResult(AsyncResult):
             self._wait_for(lambda: self._has(index) or self.done())
         value, error = self._item(index)
         if error is not None:
-            raise error.with_traceback(None)  # as in `_outcome`
+            raise fresh(error)
         return value
 
     async def _wait_news(self, there: Callable[[], bool]) -> None:
