@@ -372,6 +372,10 @@ class AsyncResult(LightFuture[Any], Metadata, Shown):
     @property
     def error(self) -> Any:
         """Its error, without waiting: None while it is pending, or if there is none."""
+        return self._whole_error()
+
+    def _whole_error(self) -> Exception | None:
+        """Return what `get()` would raise, without waiting: None while it is pending, or if it would not."""
         return self._open()[1] if self.done() else None
 
     def __getitem__(self, key: Any) -> Any:
@@ -395,7 +399,7 @@ class AsyncResult(LightFuture[Any], Metadata, Shown):
 
     def _errors(self) -> list[Exception]:
         """Return the errors that are known by now."""
-        error = self._open()[1] if self.done() else None
+        error = self._whole_error()
         return [] if error is None else [error]
 
     def _total(self) -> int:

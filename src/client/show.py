@@ -72,7 +72,7 @@ def result_html(result: AsyncResult) -> Markup:
     facts.append(f"{result.wall_time if result.done() else result.elapsed:.3g} s")
     if counted[1] == 1 and (engine := _first(result.engine_id)) is not None:
         facts.append(f"engine {engine}")
-    error = result._open()[1] if state == "done" else None
+    error = None if state == "cancelled" else result._whole_error()
     body = Markup("") if error is None else Markup(f"<div>{text(f'{type(error).__name__}: {error}')}</div>")
     return card(type(result).__name__, state if counted[1] > 1 else "", *facts, body=body)
 
