@@ -27,8 +27,8 @@ $(VENV)/.lint: $(VENV)/.run
 demo: $(VENV)/.run  ## a cluster of 8 engines measures every module of the standard library
 	$(BIN)/python docs/examples/demo.py
 
-test: $(VENV)/.test  ## all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.test  ## all tests, two files at a time: most of them wait
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 sim: $(VENV)/.test  ## the simulated cluster over many seeds
 	ENGINERY_SIM_SEEDS=10000 $(BIN)/python -m pytest tests/sim

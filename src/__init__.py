@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .client.balancedview import LoadBalancedView
     from .client.client import Client
+    from .client.decorators import parallel, remote
     from .client.directview import DirectView
     from .client.futures import AsyncResult
     from .client.mapresult import AsyncMapResult
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
         TaskTimeout,
         UnmetDependency,
     )
+    from .interactive import interactive
+    from .prepickled import PrePickled
     from .publishing import publish_data
     from .serialize import Reference
 
@@ -66,6 +69,7 @@ _HOMES = {
     "NoEnginesRegistered": ".errors",
     "NoSuchEngine": ".errors",
     "NoSuchTask": ".errors",
+    "PrePickled": ".prepickled",
     "Reference": ".serialize",
     "RemoteError": ".errors",
     "SerializationError": ".errors",
@@ -74,7 +78,10 @@ _HOMES = {
     "TaskRefused": ".errors",
     "TaskTimeout": ".errors",
     "UnmetDependency": ".errors",
+    "interactive": ".interactive",
+    "parallel": ".client.decorators",
     "publish_data": ".publishing",
+    "remote": ".client.decorators",
 }
 
 __all__ = [
@@ -97,6 +104,7 @@ __all__ = [
     "NoEnginesRegistered",
     "NoSuchEngine",
     "NoSuchTask",
+    "PrePickled",
     "Reference",
     "RemoteError",
     "SerializationError",
@@ -105,7 +113,10 @@ __all__ = [
     "TaskRefused",
     "TaskTimeout",
     "UnmetDependency",
+    "interactive",
+    "parallel",
     "publish_data",
+    "remote",
 ]
 
 

@@ -18,13 +18,15 @@ import pickle
 import sys
 import threading
 from collections import ChainMap
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import ModuleType
 
 Buffer = memoryview
@@ -223,9 +225,34 @@ def dumps_function(function: Callable[..., Any]) -> bytes:
     return _dumps_any(function, lambda _buffer: True, [], by_value=True, what=f"function {name}")
 
 
+_chosen: ContextVar[tuple[str, Callable[..., Any]] | None] = ContextVar("enginery_pickler", default=None)
+
+
+@contextmanager
+def pickling_with(name: str, pickler: Callable[..., Any]) -> Iterator[None]:
+    """Pickle what is not plain with another pickler, of that name, in this thread within a `with` block.
+
+    It is made as `pickle.Pickler` is, and what it makes must be readable by `pickle`.
+    """
+    token = _chosen.set((name, pickler))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
 def _dumps_any(
     obj: Any, keep: Callable[[Any], bool], buffers: list[Buffer], *, by_value: bool, what: str = "the value"
 ) -> bytes:
+    chosen = _chosen.get()
+    if chosen is not None:
+        name, pickler = chosen
+        try:
+            file = io.BytesIO()
+            pickler(file, PROTOCOL, buffer_callback=keep).dump(obj)
+            return file.getvalue()
+        except Exception as error:
+            raise SerializationError(f"{what} cannot be pickled with {name}: {error}") from error
     if by_value:
         user_modules.refresh()
         try:
@@ -249,6 +276,9 @@ def _dumps_any(
 
 
 _made: tuple[type[pickle.Pickler], type[pickle.Pickler]] | None = None
+
+REDUCER = "__enginery_reduce__"
+"""A function that has an attribute of this name is pickled by calling that with it, as `__reduce__` is of objects."""
 
 _NO_FILE = "<dynamic-code>"
 """What cloudpickle puts in the place of a file's name."""
@@ -283,6 +313,8 @@ def _picklers() -> tuple[type[pickle.Pickler], type[pickle.Pickler]]:
         dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: reduce_code_with_file}, tables)
 
         def reducer_override(self, obj: Any) -> Any:
+            if type(obj) is types.FunctionType and REDUCER in obj.__dict__:
+                return obj.__dict__[REDUCER](obj)
             if type(obj) is cached_function and (obj.__module__ == "__main__" or obj.__module__ in user_modules):
                 # Left alone, it would go by a name that an engine cannot look up. Its cache stays at home.
                 parameters = obj.cache_parameters()

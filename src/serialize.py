@@ -10,7 +10,7 @@ from typing import Any
 
 from .culprit import find_culprit, is_picklable
 from .failure import Failure, failure_from, set_place, to_exception
-from .pickles import PROTOCOL, Buffer, dumps, dumps_function, dumps_whole, loads, user_modules
+from .pickles import PROTOCOL, Buffer, dumps, dumps_function, dumps_whole, loads, pickling_with, user_modules
 
 __all__ = [
     "PROTOCOL",
@@ -22,8 +22,10 @@ __all__ = [
     "dumps_whole",
     "failure_from",
     "find_culprit",
+    "find_namespace",
     "is_picklable",
     "loads",
+    "pickling_with",
     "set_namespace",
     "set_place",
     "to_exception",
@@ -37,6 +39,11 @@ def set_namespace(namespace: dict[str, Any]) -> None:
     """Name the variables that a `Reference` means in this process (an engine's user namespace)."""
     global _namespace
     _namespace = namespace
+
+
+def find_namespace() -> dict[str, Any] | None:
+    """Return the variables of this engine's user; None if this is not an engine."""
+    return _namespace
 
 
 class Reference:

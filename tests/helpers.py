@@ -17,8 +17,8 @@ T = TypeVar("T")
 LOOK_S = 0.01
 
 
-def wait_until(condition: Callable[[], T], what: str, timeout_s: float = 15.0) -> T:
-    """Return the first true value of `condition`; fail if there is none in time."""
+def wait_until(condition: Callable[[], T], what: str, timeout_s: float = 45.0) -> T:
+    """Return the first true value of `condition`; fail if there is none in time: long, for machines with other work."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()

@@ -19,11 +19,15 @@ SRC = ROOT / "src"
 SHARED = {
     "certificate",
     "config",
+    "daskworkers",
     "errors",
     "failure",
     "ids",
+    "interactive",
+    "kept",
     "markup",
     "pickles",
+    "prepickled",
     "publishing",
     "recorder",
     "rendezvous",
@@ -38,11 +42,13 @@ SHARED = {
 MAY_IMPORT: dict[str, set[str]] = {
     # The bottom: what everything else rests on.
     "ids": set(),
+    "kept": set(),
     "markup": set(),
     "wire": {"ids"},
     "certificate": set(),
     "errors": {"certificate", "ids"},
     "config": set(),
+    "daskworkers": set(),
     "publishing": set(),
     "recorder": set(),
     "streams": {"wire"},
@@ -50,6 +56,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "culprit": {"pickles"},
     "failure": {"culprit", "errors", "pickles"},
     "serialize": {"culprit", "failure", "pickles"},
+    "interactive": {"pickles", "serialize"},
+    "prepickled": {"serialize"},
     "security": {"config", "transport"},
     "transport": {"config", "wire"},
     "rendezvous": {"config", "errors"},
@@ -68,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": SHARED | {"client", "cluster", "drill", "leftovers"},
     "__main__": {"cli"},
     # The public names. They are loaded when they are used.
-    "__init__": {"client", "cluster", "errors", "publishing", "serialize"},
+    "__init__": {"client", "cluster", "errors", "interactive", "prepickled", "publishing", "serialize"},
 }
 """By module or package of `src`: which others it may import."""
 

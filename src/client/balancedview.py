@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..wire.messages import Options, Task
+from . import joblibnames
 from .calls import pack
 from .core import Entry
+from .decorators import PARTS_PER_ENGINE
 from .futures import AsyncResult
 from .maps import check_map, submit_map
+from .partition import join
+from .sending import watch
 from .views import View
 
 if TYPE_CHECKING:
@@ -25,8 +30,8 @@ class LoadBalancedView(View):
         view = client.load_balanced_view().set_flags(retries=2, timeout=60)
         results = view.map_sync(f, xs)
 
-    Flags: `targets` (engines that may run it; None for any), `block`, `label`, `retries` (further attempts after an
-    error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first).
+    Flags: `targets` (engines that may run it; None for any), `block`, `track`, `label`, `retries` (further attempts
+    after an error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first).
     """
 
     FLAGS: ClassVar[tuple[str, ...]] = (*View.FLAGS, "retries", "timeout", "priority")
@@ -68,6 +73,8 @@ class LoadBalancedView(View):
         task = link.new_tasks()
         now = time.time()
         future = AsyncResult(link, task, now, options)
+        if frames:
+            watch(link, future, task, track=self._flags["track"])
         message = Task(task, function.digest, payload, len(frames))
         link.submit(future, Entry(message, function, options, frames), now)
         return future
@@ -101,7 +108,18 @@ class LoadBalancedView(View):
             chunksize=chunksize,
             ordered=ordered,
             return_exceptions=return_exceptions,
+            track=self._flags["track"],
         )
+
+    def _width(self) -> int:
+        return PARTS_PER_ENGINE * (len(self._client) if self._options.targets is None else len(self._options.targets))
+
+    def _map_parts(
+        self, f: Callable[..., Any], columns: list[list[Any]], *, dist: str, ordered: bool
+    ) -> AsyncMapResult:
+        result = self.map_async(f, *columns, chunksize=1, ordered=ordered)
+        result._assemble = partial(join, dist=dist)
+        return result
 
     def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **how: Any) -> list[Any]:
         """Call `f` on each item, as `map_async`, and wait for the list of results."""
@@ -123,3 +141,19 @@ class LoadBalancedView(View):
             f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions
         )
         return self._maybe_wait(result, block)
+
+    def register_joblib_backend(self, name: str = "enginery", make_default: bool = False) -> None:
+        """Have joblib, and what uses it, run its calls as this view does, with its flags, under a name of your choice.
+
+            client.load_balanced_view([0, 1]).set_flags(retries=2).register_joblib_backend("two")
+            with joblib.parallel_config("two"):
+                joblib.Parallel()(joblib.delayed(f)(x) for x in xs)
+
+        `n_jobs=-1`, the default, means all engines of the view; a Parallel inside a call runs its calls one after
+        another there. Calls travel in batches; errors come out as themselves, and what is under way is stopped then. A
+        large array (joblib's `max_nbytes`, 1 MB) that several calls share is sent to each engine once, and read-only
+        there, as joblib's own memory maps are. `parallel_config(name, client=client, label="fit", ...)` takes another
+        client, or other flags. With `make_default`, joblib uses it where no backend is named. Raises ImportError if
+        joblib is not installed.
+        """
+        joblibnames.register(self, name, make_default=make_default)

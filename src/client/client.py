@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .. import rendezvous
 from ..errors import ClusterError
 from ..wire import messages as m
+from . import gathering, joblibnames
 from .balancedview import LoadBalancedView
 from .consoles import open_console
 from .directview import DirectView
 from .fleet import Fleet
 from .functions import FunctionCache
+from .guests import Guests
+from .jobs import Jobs
 from .link import Link
 from .records import Records
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Client")
 
 
-class Client(Fleet, Records):
+class Client(Fleet, Guests, Jobs, Records):
     """A connection to a running cluster.
 
         client = Client()                        # the running cluster; by name: Client("name")
@@ -44,6 +47,8 @@ class Client(Fleet, Records):
     named "default". When the constructor returns, every engine that the cluster announced is there. It raises
     NoClusterError if there is no such cluster, ClusterError if it does not answer within `timeout` seconds.
 
+    `cluster_id` is an older word for the name, and so is a `profile` other than "default"; TypeError if several differ.
+
     Tasks outlive their client. With `on_exit="cancel"` they are cancelled when it is closed, or has vanished for
     `patience` seconds (half a minute).
 
@@ -54,6 +59,8 @@ class Client(Fleet, Records):
         self,
         cluster: str | os.PathLike[str] | None = None,
         *,
+        profile: str | None = None,
+        cluster_id: str | None = None,
         timeout: float = 10,
         on_exit: str = "continue",
         patience: float | None = None,
@@ -63,6 +70,7 @@ class Client(Fleet, Records):
         waits: Any = patience
         if waits is not None and not (isinstance(waits, int | float) and waits >= 0):
             raise ValueError(f"patience is a number of seconds, not {patience!r}")
+        cluster = _which(cluster, cluster_id, None if profile == "default" else profile)
         deadline = time.monotonic() + timeout
         connection, ending = rendezvous.find(cluster), rendezvous.watch(cluster)
         name = os.path.basename(sys.argv[0] or "python")  # noqa: PTH119 - a name to show, not a path
@@ -83,6 +91,7 @@ class Client(Fleet, Records):
             from ..jupyter.magics import activate_first  # noqa: PLC0415 - only in IPython
 
             activate_first(lambda: DirectView(self, "all").set_flags(block=True))
+        joblibnames.offer(self)
         weakref.finalize(self, link.release).atexit = False
 
     def _greet(self, timeout: float, deadline: float) -> None:
@@ -132,7 +141,10 @@ class Client(Fleet, Records):
         return iter([DirectView(self, engine) for engine in self.ids])
 
     def __getitem__(self, key: Targets) -> DirectView:
-        """Return a view of one engine (`client[0]`, `client[-1]`) or several (`client[1:3]`, `client[[0, 2]]`).
+        """Return a view of one engine or several.
+
+            client[0], client[-1]                     # one: its results are values
+            client[:], client[1:3], client[[0, 2]]   # several: lists
 
         Raises NoSuchEngine, which is an IndexError, naming the ids that are not there.
         """
@@ -157,14 +169,57 @@ class Client(Fleet, Records):
         return view
 
     def direct_view(self, targets: Targets = "all") -> DirectView:
-        """Return a view of engines; "all" means those that are there at each call. Raises NoSuchEngine."""
+        """Return a view of engines; "all" means those that are there at each call. Raises NoSuchEngine.
+
+        client.direct_view([0, 1]).push({"x": 1}, block=True)
+        """
         if targets != "all":
             self._resolve(targets)
         return DirectView(self, targets)
 
     def load_balanced_view(self, targets: Targets = None) -> LoadBalancedView:
-        """Return a view that runs calls on whichever engine is free; with `targets`, of those. Raises NoSuchEngine."""
+        """Return a view that runs calls on whichever engine is free; with `targets`, of those. Raises NoSuchEngine.
+
+        view = client.load_balanced_view().set_flags(retries=2)
+        """
         return LoadBalancedView(self, targets)
+
+    def broadcast_view(self, targets: Targets = "all", is_coalescing: bool | None = None) -> DirectView:
+        """Return a direct view: a call on many engines is always broadcast. `is_coalescing` is accepted, and of no
+        effect: results that are ready together travel together.
+
+            client.broadcast_view().apply_sync(os.getpid)
+        """
+        del is_coalescing
+        return self.direct_view(targets)
+
+    def clear(self, targets: Targets = "all", block: bool | None = None) -> Any:
+        """Empty the namespaces of engines, as `DirectView.clear`; wait if `block`.
+
+        client.clear([0, 1], block=True)
+        """
+        return self.direct_view(targets).clear(block=block)
+
+    def gather(self, results: Any, errors: str = "raise") -> Any:
+        """Wait for results in lists, tuples, sets and dicts, at any depth, and return the same with their values.
+
+            total, parts = client.gather([client.submit(sum, xs), [client.submit(f, x) for x in xs]])
+
+        What is no result stays as it is. What a call raised is raised, the first in order; with `errors="skip"`,
+        results that failed are left out (one that is alone is None).
+        """
+        return gathering.gather(results, errors)
+
+    def scatter(self, values: Any) -> Any:
+        """Put values on engines; return a result for each, which stands for its value in the arguments of calls.
+
+            parts = client.scatter([a, b, c])
+            client.submit(f, parts[0])
+
+        Of a dict of values, the results are a dict. Each value goes to an engine and its result comes back as that of
+        any call: by way of the controller.
+        """
+        return gathering.scatter(self, values)
 
     def submit(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call `f(*args, **kwargs)` on an engine; return a future, which can also be awaited.
@@ -198,54 +253,7 @@ class Client(Fleet, Records):
             f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions
         )
 
-    # ---------------------------------------------------------------- waiting and stopping
-
-    def wait(self, jobs: AsyncResult | Iterable[AsyncResult] | None = None, timeout: float | None = -1) -> bool:
-        """Wait for these results, or for all of this client; return whether they are done.
-
-        At most `timeout` seconds; -1 or None: as long as it takes.
-        """
-        deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
-        for job in self._jobs(jobs):
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not job._wait_done(left):
-                return False
-        return True
-
-    def cancel(self, jobs: AsyncResult | Iterable[AsyncResult] | None = None, *, grace_s: float | None = None) -> bool:
-        """Stop these results' tasks, or all of this client; return whether none of them runs on.
-
-        Unstarted tasks are withdrawn, running ones interrupted, again each second; with `grace_s`, the engine of one
-        that still runs so many seconds later is killed and replaced.
-        """
-        return self._stop(jobs, grace_s=grace_s, interrupt=True)
-
-    def abort(self, jobs: AsyncResult | Iterable[AsyncResult] | None = None) -> None:
-        """Withdraw the unstarted tasks of these results, or of all of this client; leave alone what runs."""
-        self._stop(jobs, grace_s=None, interrupt=False)
-
-    def _stop(
-        self, jobs: AsyncResult | Iterable[AsyncResult] | None, *, grace_s: float | None, interrupt: bool
-    ) -> bool:
-        todo = [job for job in self._jobs(jobs) if not job.done()]
-        tasks = [task for job in todo for task in job._open_tasks()]
-        if not tasks:
-            return True
-        reply = self._link.cancel(tasks, grace_s=grace_s, interrupt=interrupt)
-        if not self._link.may_wait():
-            return False
-        stopped = reply.result()
-        for job in todo:
-            job._await_stopped(stopped)
-        return all(job.done() for job in todo)
-
-    def _jobs(self, jobs: AsyncResult | Iterable[AsyncResult] | None) -> list[AsyncResult]:
-        if jobs is None:
-            every: dict[int, Any] = {id(sink): sink for sink in list(self._link.core.sinks.values())}
-            return list(every.values())
-        if isinstance(jobs, list | tuple | set | frozenset):
-            return list(jobs)
-        return [jobs] if hasattr(jobs, "_open_tasks") else list(jobs)  # type: ignore[list-item] # told apart by hasattr
+    # ---------------------------------------------------------------- front ends
 
     def connect_console(self, engine: int) -> None:
         """Open a Jupyter console on an engine in this terminal; return when it is closed.
@@ -261,6 +269,7 @@ class Client(Fleet, Records):
         """Leave the cluster. Tasks that are not done go on without us (or are cancelled, if it was opened with
         `on_exit="cancel"`); their futures here fail.
         """
+        self.stop_dask()
         self._link.close(cancel=self._cancels)
 
     async def aclose(self) -> None:
@@ -296,6 +305,13 @@ class Client(Fleet, Records):
         from .show import client_html  # noqa: PLC0415 - for notebooks only
 
         return client_html(self)
+
+
+def _which(*names: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    given = list(dict.fromkeys(name for name in names if name is not None))
+    if len(given) > 1:
+        raise TypeError(f"cluster, cluster_id and profile name different clusters: {', '.join(map(repr, given))}")
+    return given[0] if given else None
 
 
 class Connecting(Generic[C]):

@@ -2,8 +2,8 @@
 
 Rules of this file. No thread, clock or socket in here: `now` is an argument. Submitting threads and the I/O thread
 share one core, and only these may be touched by any thread, each by single operations that are atomic in Python:
-`sinks`, `requests`, `outbox`, `lost`. What makes messages (`take`, `take_single`, `unsay`) is for whoever holds the
-lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
+`sinks`, `requests`, `outbox`, `lost`, `sends.add`. What makes messages (`take`, `take_single`, `unsay`) is for whoever
+holds the lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
 
 Whoever is registered is answered: `lose` marks the core lost *before* it fails all that is registered, and submitters
 look at `lost` *after* registering. So a submission either is failed by `lose` or notices by itself.
@@ -24,6 +24,7 @@ from ..wire import messages as m
 from .ended import Ended
 from .incarnations import Incarnations
 from .lightfuture import LightFuture
+from .sending import Sends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -119,6 +120,7 @@ class Core:
         """Tasks that have not ended, by id."""
         self._ended = Ended()
         self.requests: dict[int, RequestFuture] = {}
+        self.sends = Sends()
         self.outbox: deque[Entry | msgspec.Struct] = deque([hello])
         """What is to be sent, in order."""
         self.lost: Exception | None = None
@@ -166,7 +168,7 @@ class Core:
         match message:
             case m.Results():
                 if message.ack:
-                    self._outgoing.acked(message.ack)
+                    self._on_acked(message.ack)
                 self._on_results(message.results, frames, wall)
             case m.Outputs():
                 for record in message.records:
@@ -179,7 +181,7 @@ class Core:
                 if request is not None:
                     error = None if message.error is None else ClusterError(message.error)
                     request.resolve(message.value, error)
-            case m.Found() | m.Fetched():
+            case m.Found() | m.Fetched() | m.Queried() | m.Recalled():
                 request = self.requests.pop(message.request, None)
                 self._asked.pop(message.request, None)
                 if request is not None:
@@ -196,7 +198,7 @@ class Core:
                 else:
                     self.lose(ControllerLost(f"the controller refused a message of this client: {message.reason}"))
             case m.Ack():
-                self._outgoing.acked(message.have)
+                self._on_acked(message.have)
             case m.Resume():
                 self._greet()
             case m.Pong():
@@ -212,6 +214,10 @@ class Core:
         elif self._ack_at is None:
             self._ack_at = now + ACK_S
         return verdict is Verdict.TAKE
+
+    def _on_acked(self, have: int) -> None:
+        self._outgoing.acked(have)
+        self.sends.confirm(have)
 
     def _ack(self) -> None:
         self._acked = self._incoming.have
@@ -270,6 +276,7 @@ class Core:
         self._broken_at = None
         if again:  # what was sent since may have gone to nobody
             self._resume_after = message.have
+            self.sends.confirm(message.have)
         self._greeting = False
         self.welcomed.resolve(None, None)
 
@@ -342,6 +349,7 @@ class Core:
                 else:
                     waiter.fail(error)
         self.engines = {}
+        self.sends.lose(error)
         self.welcomed.resolve(None, error)
 
     def _name(self) -> str:
@@ -425,6 +433,8 @@ class Core:
         request = getattr(message, "request", None)
         if request is not None and request in self.requests:
             self._asked[request] = message
+        if isinstance(message, m.Cancel):
+            message.after = self._outgoing.last
         messages.append((message, ()))
 
     def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:
@@ -454,6 +464,8 @@ class Core:
             tasks.append(task)
         message = m.Submit(functions, options_list, tasks)
         self._outgoing.number(message, frames)
+        if self.sends.waiting:
+            self.sends.number(tasks, message.seq)
         messages.append((message, frames))
         if self._sent_bytes > FUNCTIONS_MAX_BYTES:
             self._forget({entry.function.digest for entry in batch}, messages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,17 @@ from .core import Entry
 from .execution import executed
 from .futures import AsyncResult
 from .groupresult import GroupResult
+from .imports import SyncImports
 from .maps import check_map, new_result, submit_items
-from .partition import bounds, check_dist, join, split
+from .partition import bounds, check_dist, join, only_item, split
+from .sending import watch
+from .serializers import Own, dill, standard
 from .views import View
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     from ..wire.messages import Output
     from .client import Client
@@ -43,12 +48,14 @@ class DirectView(View):
         view.apply_sync(os.getpid)               # a list, by engine
         client[0]["x"]                           # of one engine: the value itself
 
-    Flags: `targets` ("all" means those that are there at each call), `block` (wait in `apply`, `map`, ...), `label`.
+    Flags: `targets` ("all" means those that are there at each call), `block` (wait in `apply`, `map`, ...), `track`
+    (the result knows when arrays among the arguments may be changed again: `wait_for_send`), `label`.
     """
 
     def __init__(self, client: Client, targets: Any) -> None:
         super().__init__(client, targets)
-        self._options = Options()
+        self._last_options = Options()
+        self._own: Own | None = None
 
     def __repr__(self) -> str:
         return f"<DirectView {self.targets!r}>"
@@ -61,10 +68,14 @@ class DirectView(View):
         return self._client._resolve(self._flags["targets"] if targets is None else targets)
 
     def _options_for(self, ids: tuple[int, ...]) -> Options:
-        options = self._options
-        if options.targets != ids or options.label != self._flags["label"]:
-            options = self._options = Options(targets=ids, label=self._flags["label"], ordered=True)
+        options, label = self._last_options, self._flags["label"]
+        if options.targets != ids or options.label != label:
+            options = self._last_options = Options(targets=ids, label=label, ordered=True)
         return options
+
+    def _pickling(self) -> AbstractContextManager[None]:
+        """Return the context in which to pickle for this view."""
+        return nullcontext() if self._own is None else self._own.pickling()
 
     def _call(
         self,
@@ -80,11 +91,18 @@ class DirectView(View):
     ) -> AsyncResult:
         """Have one call made on each engine; they share one pickle of the arguments. `late` takes all their output."""
         ids, scalar = self._ids(targets)
-        payload, frames = pack(name, args, kwargs)
+        own = self._own
+        if own is None:
+            payload, frames = pack(name, args, kwargs)
+        else:
+            with own.pickling():
+                payload, frames = pack(name, args, kwargs)
         link, now = self._client._link, time.time()
         first = link.new_tasks(len(ids))
         result = self._result(ids, first, now, scalar=scalar, convert=convert, assemble=assemble)
         result._late = late
+        if frames:
+            watch(link, result, first, track=self._flags["track"])
         task = Task(first, function.digest, payload, len(frames), copies=len(ids))
         link.submit(result, Entry(task, function, self._options_for(ids), frames), now)
         return result
@@ -109,10 +127,14 @@ class DirectView(View):
         if convert is not None:
             result._convert = convert
         result._client = self._client
+        result._addressed = ids
         return result
 
     def activate(self, suffix: str = "") -> None:
-        """Make `%px` and its kin (with a suffix: `%px_even`) be those of this view, in IPython and notebooks."""
+        """Make `%px` and its kin (with a suffix: `%px_even`) be those of this view, in IPython and notebooks.
+
+        client[::2].activate("_even")
+        """
         from ..jupyter.magics import activate  # noqa: PLC0415 - only in IPython
 
         activate(self, suffix)
@@ -127,39 +149,79 @@ class DirectView(View):
         Calls of coroutine functions begin in order, and an engine runs up to 64 of them at once. Raises
         SerializationError naming the argument that cannot travel, NoEngines if the view is of none.
         """
-        return self._call(self._client._functions.get(f), f, args, kwargs)
+        return self._call(self._get_function(f), f, args, kwargs)
 
-    def map_async(self, f: Callable[..., Any], /, *sequences: Iterable[Any]) -> AsyncMapResult:
+    def _get_function(self, f: Callable[..., Any]) -> Function:
+        own = self._own
+        return self._client._functions.get(f) if own is None else own.get_function(f)
+
+    def map_async(
+        self,
+        f: Callable[..., Any],
+        /,
+        *sequences: Iterable[Any],
+        ordered: bool = True,
+        return_exceptions: bool = False,
+    ) -> AsyncMapResult:
         """Call `f` on each item, the items cut into as many consecutive parts as there are engines.
 
-        Raises what the input raises, and SerializationError naming the item that cannot travel. The items stay with
-        their engines: where they take unequal time, a load-balanced view is faster.
+            for value in client[:].map_async(f, xs): ...
+
+        Sequences are iterated over as Python does (a DataFrame yields the names of its columns), up to the end of the
+        shortest. See AsyncMapResult for `ordered` and `return_exceptions`. The items stay with their engines: where
+        they take unequal time, a load-balanced view is faster. Raises what the input raises, and SerializationError
+        naming the item that cannot travel.
         """
         check_map(f, sequences)
         ids, _ = self._ids(None)
-        client = self._client
+        link = self._client._link
         rows = list(zip(*sequences, strict=False)) if len(sequences) > 1 else list(sequences[0])
-        function, label = client._functions.get(f), self._flags["label"]
-        result = new_result(client._link, Options(label=label))
-        for target, (lo, hi) in zip(ids, bounds(len(rows), len(ids)), strict=True):
-            options = Options(targets=(target,), label=label, ordered=True)
-            size = 1 if function.digest[:1] == COROUTINE else max(1, hi - lo)  # alone, they run at once
-            for first in range(lo, hi, size):
-                part: Any = rows[first : first + size]
-                if len(sequences) > 1:
-                    part = tuple(map(list, zip(*part, strict=True)))
-                submit_items(client._link, result, part, size, function=function, options=options)
+        function, label, track = self._get_function(f), self._flags["label"], self._flags["track"]
+        result = new_result(link, Options(label=label), ordered=ordered, return_exceptions=return_exceptions)
+        result._addressed = addressed = {}
+        try:
+            for target, (lo, hi) in zip(ids, bounds(len(rows), len(ids)), strict=True):
+                options = Options(targets=(target,), label=label, ordered=True)
+                size = 1 if function.digest[:1] == COROUTINE else max(1, hi - lo)  # alone, they run at once
+                for first in range(lo, hi, size):
+                    part: Any = rows[first : first + size]
+                    if len(sequences) > 1:
+                        part = tuple(map(list, zip(*part, strict=True)))
+                    with self._pickling():
+                        submit_items(link, result, part, size, function=function, options=options, track=track)
+                    addressed[next(reversed(result._tasks))] = target
+        except BaseException:
+            result.seal()
+            if not result.done():
+                result._abandon()  # the first parts are under way
+            raise
         result.seal()
         return result
 
-    def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any]) -> list[Any]:
-        """Call `f` on each item, as `map_async`, and wait for the list of results."""
-        values: list[Any] = self.map_async(f, *sequences).get()
+    def _width(self) -> int:
+        return len(self)
+
+    def _map_parts(
+        self, f: Callable[..., Any], columns: list[list[Any]], *, dist: str, ordered: bool
+    ) -> AsyncMapResult:
+        result = self.map_async(f, *columns, ordered=ordered)
+        result._assemble = partial(join, dist=dist)
+        return result
+
+    def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **how: Any) -> list[Any]:
+        """Call `f` on each item, as `map_async`, and wait for the list of results.
+
+        client[:].map_sync(f, xs, ys)
+        """
+        values: list[Any] = self.map_async(f, *sequences, **how).get()
         return values
 
-    def map(self, f: Callable[..., Any], /, *sequences: Iterable[Any], block: bool | None = None) -> Any:
-        """Call `f` on each item, as `map_async`, and wait or not as `block` (else the flag) says."""
-        return self._maybe_wait(self.map_async(f, *sequences), block)
+    def map(self, f: Callable[..., Any], /, *sequences: Iterable[Any], block: bool | None = None, **how: Any) -> Any:
+        """Call `f` on each item, as `map_async`, and wait or not as `block` (else the flag) says.
+
+        client[:].map(f, xs, block=True)
+        """
+        return self._maybe_wait(self.map_async(f, *sequences, **how), block)
 
     # ---------------------------------------------------------------- code
 
@@ -178,8 +240,15 @@ class DirectView(View):
         result = self._call(_EXECUTE, "execute", (code,), kwargs, targets=targets, convert=executed)
         return self._maybe_wait(result, block)
 
+    def _execute(self, code: str, targets: list[int]) -> AsyncResult:
+        """Run code on these engines, leaving no trace; return the results to come."""
+        return self._call(_EXECUTE, "execute", (code,), {"silent": True, "store_history": False}, targets=targets)
+
     def run(self, filename: str | os.PathLike[str], targets: Targets = None, block: bool | None = None) -> Any:
-        """Run a file of this machine on each engine, as `execute`. Raises OSError if it cannot be read."""
+        """Run a file of this machine on each engine, as `execute`. Raises OSError if it cannot be read.
+
+        client[:].run("setup.py", block=True)
+        """
         return self.execute(Path(filename).read_text(encoding="utf-8"), targets=targets, block=block)
 
     # ---------------------------------------------------------------- front ends
@@ -198,7 +267,10 @@ class DirectView(View):
         return paths[0] if scalar else paths
 
     def unbind_kernel(self, targets: Targets = None) -> None:
-        """Have each engine close its Jupyter channels. Front ends lose their kernel; engine and variables stay."""
+        """Have each engine close its Jupyter channels. Front ends lose their kernel; engine and variables stay.
+
+        client[3].unbind_kernel()
+        """
         for engine in self._ids(targets)[0]:
             detach(self._client._link, engine)
 
@@ -215,7 +287,10 @@ class DirectView(View):
         return self._maybe_wait(self._call(_PUSH, "push", (namespace,), {}, targets=targets), block)
 
     def update(self, namespace: dict[str, Any]) -> Any:
-        """Set variables on each engine, as `push`."""
+        """Set variables on each engine, as `push`.
+
+        client[:].update({"x": 1})
+        """
         return self.push(namespace)
 
     def pull(self, names: str | Sequence[str], targets: Targets = None, block: bool | None = None) -> Any:
@@ -234,10 +309,17 @@ class DirectView(View):
         return self._maybe_wait(self._call(_PULL, "pull", (wanted,), {}, targets=targets, convert=convert), block)
 
     def get(self, name: str) -> Any:
-        """Return the value of a variable, dotted name or expression from each engine; waits."""
+        """Return the value of a variable, dotted name or expression from each engine; waits.
+
+        client[:].get("len(part)")
+        """
         return self.pull(name, block=True)
 
     def __getitem__(self, name: str) -> Any:
+        """Return the value of a variable, dotted name or expression from each engine, as `get`.
+
+        client[0]["x"], client[:]["x"]       # of one engine the value, of several a list
+        """
         if not isinstance(name, str):
             raise TypeError(
                 f"a view is indexed by the name of a variable, not {type(name).__name__}; engines: client[...]"
@@ -245,6 +327,10 @@ class DirectView(View):
         return self.get(name)
 
     def __setitem__(self, name: str, value: Any) -> None:
+        """Set a variable, or an attribute by its dotted name, on each engine; waits.
+
+        client[:]["config.depth"] = 3
+        """
         self.push({name: value}, block=True)
 
     def scatter(
@@ -259,27 +345,42 @@ class DirectView(View):
     ) -> Any:
         """Cut a sequence into parts and set the variable `key` to one part on each engine.
 
-        `dist` is "b" for consecutive blocks, "r" for every n-th item. With `flatten`, a part of one item is that item.
-
             client[:].scatter("part", range(100), block=True)
             client[:].gather("part", block=True)
+            client[:].scatter("rank", client.ids, flatten=True)      # each engine's own number
+
+        `dist` is "b" for consecutive blocks, "r" for every n-th item. A part is of the type of the sequence where that
+        can be sliced (of arrays any number of dimensions, of tables their rows), a dict of a dict, else a list; where
+        there are fewer items than engines, the last ones get an empty one. With `flatten`, a part of one item is that
+        item. Raises TypeError for what has no items.
         """
         ids, scalar = self._ids(targets)
         parts = split(seq, len(ids), dist)
         link, now = self._client._link, time.time()
         first = link.new_tasks(len(ids))
-        packed = [
-            pack("scatter", ({key: part[0] if flatten and len(part) == 1 else part},), {}) for part in parts
-        ]  # all of them before the first leaves
+        with self._pickling():  # all of them before the first leaves
+            packed = [pack("scatter", ({key: only_item(part) if flatten else part},), {}) for part in parts]
         result = self._result(ids, first, now, scalar=scalar)
+        label, track = self._flags["label"], self._flags["track"]
         for place, (target, (payload, frames)) in enumerate(zip(ids, packed, strict=True)):
-            options = Options(targets=(target,), label=self._flags["label"], ordered=True)
+            options = Options(targets=(target,), label=label, ordered=True)
             task = Task(first + place, _PUSH.digest, payload, len(frames))
+            if frames:
+                watch(link, result, task.id, track=track)
             link.submit(result, Entry(task, _PUSH, options, frames), now)
         return self._maybe_wait(result, block)
 
     def gather(self, key: str, dist: str = "b", targets: Targets = None, block: bool | None = None) -> Any:
-        """Return the parts of a scattered variable as one: arrays concatenated, other sequences as a list."""
+        """Return the parts of a scattered variable as one, in the order in which they were with the same `dist`.
+
+            client[:].scatter("part", array, block=True)
+            client[:].execute("part *= 2")
+            client[:].gather("part", block=True)                    # an array
+
+        Arrays and pandas' tables are concatenated, text and bytes joined, dicts merged; other sequences make a list,
+        and so do values that are no sequence, numbers say. A view of one engine returns its part as it is. An engine
+        without the variable, such as one that was replaced meanwhile, raises NameError.
+        """
         check_dist(dist)
         if self._ids(targets)[1]:
             return self.pull(key, targets=targets, block=block)
@@ -287,8 +388,64 @@ class DirectView(View):
         result = self._call(_PULL, "gather", ([key],), {}, targets=targets, convert=_only, assemble=assemble)
         return self._maybe_wait(result, block)
 
+    def sync_imports(self, local: bool = True, quiet: bool = False) -> SyncImports:
+        """Have the import statements in a `with` block happen on the engines too.
+
+            with client[:].sync_imports():
+                import numpy as np
+                from scipy import linalg
+
+        All their forms work, `as` names included, and the names are then the engines' variables too. It is about the
+        statements that stand in the block itself: not about what a function called there, or an imported module,
+        imports in turn. With `local` False nothing is imported here, and the names stand for something that says so.
+        Each statement is printed unless `quiet`. Raises what an import raises here; at the end of the block,
+        ImportError naming the engines and the statement.
+        """
+        return SyncImports(self, local=local, quiet=quiet)
+
+    @property
+    def importer(self) -> SyncImports:
+        """Short for `sync_imports()`.
+
+        with view.importer:
+            import numpy
+        """
+        return self.sync_imports()
+
+    # ---------------------------------------------------------------- how things travel
+
+    def use_cloudpickle(self) -> None:
+        """Pickle what this view sends as everything is by default: functions and classes of yours by value.
+
+        view.use_cloudpickle()               # after use_dill() or use_pickle()
+        """
+        self._own = None
+
+    def use_dill(self) -> None:
+        """Pickle with dill what this view sends: functions, and values that are not plain.
+
+            view.use_dill()
+            view.push({"settings": settings})
+
+        Plain values and arrays of numbers travel as ever, and results come back as ever. Raises ImportError if dill is
+        not installed here; an engine without it says so when it is sent something.
+        """
+        self._own = Own(*dill())
+
+    def use_pickle(self) -> None:
+        """Pickle with the standard library alone what this view sends: functions and classes go by name, so that
+        engines must be able to import them, and lambdas cannot travel (SerializationError).
+
+            view.use_pickle()
+            view.apply_sync(scipy.linalg.norm, matrix)
+        """
+        self._own = Own(*standard())
+
     def clear(self, targets: Targets = None, block: bool | None = None) -> Any:
-        """Empty each engine's namespace."""
+        """Empty each engine's namespace.
+
+        client[:].clear(block=True)
+        """
         return self._maybe_wait(self._call(_CLEAR, "clear", (), {}, targets=targets), block)
 
 

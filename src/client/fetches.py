@@ -36,12 +36,12 @@ Tasks = str | int | AsyncResult | list[Any] | tuple[Any, ...]
 
 def get_result(link: Link, cluster: str, tasks: Tasks | None, label: str | None) -> AsyncResult:
     """Return the results of tasks, or of those of a label; NoSuchTask if there is none. See `Client.get_result`."""
-    ids, single = _named(tasks, label)
-    infos = _find(link, cluster, ids, label)
+    ids, single = named(tasks, label)
+    infos = find(link, cluster, ids, label)
     result: AsyncResult
     if single and not infos[0].items:
         result = AsyncResult(link, infos[0].id, infos[0].submitted, m.Options(label=infos[0].label))
-        result._convert = _converter(infos[0])
+        result._convert = converter(infos[0])
         result._fetched = True
     else:
         result = FetchedResult(link, infos, label)
@@ -49,22 +49,11 @@ def get_result(link: Link, cluster: str, tasks: Tasks | None, label: str | None)
     return result
 
 
-def forget(link: Link, cluster: str, tasks: Tasks | None, label: str | None) -> None:
-    """Have the cluster forget tasks. See `Client.purge_results`."""
-    if tasks == ALL:
-        ids = None
-    else:
-        ids, _ = _named(tasks, label)
-        infos = _find(link, cluster, ids, label)
-        ids = [info.id for info in infos]
-    link.request(m.Purge, ids).result()
-
-
 # ------------------------------------------------------------------------------------------------ which tasks
 
 
-def _named(tasks: Tasks | None, label: str | None) -> tuple[list[int] | None, bool]:
-    """Return the ids that are named (None: a label is), and whether they are a single one."""
+def named(tasks: Tasks | None, label: str | None) -> tuple[list[int] | None, bool]:
+    """Return the ids that are named (None: a label is, which is checked), and whether they are a single one."""
     if (tasks is None) == (label is None):
         raise TypeError('name either tasks, by their ids ("3-17"), or a label')
     if tasks is None:
@@ -74,14 +63,15 @@ def _named(tasks: Tasks | None, label: str | None) -> tuple[list[int] | None, bo
     if isinstance(tasks, AsyncResult):
         return tasks._task_ids(), tasks._scalar
     if isinstance(tasks, str | int):
-        return [_id(tasks)], True
+        return [read_id(tasks)], True
     ids: list[int] = []
     for task in tasks:
-        ids += task._task_ids() if isinstance(task, AsyncResult) else [_id(task)]
+        ids += task._task_ids() if isinstance(task, AsyncResult) else [read_id(task)]
     return list(dict.fromkeys(ids)), False  # the id of a map's task is there once for each run of its items
 
 
-def _id(task: Any) -> int:
+def read_id(task: Any) -> int:
+    """Return the id by which a task is named; ValueError or TypeError for what is none."""
     if isinstance(task, str):
         try:
             return read_task(task)
@@ -92,7 +82,8 @@ def _id(task: Any) -> int:
     raise TypeError(f'a task is named by its id, as msg_id gives it ("3-17"), not {task!r}')
 
 
-def _find(link: Link, cluster: str, ids: list[int] | None, label: str | None) -> list[TaskInfo]:
+def find(link: Link, cluster: str, ids: list[int] | None, label: str | None) -> list[TaskInfo]:
+    """Return what is known of tasks, or of those of a label; NoSuchTask names what is not."""
     answer: tuple[Found, object] = link.request(m.Find, ids, label).result()
     found = answer[0]
     if found.unknown:
@@ -192,7 +183,7 @@ class _Call(Run):
         self._records = part.outputs
 
     def _read(self, label: str | None) -> tuple[list[Any], Exception | None]:
-        convert = _converter(self._info)
+        convert = converter(self._info)
         value, error = unpack(self.reply, self._frames, self._info.label or label, convert, self._parts)
         return ([value] if error is None else []), error
 
@@ -201,5 +192,6 @@ class _Call(Run):
         return [Part(self._info.id, self.reply, self.received, mine)]
 
 
-def _converter(info: TaskInfo) -> Callable[[Any, Part], Any] | None:
+def converter(info: TaskInfo) -> Callable[[Any, Part], Any] | None:
+    """Return how the value of a task becomes what users get, if that is not as it is."""
     return executed if info.function == b"!execute" else None

@@ -117,7 +117,13 @@ class Fleet:
         self._link.request(m.Signal, int(sig), self._some(targets)).result()
 
     def shutdown(self, targets: Targets = "all", restart: bool = False, hub: bool = False) -> None:
-        """Stop engines; with `restart`, replace them by fresh ones; with `hub`, stop the whole cluster."""
+        """Stop engines; with `restart`, replace them by fresh ones; with `hub`, stop the whole cluster.
+
+            client.shutdown([2, 3])
+
+        An engine first ends what it was given; what waits for it alone is refused (NoSuchEngine). Returns when they are
+        gone. The ids of the others stay as they are. Raises NoSuchEngine, ClusterError if it cannot be done.
+        """
         if hub:
             self._link.request(m.Shutdown).result()
         elif restart:
@@ -125,7 +131,9 @@ class Fleet:
         elif targets == "all":
             self.scale(0)
         else:
-            raise ValueError("single engines can be restarted, not stopped; scale(n) says how many there are")
+            there = self._link.core.engines
+            ids = self._resolve(targets)[0]
+            self._link.request(m.Retire, [(i, there[i].incarnation) for i in ids if i in there]).result()
 
     def _some(self, targets: Targets) -> list[int] | None:
         return None if targets is None or targets == "all" else list(self._resolve(targets)[0])

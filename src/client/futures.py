@@ -14,6 +14,7 @@ from .lightfuture import CANCELLED, FINISHED, PENDING, LightFuture
 from .metadata import METADATA, Metadata, Part
 from .outcomes import CANCELLED as STATUS_CANCELLED
 from .outcomes import OK, error_of, value_of
+from .sending import Sending
 from .shown import Shown
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _check_when(when: str) -> None:
 _WHEN = (concurrent.futures.FIRST_COMPLETED, concurrent.futures.FIRST_EXCEPTION, concurrent.futures.ALL_COMPLETED)
 
 
-class AsyncResult(LightFuture[Any], Metadata, Shown):
+class AsyncResult(Sending, LightFuture[Any], Metadata, Shown):
     """The result of a call that runs, or will run, on an engine: a `concurrent.futures.Future` that can be awaited.
 
         future = client.submit(pow, 2, 10)
@@ -87,6 +88,8 @@ class AsyncResult(LightFuture[Any], Metadata, Shown):
     """Takes what still comes when the output has been shown; returns whether it did."""
     _client: Any = None
     """The client, for what the output of a direct view may ask for."""
+    _addressed: Sequence[int] | dict[int, int] = ()
+    """The engines that a direct view has addressed its tasks to: in order of the tasks, or by task."""
     _convert: Callable[[Any, Part], Any] | None = None
     _lost: Exception | None = None
     _opened: tuple[Any, Exception | None] | None = None
@@ -245,7 +248,7 @@ class AsyncResult(LightFuture[Any], Metadata, Shown):
         return set(done), set(pending)
 
     def ready(self) -> bool:
-        """Return whether it is done."""
+        """Return whether it is done; the older name of `done()`."""
         return self.done()
 
     def successful(self) -> bool:
@@ -379,6 +382,10 @@ class AsyncResult(LightFuture[Any], Metadata, Shown):
         return self._open()[1] if self.done() else None
 
     def __getitem__(self, key: Any) -> Any:
+        """Return metadata by name; KeyError for what is none, TypeError for anything else: one value has no items.
+
+        future["engine_id"]
+        """
         if isinstance(key, str) and key in METADATA:
             return getattr(self, key)
         if isinstance(key, str):

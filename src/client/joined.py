@@ -42,6 +42,8 @@ class JoinedResult(SeveralResult):
         )
         self._client = None if first is None else first._client
         self._ends = list(accumulate(len(r) if isinstance(r, SeveralResult) else 1 for r in joined))
+        self._sends = [sent for result in joined for sent in result._sends or ()]
+        self._tracked = all(result._tracked for result in joined)
         self._pending = len(joined)
         self._lock = threading.Lock()
         self._merged: list[Output] = []

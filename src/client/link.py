@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from ..config import Connection
     from .core import Sink
     from .lightfuture import LightFuture
+    from .sending import Sent
 
 log = logging.getLogger("enginery")
 
@@ -137,6 +138,10 @@ class Link:
             self._next_task = first + count
         return first
 
+    def has_made(self, task: int) -> bool:
+        """Return whether a task id of this client is one of those handed out."""
+        return task < self._next_task
+
     def submit(self, sink: Sink, entry: Entry, now: float) -> None:
         """Have a task run; its sink hears what becomes of it. `now` is the time of submission. Never waits."""
         task = entry.task
@@ -157,6 +162,10 @@ class Link:
         if core.lost is not None:
             self._withdraw(task)
             raise core.lost
+
+    def track(self, task: int) -> Sent:
+        """Return what is done when the controller has a task, which is about to be submitted."""
+        return self.core.sends.add(task, self.check)
 
     def _withdraw(self, task: m.Task) -> None:
         for copy in range(task.copies):

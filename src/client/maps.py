@@ -16,6 +16,7 @@ from ..wire.parts import COROUTINE
 from .calls import pack_items
 from .core import Entry
 from .mapresult import AsyncMapResult
+from .sending import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,6 +46,7 @@ def submit_map(
     chunksize: int | str = "auto",
     ordered: bool = True,
     return_exceptions: bool = False,
+    track: bool = False,
 ) -> AsyncMapResult:
     """Submit `function(*row)` for each row of the sequences, until the shortest ends.
 
@@ -57,7 +59,7 @@ def submit_map(
     sizes = Sizes(_known_length(sequences), engines, chunksize)
     try:
         for items, count in _cut(sequences, sizes):
-            nbytes = submit_items(link, result, items, count, function=function, options=options)
+            nbytes = submit_items(link, result, items, count, function=function, options=options, track=track)
             sizes.learn(count, nbytes)
     except BaseException:
         result.seal()
@@ -77,12 +79,21 @@ def new_result(
 
 
 def submit_items(
-    link: Link, result: AsyncMapResult, items: Items, count: int, *, function: Function, options: Options
+    link: Link,
+    result: AsyncMapResult,
+    items: Items,
+    count: int,
+    *,
+    function: Function,
+    options: Options,
+    track: bool = False,
 ) -> int:
     """Submit one task for the next items of a map; return how many bytes it has."""
     payload, frames = pack_items(items, len(result))
     task = link.new_tasks()
     result.add_task(task, count)
+    if frames:
+        watch(link, result, task, track=track)
     message = Task(task, function.digest, payload, len(frames), items=count)
     link.submit(result, Entry(message, function, options, frames), time.time())
     return len(payload) + sum(frame.nbytes for frame in frames)

@@ -49,6 +49,7 @@ class SeveralResult(AsyncResult):
         raise NotImplementedError
 
     def __len__(self) -> int:
+        """Return how many items it has."""
         raise NotImplementedError
 
     # ---------------------------------------------------------------- waiting for some
@@ -132,6 +133,12 @@ class SeveralResult(AsyncResult):
         return True  # a result, even if of nothing
 
     def __getitem__(self, key: Any) -> Any:
+        """Return an item, or a list of some, waiting for no others; or metadata, by name.
+
+            result[-1], result[2:4], result["engine_id"]
+
+        Raises what the item raised, IndexError if there is none, KeyError for what is no metadata.
+        """
         if isinstance(key, int):
             index = key + len(self) if key < 0 else key
             if not 0 <= index < len(self):

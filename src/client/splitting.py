@@ -64,6 +64,7 @@ class TaskPiece(AsyncResult):
     def __init__(self, whole: GroupResult, index: int) -> None:
         super().__init__(whole._link, whole._task + index, whole._submitted, whole._options)
         self._client = whole._client
+        self._sends, self._tracked = whole._sends, whole._tracked
         self._whole = whole
         self._index = index
 
@@ -94,6 +95,7 @@ class ItemsPiece(SeveralResult):
         super().__init__(whole._link, task, whole._submitted, whole._options)
         self._fetched = whole._fetched
         self._client = whole._client
+        self._sends, self._tracked = whole._sends, whole._tracked
         self._whole = whole
         self._first, self._count, _ = whole._tasks[task]
 

@@ -43,9 +43,13 @@ from ..wire.messages import (
     Ping,
     Pong,
     Purge,
+    Query,
+    QueueQuery,
+    Recall,
     Refused,
     Restart,
     Resume,
+    Retire,
     Running,
     Scale,
     Shutdown,
@@ -143,7 +147,10 @@ class Core:
                         return
                     intake.on_submit(state, client, message, frames)
                 case Cancel():
-                    stopping.on_cancel(state, client, message, now)
+                    if message.after <= client.incoming.have:
+                        stopping.on_cancel(state, client, message, now)
+                    else:
+                        state.outbox.say(sender, Resume())  # what it wants to stop may be in what is missing
                 case Forget():
                     intake.on_forget(state, client, message)
                 case Ping():
@@ -156,6 +163,8 @@ class Core:
                     intake.on_goodbye(state, client, message, now)
                 case Scale():
                     requests.on_scale(state, sender, message)
+                case Retire():
+                    requests.on_retire(state, sender, message)
                 case Restart():
                     requests.on_restart(state, sender, message)
                 case Signal():
@@ -174,6 +183,12 @@ class Core:
                     fetches.on_fetch(state, sender, message)
                 case Purge():
                     fetches.on_purge(state, sender, message)
+                case Query():
+                    fetches.on_query(state, sender, message)
+                case Recall():
+                    fetches.on_recall(state, sender, message)
+                case QueueQuery():
+                    questions.on_queue_query(state, sender, message)
                 case Shutdown():
                     state.reply(sender, message.request, True)
                     self.stop("the cluster was stopped")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..ids import Peer
-    from ..wire.messages import Fetch, Find, Purge
+    from ..wire.messages import Fetch, Find, Purge, Query, Recall
     from .state import State
 
 NO_JOURNAL = (
@@ -57,6 +57,20 @@ def on_purge(state: State, peer: Peer, message: Purge) -> None:
         state.reply(peer, message.request, error=sentence)
     else:
         _look_up(state, Lookup(peer, message))
+
+
+def on_query(state: State, peer: Peer, message: Query) -> None:
+    """A client wants records of tasks."""
+    where: dict[int, int] = {}
+    if message.places:
+        engines = state.engines.values()
+        where = {task.root: engine.id for engine in engines for task in engine.assigned.values()}
+    _look_up(state, Lookup(peer, message, where))
+
+
+def on_recall(state: State, peer: Peer, message: Recall) -> None:
+    """A client wants to have what was submitted."""
+    _look_up(state, Lookup(peer, message))
 
 
 def _look_up(state: State, lookup: Lookup) -> None:

@@ -37,6 +37,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
     freed_s = 0.0
     begun = engine.begun
     digest, calls, total_s = b"", 0, 0.0  # a run of results of one function
+    go_on = 0
     for result in message.results:
         task = assigned.get(result.id)
         parts: Sequence[Any] = ()
@@ -44,6 +45,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
             parts = frames[at : at + result.frames]
             at += result.frames
         if task is None:
+            go_on += 1
             continue  # settled otherwise meanwhile
         if task.order > begun:  # noqa: PLR1730 - calling max() costs more, for every task
             begun = task.order
@@ -74,11 +76,13 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
                 _on_items(state, engine, task, result, parts)
             else:
                 _on_call(state, engine, task, result, parts)
+            go_on += task.state != TaskState.ENDED
     if calls:
         entries[digest].observe(total_s, calls)
         state.functions.release(digest, calls)
     engine.load_s -= freed_s
     engine.begun = begun
+    engine.finished += len(message.results) - go_on
     state.touch(engine)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import setups
+from ..ids import CONTROLLER_NO
+from . import fleet, setups
 from .records import EngineState, TaskState
 
 if TYPE_CHECKING:
-    from .records import Engine
+    from ..ids import Peer
+    from ..wire.messages import QueueQuery
+    from .records import Engine, Task
     from .state import State
 
 
@@ -68,3 +71,36 @@ def _remark(engine: Engine, now: float) -> str:
         return engine.reason
     silent_s = 0.0 if engine.asked_at is None else now - engine.asked_at
     return f"has not answered for {silent_s:.0f} s" if silent_s >= UNANSWERED_S else ""
+
+
+def on_queue_query(state: State, peer: Peer, message: QueueQuery) -> None:
+    """A client wants to know what there is to do."""
+    wanted = sorted(state.engines) if message.engines is None else message.engines
+    unknown = [id_ for id_ in wanted if id_ not in state.engines]
+    if unknown:
+        state.reply(peer, message.request, error=fleet.no_such_engine(state, unknown))
+        return
+    show = _ids if message.ids else len
+    addressed: dict[int, list[Task]] = {
+        engine.id: [task for task in engine.direct if task.state == TaskState.WAITING]
+        for engine in state.engines.values()
+    }
+    value: dict[int | None, Any] = {}
+    for id_ in wanted:
+        engine = state.engines[id_]
+        mine = [task for task in engine.assigned.values() if task.client != CONTROLLER_NO]
+        queue = [task for task in mine if task.options.ordered] + addressed[id_]
+        value[id_] = show(queue), show([task for task in mine if not task.options.ordered]), engine.finished
+    if message.ids:
+        placed = {task.id for tasks in addressed.values() for task in tasks}
+        waiting = [t for t in state.tasks.values() if t.state == TaskState.WAITING and t.id not in placed]
+        value[None] = _ids(waiting)
+    else:
+        with_engines = sum(len(engine.assigned) + len(addressed[engine.id]) for engine in state.engines.values())
+        value[None] = len(state.tasks) - with_engines
+    state.reply(peer, message.request, value)
+
+
+def _ids(tasks: list[Task]) -> list[int]:
+    """Return the ids by which clients know tasks, each once."""
+    return list(dict.fromkeys(task.root for task in tasks))

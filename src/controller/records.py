@@ -153,6 +153,7 @@ class Engine:
         "direct",
         "dismissed",
         "failures",
+        "finished",
         "given",
         "host",
         "id",
@@ -218,6 +219,8 @@ class Engine:
         self.begun = 0
         """The `order` of the latest task of which a result has come: all before that one have begun,
         and have run if they are not coroutines."""
+        self.finished = 0
+        """How many tasks, or pieces of such, have ended there."""
         self.load_s = 0.0
         self.taking = 0
         """Number of the unanswered request to give back unstarted work; 0 for none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..ids import EngineId, Incarnation, Peer
-from ..wire.messages import Restart, Scale, Signal, StartEngines, StopEngine, WaitEngines
+from ..wire.messages import Restart, Retire, Scale, Signal, StartEngines, StopEngine, WaitEngines
 from . import fleet
 from .records import Engine, EngineState
 
@@ -65,6 +65,31 @@ def on_scale(state: State, peer: Peer, message: Scale) -> None:
         return not any(_is_there(state, e) for e in leaving) and all(e.state is EngineState.READY for e in coming)
 
     wait(state, Waiter(peer, message.request, ready, lambda: fleet.ready_ids(state), lambda: _trouble(state, coming)))
+
+
+def on_retire(state: State, peer: Peer, message: Retire) -> None:
+    """A client wants some engines stopped for good."""
+    leaving: list[Engine] = []
+    for engine_id, incarnation in message.engines:
+        engine = state.engines.get(EngineId(engine_id))
+        if engine is None:
+            continue  # it is gone: the request may be asked again
+        if engine.incarnation > incarnation:
+            sentence = (
+                f"engine {engine_id} was replaced by a fresh one before it could be stopped; ask again to stop that"
+            )
+            state.reply(peer, message.request, error=sentence)
+            return
+        leaving.append(engine)
+    for engine in leaving:
+        if not engine.retiring:
+            fleet.retire(state, engine)
+    ids = [engine_id for engine_id, _ in message.engines]
+
+    def ready() -> bool:
+        return not any(_is_there(state, engine) for engine in leaving)
+
+    wait(state, Waiter(peer, message.request, ready, lambda: ids, lambda: ""))
 
 
 def on_restart(state: State, peer: Peer, message: Restart) -> None:

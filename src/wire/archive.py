@@ -5,12 +5,12 @@ See `messages`, which they belong to, and whose `VERSION` covers them.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from ..ids import MAX_TASK
-from .parts import Count, Output, Result  # noqa: TC001 - msgspec reads the annotations
+from .parts import Count, Function, Options, Output, Result, Task  # noqa: TC001 - msgspec reads the annotations
 
 TaskNo = Annotated[int, msgspec.Meta(ge=0, le=MAX_TASK)]
 """A task id as somebody may say it, who may be wrong."""
@@ -72,3 +72,53 @@ class Purge(msgspec.Struct, array_like=True, tag=True):
 
     request: int
     tasks: list[TaskNo] | None = None
+
+
+class Query(msgspec.Struct, array_like=True, tag=True):
+    """Which tasks have such records? Answered by `Queried`, or by a `Reply` that says what is wrong with the query
+    (from a client).
+    """
+
+    request: int
+    query: Any
+    """As `wire.query` has it."""
+    keys: list[str]
+    """The fields that are wanted of each, each named once."""
+    places: bool = False
+    """It is asked where tasks are now: their `engine_id` is in the query, or wanted."""
+    after: Count = 0
+    """Go on from there: what `Queried.left` said."""
+
+
+class Queried(msgspec.Struct, array_like=True, tag=True):
+    """The answer to `Query`, as much of it as one message should hold. Each frame is a MessagePack list of records, in
+    order of submission; a record is the list of its fields in the order asked for: `msg_id` as an integer, times in
+    microseconds since 1970.
+    """
+
+    request: int
+    frames: Count = 0
+    left: Count = 0
+    """There may be more, to be asked for with this as `after`; 0: that was all."""
+
+
+class Recall(msgspec.Struct, array_like=True, tag=True):
+    """What was submitted as these tasks? Answered by `Recalled`, or by a `Reply` naming one of which that is not known
+    any more (from a client).
+    """
+
+    request: int
+    tasks: list[TaskNo]
+
+
+class Recalled(msgspec.Struct, array_like=True, tag=True):
+    """The answer to `Recall`, as much of it as one message should hold: what a `Submit` of some of these tasks would
+    be, with frames in order of the tasks. Copies of one call that were asked for one after another are one task again.
+    """
+
+    request: int
+    functions: list[Function]
+    options: list[Options]
+    tasks: list[Task]
+    left: list[int] = []
+    """The other tasks, to be recalled next."""

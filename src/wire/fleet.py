@@ -15,6 +15,18 @@ class Scale(msgspec.Struct, array_like=True, tag=True):
     n: int
 
 
+class Retire(msgspec.Struct, array_like=True, tag=True):
+    """Stop these engines (`(engine, incarnation)` each) for good, each when it has done what it was given. Answered
+    when they are gone.
+
+    An engine that is not there is gone already; one of a later incarnation is an error, since it is not known whether
+    it is the one that was meant: so the request may be made again when its answer was lost.
+    """
+
+    request: int
+    engines: list[tuple[int, int]]
+
+
 class Restart(msgspec.Struct, array_like=True, tag=True):
     """Replace these engines (all: None) by fresh ones under the same ids. Answered when they answer.
 
@@ -45,6 +57,17 @@ class StatusQuery(msgspec.Struct, array_like=True, tag=True):
     """How is the cluster? Answered by a `Reply` whose value is a `ClusterStatus` as a map."""
 
     request: int
+
+
+class QueueQuery(msgspec.Struct, array_like=True, tag=True):
+    """What is there to do for these engines (all: None)? Answered by a `Reply` whose value maps each one's id to
+    `(queue, tasks, completed)`: how many tasks it has that were addressed to it, how many others, and how many it has
+    run; and None to how many are with no engine. With `ids`, each of these but `completed` is a list of ids.
+    """
+
+    request: int
+    engines: list[int] | None = None
+    ids: bool = False
 
 
 class WaitEngines(msgspec.Struct, array_like=True, tag=True):

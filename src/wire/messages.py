@@ -20,10 +20,10 @@ from typing import Any
 
 import msgspec
 
-from .archive import Fetch, Fetched, Find, Found, Purge, TaskInfo
+from .archive import Fetch, Fetched, Find, Found, Purge, Queried, Query, Recall, Recalled, TaskInfo
 from .asking import Answer, Ask, AskEngine
 from .death import DeathCertificate
-from .fleet import ClearSetup, Restart, Scale, Shutdown, Signal, StatusQuery, WaitEngines
+from .fleet import ClearSetup, QueueQuery, Restart, Retire, Scale, Shutdown, Signal, StatusQuery, WaitEngines
 from .parts import (
     Call,
     Count,
@@ -52,8 +52,14 @@ __all__ = [  # of what is declared beside this file: users look here
     "Options",
     "Output",
     "Purge",
+    "Queried",
+    "Query",
+    "QueueQuery",
+    "Recall",
+    "Recalled",
     "Restart",
     "Result",
+    "Retire",
     "Scale",
     "Shutdown",
     "Signal",
@@ -121,6 +127,9 @@ class Cancel(msgspec.Struct, array_like=True, tag=True):
     grace_s: float | None = None
     interrupt: bool = True
     """False: withdraw what has not started, leave running tasks alone."""
+    after: Count = 0
+    """Number of the last `Numbered` message said before. If that has not come, this means nothing yet: the tasks may be
+    in it. It is asked again, after what is missing."""
 
 
 class Goodbye(msgspec.Struct, array_like=True, tag=True):
@@ -381,6 +390,7 @@ FromClient = (
     | Cancel
     | Scale
     | Restart
+    | Retire
     | Signal
     | Shutdown
     | StatusQuery
@@ -390,6 +400,9 @@ FromClient = (
     | Find
     | Fetch
     | Purge
+    | Query
+    | Recall
+    | QueueQuery
     | Goodbye
     | Ping
     | Ack
@@ -397,7 +410,22 @@ FromClient = (
 FromEngine = EngineHello | ControlHello | Holding | Done | Started | Outputs | GivenBack | Answer | Goodbye | Ping
 FromNanny = NannyHello | Running | EngineExited | Shutdown | Goodbye | Ping
 ToController = FromClient | FromEngine | FromNanny
-ToClient = Welcome | Results | Outputs | Ack | Engines | Reply | Found | Fetched | Resume | Refused | Pong | Farewell
+ToClient = (
+    Welcome
+    | Results
+    | Outputs
+    | Ack
+    | Engines
+    | Reply
+    | Found
+    | Fetched
+    | Queried
+    | Recalled
+    | Resume
+    | Refused
+    | Pong
+    | Farewell
+)
 ToEngine = EngineWelcome | Run | Forget | Ack | TakeBack | Interrupt | Ask | Exit | Resume | Refused | Pong | Farewell
 ToNanny = NannyWelcome | StartEngines | StopEngine | Exit | Resume | Refused | Pong | Farewell
 ToPeer = ToClient | ToEngine | ToNanny

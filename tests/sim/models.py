@@ -573,7 +573,12 @@ class Client:
         if kind is m.Restart:
             (ids,) = arguments
             arguments = ids, [(i, incarnation) for i, (_, incarnation) in self.engines.items()]
+        if kind is m.Retire:
+            (ids,) = arguments
+            arguments = ([(i, self.engines[i][1]) for i in ids if i in self.engines],)
         request = kind(self.requests, *arguments)
+        if kind is m.Cancel:
+            request.after = self.outgoing.last
         self.asked[self.requests] = request
         self.say(request)
         return self.requests

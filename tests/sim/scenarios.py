@@ -146,7 +146,7 @@ def _trouble_the_fleet(world: World, rng: random.Random, clients: list[Client], 
         request = rng.choice(
             [
                 (m.Scale, rng.randint(0, engines + 2)),
-                (m.Scale, rng.randint(0, engines + 2)),
+                (m.Retire, [rng.randint(0, engines + 2)]),
                 (m.Restart, some_targets(rng, engines)),
                 (m.Signal, number, some_targets(rng, engines)),
                 (m.WaitEngines, rng.choice([None, 1])),

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...ids import COUNT_BITS, TaskId, show_task
+from ...ids import TaskId, show_task
 from ...wire.messages import (
     Fetch,
     Fetched,
     Find,
     Found,
+    Options,
     Outputs,
     Purge,
+    Query,
+    Recall,
     Reply,
     Result,
     Results,
@@ -27,12 +30,15 @@ from ...wire.messages import (
     Submit,
     TaskInfo,
 )
+from .recall import recall
+from .rows import first_of_client, ids_of, submissions_of
+from .search import search
 from .spans import spans
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
-    from ...wire.messages import Output
+    from ...wire.messages import Output, Task
     from .store import Store
 
 ANSWER_BYTES = 8 << 20
@@ -57,8 +63,10 @@ class Archive:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def answer(self, message: Find | Fetch | Purge) -> Generator[None, None, Answer]:
-        """Find out what to say; return a message and its frames."""
+    def answer(
+        self, message: Find | Fetch | Purge | Query | Recall, engines: Mapping[int, int]
+    ) -> Generator[None, None, Answer]:
+        """Find out what to say; return a message and its frames. `engines` says where tasks are now, for a `Query`."""
         match message:
             case Find(tasks=tasks):
                 if tasks is None:
@@ -68,6 +76,10 @@ class Archive:
                 return Found(message.request, known, [task for task in tasks if task not in found]), ()
             case Fetch():
                 return (yield from self._fetch(message))
+            case Query():
+                return (yield from search(self._store, message, engines))
+            case Recall():
+                return (yield from recall(self._store, message))
             case Purge():
                 self._purge(message.tasks)
                 return Reply(message.request, value=True), ()
@@ -87,7 +99,7 @@ class Archive:
             if not rows:
                 return infos
             for last, at, message in rows:  # noqa: B007 - the next rows come after it
-                infos += [info for info in _infos(at, message) if info.label == label]
+                infos += [info for info in _infos(at, _submit.decode(message)) if info.label == label]
             yield
 
     def _of_ids(self, tasks: Iterable[int]) -> Generator[None, None, dict[int, TaskInfo]]:
@@ -95,19 +107,13 @@ class Archive:
         wanted, found = set(tasks), dict[int, TaskInfo]()
         for task in sorted(wanted):
             if task not in found:
-                for _, at, message in self._submissions(task):
-                    found.update((info.id, info) for info in _infos(at, message) if info.id in wanted)
+                for row in submissions_of(self._store.db, task):
+                    infos = _infos(row.at, _submit.decode(row.message))
+                    found.update((info.id, info) for info in infos if info.id in wanted)
                     if task in found:
                         break
                 yield
         return found
-
-    def _submissions(self, task: int) -> Iterator[tuple[int, float, bytes]]:
-        """Yield the submissions in whose range an id is, the likeliest first: `(row, time, message)`."""
-        return self._store.db.execute(
-            "SELECT id, at, message FROM submitted WHERE first BETWEEN ? AND ? AND last >= ? ORDER BY first DESC",
-            (_first_of_client(task), task, task),
-        )
 
     # ------------------------------------------------------------------------------------------------ results
 
@@ -148,7 +154,7 @@ class Archive:
             rows.update(
                 row
                 for (row,) in self._store.db.execute(
-                    "SELECT id FROM delivered WHERE first BETWEEN ? AND ? AND last >= ?", (_first_of_client(lo), hi, lo)
+                    "SELECT id FROM delivered WHERE first BETWEEN ? AND ? AND last >= ?", (first_of_client(lo), hi, lo)
                 )
             )
         return sorted(rows)
@@ -190,35 +196,42 @@ class Archive:
         with store.transaction():
             if tasks is None:
                 store.db.execute("DELETE FROM submitted WHERE ended")
+                for row, message, open_ in store.db.execute(
+                    "SELECT id, message, open FROM submitted WHERE open IS NOT NULL"
+                ).fetchall():
+                    submit, left = _submit.decode(message), set(memoryview(open_).cast("q"))
+                    self._strike(row, submit, ids_of(submit) - left)
                 store.sweep()
             else:
                 wanted = set(tasks)
                 done: set[int] = set()
                 for task in sorted(wanted):
                     if task not in done:
-                        for row, _, message in list(self._submissions(task)):
-                            done |= self._strike(row, _submit.decode(message), wanted)
+                        for there in list(submissions_of(store.db, task)):
+                            done |= self._strike(there.id, _submit.decode(there.message), wanted)
                             if task in done:
                                 break
                 for lo, hi in spans((task, task) for task in wanted):
                     store.sweep(lo, hi)
             store.db.execute("DELETE FROM labels WHERE submission NOT IN (SELECT id FROM submitted)")
+            store.sweep_functions()
 
     def _strike(self, row: int, message: Submit, wanted: set[int]) -> set[int]:
-        """Strike tasks off a submission; a call on several engines only as a whole. Return which were found there."""
+        """Strike tasks off a submission. Return which were found there."""
         db = self._store.db
         struck: set[int] = set()
         kept, parts, at = [], list[bytes](), 0
         (blob,) = db.execute("SELECT frames FROM submitted WHERE id = ?", (row,)).fetchone()
         frames = _frames.decode(blob) if blob else []
         for task in message.tasks:
-            ids = range(task.id, task.id + max(1, task.copies))
-            if wanted.issuperset(ids):
-                struck.update(ids)
-            else:
-                kept.append(task)
-                parts += frames[at : at + task.frames]
+            mine = frames[at : at + task.frames]
             at += task.frames
+            ids = range(task.id, task.id + max(1, task.copies))
+            here = wanted.intersection(ids)
+            struck |= here
+            for left in _left(task, ids, here, message.options):
+                kept.append(left)
+                parts += mine
         if not kept:
             db.execute("DELETE FROM submitted WHERE id = ?", (row,))
         elif struck:
@@ -272,8 +285,7 @@ class _Book:
             at = max(at, hi)
 
 
-def _infos(at: float, message: bytes) -> Iterator[TaskInfo]:
-    submit = _submit.decode(message)
+def _infos(at: float, submit: Submit) -> Iterator[TaskInfo]:
     options = submit.options
     for task in submit.tasks:
         label = options[task.options].label if task.options < len(options) else None
@@ -281,5 +293,16 @@ def _infos(at: float, message: bytes) -> Iterator[TaskInfo]:
             yield TaskInfo(task.id + copy, task.items, label, at, task.function)
 
 
-def _first_of_client(task: int) -> int:
-    return task >> COUNT_BITS << COUNT_BITS
+def _left(task: Task, ids: range, struck: set[int], options: list[Options]) -> Iterator[Task]:
+    """Yield what is left of a task, of which some copies are struck off: each run of others, with options of its own
+    (added to these) that have only their targets.
+    """
+    if not struck:
+        yield task
+        return
+    mine = options[task.options] if task.options < len(options) else Options()
+    for first, last in spans(((id_, id_) for id_ in ids if id_ not in struck), gap=1):
+        place = first - task.id
+        targets = (mine.targets or ())[place : place + last - first + 1]
+        options.append(msgspec.structs.replace(mine, targets=targets))
+        yield msgspec.structs.replace(task, id=first, copies=last - first + 1, options=len(options) - 1)

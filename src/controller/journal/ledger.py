@@ -7,15 +7,16 @@ how long functions take (it is learned again), and what engines and nannies have
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ...ids import Peer
-    from ...wire.messages import Fetch, Find, Numbered, Purge, Submit
+    from ...wire.messages import Fetch, Find, Numbered, Purge, Query, Recall, Submit
 
 
 LOST_PAYLOAD = b"\xc1 too large for the journal"
@@ -115,6 +116,16 @@ class Killed(msgspec.Struct, array_like=True, tag=7, frozen=True):
 
 Move = Assigned | Returned | Piece | Whole | Stopped | SetupCall | Killed
 """What happens to tasks between submission and end. Their order matters, among themselves only."""
+
+
+def size_of(move: Move) -> int:
+    """Return of how many tasks a move speaks."""
+    match move:
+        case Assigned(tasks=tasks) | Returned(tasks=tasks):
+            return len(tasks)
+        case Whole(pieces=pieces):
+            return len(pieces)
+    return 1
 
 
 class ClientCame(NamedTuple):
@@ -228,7 +239,9 @@ class Lookup(NamedTuple):
     """A client's question to the journal, to be answered from what was written so far."""
 
     peer: Peer
-    message: Find | Fetch | Purge
+    message: Find | Fetch | Purge | Query | Recall
+    engines: Mapping[int, int] = MappingProxyType({})
+    """Where tasks are now, by id, for a `Query` that wants to know."""
 
 
 class Summary(NamedTuple):

@@ -178,6 +178,7 @@ class Store:
     def _begin_life(self, life: str, *, goes_on: bool = False) -> None:
         for table in OF_A_LIFE:
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
+        self._db.execute("UPDATE functions SET unused = ? WHERE unused IS NULL", (time.time(),))
         if not goes_on:
             self._db.execute("UPDATE submitted SET ended = ?, open = NULL WHERE ended = 0", (time.time(),))
         self._set("summed", self._last("delivered"))
@@ -210,7 +211,7 @@ class Store:
             if summary is not None:
                 self._put_summary(summary)
             elif moves:
-                self.moved += sum(_size(move) for move in moves)
+                self.moved += sum(l.size_of(move) for move in moves)
                 self._db.execute("INSERT INTO moves (moves) VALUES (?)", (_encode(moves),))
 
     def checkpoint(self) -> None:
@@ -238,12 +239,12 @@ class Store:
                 execute("DELETE FROM clients WHERE no = ?", (no,))
             case l.FunctionCame(digest, owner, pickled):
                 if 0 < len(pickled) <= bounds.ROW_MAX:
-                    execute("INSERT OR REPLACE INTO functions VALUES (?, ?)", (digest, pickled))
+                    execute("INSERT OR REPLACE INTO functions VALUES (?, ?, NULL)", (digest, pickled))
                 if owner:
                     execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", (digest, owner))
             case l.FunctionLeft(digest, 0):
                 execute("DELETE FROM owners WHERE digest = ?", (digest,))
-                execute("DELETE FROM functions WHERE digest = ?", (digest,))
+                execute("UPDATE functions SET unused = ? WHERE digest = ?", (now, digest))
             case l.FunctionLeft(digest, owner):
                 execute("DELETE FROM owners WHERE digest = ? AND owner = ?", (digest, owner))
             case l.EngineIs():
@@ -332,6 +333,7 @@ class Store:
             total = int(
                 db.execute(
                     "SELECT (SELECT total(nbytes) FROM delivered) + (SELECT total(nbytes) FROM submitted WHERE ended)"
+                    " + (SELECT total(length(pickled)) FROM functions WHERE unused)"
                 ).fetchone()[0]
             )
             if total > keep_bytes:
@@ -344,11 +346,18 @@ class Store:
             for first, last in spans(ranges):
                 self.sweep(first, last)
             self._sweep("at < ?", max(horizon, oldest))  # what was in use when its submission went
+            db.execute("DELETE FROM functions WHERE unused < ?", (max(horizon, oldest),))
             return db.total_changes - before
 
     def sweep(self, first: int = 0, last: int = MAX_TASK) -> None:
         """Delete results of these tasks whose submissions are gone, and that nobody needs any more."""
         self._sweep("first BETWEEN ? AND ? AND last >= ?", first >> COUNT_BITS << COUNT_BITS, last, first)
+
+    def sweep_functions(self) -> None:
+        """Delete functions of which nothing that is kept can be."""
+        self._db.execute(
+            "DELETE FROM functions WHERE unused < coalesce((SELECT at FROM submitted ORDER BY id LIMIT 1), unused + 1)"
+        )
 
     def _sweep(self, where: str, *values: float) -> None:
         self._db.execute(
@@ -362,7 +371,8 @@ class Store:
     def _horizon(self, excess: int) -> float:
         """Return the time such that what is older has so many bytes."""
         rows = self._db.execute(
-            "SELECT at, nbytes FROM delivered UNION ALL SELECT at, nbytes FROM submitted WHERE ended ORDER BY at"
+            "SELECT at, nbytes FROM delivered UNION ALL SELECT at, nbytes FROM submitted WHERE ended"
+            " UNION ALL SELECT unused, length(pickled) FROM functions WHERE unused ORDER BY at"
         )
         horizon = 0.0
         for at, nbytes in rows:
@@ -379,7 +389,7 @@ class Store:
         execute = self._db.execute
         summed = int(self._get("summed") or 0)
         moves = [move for (blob,) in execute("SELECT moves FROM moves ORDER BY id") for move in _moves.decode(blob)]
-        self.moved = sum(_size(move) for move in moves)
+        self.moved = sum(l.size_of(move) for move in moves)
         ended: list[tuple[int, int, int]] = []
         for (blob,) in execute("SELECT message FROM delivered WHERE results AND id > ? ORDER BY id", (summed,)):
             ended.extend(ended_by(_results.decode(blob)))
@@ -398,7 +408,7 @@ class Store:
             clients,
             dict(execute("SELECT * FROM heard").fetchall()),
             acked,
-            dict(execute("SELECT * FROM functions").fetchall()),
+            dict(execute("SELECT digest, pickled FROM functions WHERE unused IS NULL").fetchall()),
             execute("SELECT * FROM owners").fetchall(),
             [l.NannyIs._make((*row, bool(head))) for *row, head in execute("SELECT * FROM nannies")],
             [
@@ -483,12 +493,3 @@ def _disown(path: Path | str) -> None:
 
 def _open(path: Path | str) -> sqlite3.Connection:
     return disk.connect(path, TABLES, SCHEMA)
-
-
-def _size(move: l.Move) -> int:
-    match move:
-        case l.Assigned(tasks=tasks) | l.Returned(tasks=tasks):
-            return len(tasks)
-        case l.Whole(pieces=pieces):
-            return len(pieces)
-    return 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA = 4
+SCHEMA = 5
 """Raise it when a table or an entry changes: an older file is then set aside, not misread."""
 
 TABLES = """
@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS clients (no INTEGER PRIMARY KEY, peer BLOB, name TEXT, pid INT, host TEXT, cancel INT,
     patience_s REAL, acked INT DEFAULT 0);
 CREATE TABLE IF NOT EXISTS heard (peer BLOB PRIMARY KEY, have INT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS functions (digest BLOB PRIMARY KEY, pickled BLOB);
+CREATE TABLE IF NOT EXISTS functions (digest BLOB PRIMARY KEY, pickled BLOB, unused REAL);
 CREATE TABLE IF NOT EXISTS owners (digest BLOB, owner INT, PRIMARY KEY (digest, owner)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS nannies (peer BLOB PRIMARY KEY, host TEXT, pid INT, cores INT, head INT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS engines (id INTEGER PRIMARY KEY, incarnation INT, nanny BLOB, host TEXT, pid INT,
@@ -27,5 +27,8 @@ CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY, client INT, seq IN
 CREATE INDEX IF NOT EXISTS delivered_first ON delivered (first, last);
 """
 
-OF_A_LIFE = ("clients", "heard", "functions", "owners", "nannies", "engines", "gone", "moves", "setups")
+# `functions.unused` says since when nobody has needed a function but for what was submitted before: as long as that is
+# kept, it may be submitted again. (A table of which submission uses which would cost a write for each lone call.)
+
+OF_A_LIFE = ("clients", "heard", "owners", "nannies", "engines", "gone", "moves", "setups")
 """Tables of which a new life of the cluster has no use."""

@@ -26,6 +26,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections import deque
@@ -55,6 +56,12 @@ QUICK_S = 0.001
 
 CHECKPOINT_BYTES = 16 << 20
 """A checkpoint is due when about so much was written since the last one. It takes some 10 ms."""
+
+SWITCH_S = sys.getswitchinterval()
+
+POLITE_S = 0.0002
+"""While something is looked up, which may take seconds, the loop's thread waits so long for the interpreter at the most
+each time that it wants it, which is several times a turn."""
 
 COMMIT_BYTES = 20 << 10
 """What a transaction writes besides payloads, roughly: the pages that it changes, whole."""
@@ -132,7 +139,7 @@ class Journal:
             self._suspend(store.unwritable)
         self._queue: SimpleQueue[_Batch | ledger.Lookup | None] = SimpleQueue()
         self._asked: deque[tuple[ledger.Lookup, Generator[None, None, Answer]]] = deque()
-        """What is being looked up, the first by itself: of the thread."""
+        """What is being looked up, in turn: of the thread."""
         self._answers: deque[Envelope] = deque()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -256,7 +263,9 @@ class Journal:
                 if isinstance(todo, _Batch):
                     batches.append(todo)
                 else:
-                    self._asked.append((todo, self._archive.answer(todo.message)))
+                    if not self._asked:
+                        sys.setswitchinterval(POLITE_S)
+                    self._asked.append((todo, self._archive.answer(todo.message, todo.engines)))
                 todo = self._queue.get_nowait()
         except Empty:
             return batches, False
@@ -289,6 +298,7 @@ class Journal:
         try:
             if not self.failure:
                 next(steps)
+                self._asked.rotate(-1)  # nobody waits for one who asks for much
                 return
             answer = Reply(lookup.message.request, error=self.failure), ()
         except StopIteration as end:
@@ -297,6 +307,8 @@ class Journal:
             log.exception("failed on a %s of %r", type(lookup.message).__name__, lookup.peer)
             answer = Reply(lookup.message.request, error=f"the journal cannot be read: {error}"), ()
         self._asked.popleft()
+        if not self._asked:
+            sys.setswitchinterval(SWITCH_S)
         self._answers.append(Envelope(lookup.peer, *answer))
         self._wake()
 

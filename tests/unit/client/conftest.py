@@ -147,6 +147,10 @@ class FakeController:
                 infos = [m.EngineInfo(i, 0, "ready") for i in range(message.n)]
                 self._say(peer, m.Engines([*infos, *(m.EngineInfo(i, 0, "dead") for i in range(message.n, 64))]))
                 self._say(peer, m.Reply(message.request, list(range(message.n))))
+            case m.Retire():
+                gone = [engine for engine, _ in message.engines]
+                self._say(peer, m.Engines([m.EngineInfo(i, 0, "dead") for i in gone]))
+                self._say(peer, m.Reply(message.request, gone))
             case m.ClearSetup():
                 self._say(peer, m.Reply(message.request, 0))
             case m.StatusQuery():

@@ -351,8 +351,11 @@ def test_requests(fake, client):
     for wrong in (-1, True, "4"):
         with pytest.raises(ValueError, match="0 or more"):
             client.scale(wrong)
-    with pytest.raises(ValueError, match="restarted, not stopped"):
+    client.shutdown([0])
+    assert client.ids == [1]
+    with pytest.raises(NoSuchEngine, match="no engine 0; there are: 1"):
         client.shutdown([0])
+    assert [message.engines for message in fake.of(m.Retire)] == [[(0, 0)]]
     client.shutdown(restart=True)
     client.shutdown()
     assert client.ids == []
@@ -599,3 +602,57 @@ def test_what_cannot_be_set_up(client):
         client.register_setup(5)
     with pytest.raises(SerializationError, match="argument"):
         client.register_setup(abs, threading.Lock())
+
+
+# ------------------------------------------------------------------------------------------------ names of clusters
+
+
+@pytest.mark.parametrize(
+    "names", [{"cluster_id": "PATH"}, {"profile": "PATH"}, {"cluster": "PATH", "profile": "default"}]
+)
+def test_older_words_for_the_name_of_a_cluster(fake, names):
+    given = {key: str(fake.path) if value == "PATH" else value for key, value in names.items()}
+    with Client(**given) as client:
+        assert client.cluster_name == "fake"
+
+
+def test_two_names_must_be_the_same(fake):
+    with Client(str(fake.path), cluster_id=str(fake.path)) as client:
+        assert client.ids
+    with pytest.raises(TypeError, match="name different clusters: 'one', 'other'"):
+        Client("one", profile="other")
+
+
+# ------------------------------------------------------------------------------------------------ views
+
+
+def test_views_by_other_names(client):
+    for view in (client.broadcast_view(), client.broadcast_view("all", is_coalescing=True)):
+        assert isinstance(view, DirectView)
+        assert view.targets == "all"
+    assert client.broadcast_view([1, 2]).apply_sync(abs, -1) == [1, 1]
+
+
+def test_clear(client):
+    client[:]["x"] = 1
+    client.clear(0, block=True)
+    assert client[1]["x"] == 1
+    with pytest.raises(NameError):
+        client[0]["x"]
+    client.clear().get()
+    with pytest.raises(NameError):
+        client[1]["x"]
+
+
+@pytest.mark.parametrize("key", [slice(0, 0), slice(4, None), []])
+def test_a_view_of_no_engine_says_so_at_the_call(client, key):
+    view = client[key]
+    assert view.targets == []
+    for call in (
+        lambda: view.apply(abs, -1),
+        lambda: view.map(abs, [1]),
+        lambda: view.scatter("x", [1]),
+        lambda: view["x"],
+    ):
+        with pytest.raises(NoEngines, match="scale"):
+            call()

@@ -134,7 +134,7 @@ def test_order_is_kept_and_batches_are_bounded(core):
     core.outbox.append(entry(5, f, payload=bytes(client_core.BATCH_BYTES)))
     core.outbox.append(entry(6, f))
     shape = [len(x.tasks) if isinstance(x, m.Submit) else x for x, _ in core.take()]
-    assert shape == [client_core.BATCH_TASKS, 1, m.Cancel(1, [0]), 1, 1]
+    assert shape == [client_core.BATCH_TASKS, 1, m.Cancel(1, [0], after=2), 1, 1]
     assert core.take() == []
 
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
+from enginery.client.client import Client
 from enginery.errors import CompositeError, NoSuchEngine, SerializationError
 from enginery.wire import messages as m
 
@@ -218,3 +220,107 @@ def test_view_wait_and_abort(fake, client):
     view.abort(result)
     assert result.cancelled()
     assert view.wait(result, timeout=5)
+
+
+def test_direct_map_of_all_kinds_of_input(client):
+    view = client[:]
+    frame = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+    assert view.map_sync(str, np.array([[1, 2], [3, 4]])) == ["[1 2]", "[3 4]"]
+    assert view.map_sync(len, frame) == [1, 1]  # the names of its columns
+    assert view.map_sync(int, frame["a"]) == [1, 2]
+    assert view.map_sync(str.upper, "abc") == ["A", "B", "C"]
+    assert view.map_sync(lambda x, y: x * y, (i for i in range(10)), [1, 2, 3]) == [0, 2, 6]
+    for empty in ([], "", iter(()), np.array([]), frame["a"][:0]):
+        assert view.map_sync(abs, empty) == []
+    assert view.map_sync(abs, [], [1, 2]) == []
+    assert view.map_sync(abs, [-1]) == [1]
+    assert client[1].map_sync(abs, [-1, -2, -3]) == [1, 2, 3]
+
+
+def test_direct_map_flags_and_ways(client):
+    view = client[:]
+    assert view.map(abs, [-1], block=True) == [1]
+    with view.temp_flags(label="l", block=True):
+        assert view.map(abs, [-1], block=False).label == ["l"]
+        assert view.map(abs, [-1, -2]) == [1, 2]
+    values = view.map_sync(lambda x: 1 / x, [1, 0, 2], return_exceptions=True)
+    assert [type(value) for value in values[::2]] == [float, float]
+    assert isinstance(values[1], ZeroDivisionError)
+    assert sorted(view.map_async(abs, range(8), ordered=False)) == list(range(8))
+
+
+def test_direct_map_of_an_input_that_raises(fake, client):
+    def items():
+        yield 1
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError, match="no more"):
+        client[:].map(abs, items())
+    assert not fake.of(m.Submit)
+    fake.hold = True
+    with pytest.raises(SerializationError, match=r"item 7 is a _thread.lock"):
+        client[:].map(abs, [*range(7), threading.Lock()])
+    assert client.wait(timeout=10), "what was under way is withdrawn"
+
+
+def test_scatter_with_fewer_items_than_engines(client):
+    view = client[:]
+    view.scatter("part", np.ones((2, 3), np.int8), block=True)
+    assert [(part.shape, part.dtype) for part in view["part"]] == [((n, 3), np.int8) for n in (1, 1, 0, 0)]
+    view.scatter("part", [1, 2], flatten=True, block=True)
+    assert view["part"] == [1, 2, [], []]
+    assert view.scatter("rank", client.ids, flatten=True).get() == [None] * 4
+    assert client[2]["rank"] == 2
+
+
+def test_scatter_on_some_engines(client):
+    client[:].scatter("part", range(4), targets=[1, 2], block=True)
+    assert client[1:3]["part"] == [[0, 1], [2, 3]]
+    assert client[:].gather("part", targets=[2, 1], block=True) == [2, 3, 0, 1]
+    client[3].scatter("part", "abc", block=True)
+    assert client[3]["part"] == "abc"
+
+
+def test_scatter_and_gather_of_tables(client):
+    frame = pd.DataFrame({"a": range(6), "b": list("uvwxyz")}, index=[3, 1, 4, 1, 5, 9])
+    for dist in ("b", "r"):
+        client[:].scatter("table", frame, dist, block=True)
+        assert client[:].gather("table", dist).get().equals(frame)
+
+
+def test_gather_of_what_is_no_sequence(client):
+    client[:].scatter("n", range(4), flatten=True, block=True)
+    assert client[:].gather("n * 2", block=True) == [0, 2, 4, 6]
+    with pytest.raises(NameError):
+        client[:1].gather("nothing", block=True)
+
+
+def test_what_views_ask_of_their_client(client, monkeypatch):
+    asked = []
+    for name in ("queue_status", "purge_results", "shutdown"):
+        monkeypatch.setattr(
+            Client, name, lambda _, *args, _name=name, **how: asked.append((_name, args, how)), raising=False
+        )
+    done = client.submit(abs, -1)
+    monkeypatch.setattr(Client, "get_result", lambda *_, **__: done)
+    view, some = client.load_balanced_view(), client[[1, 2]]
+    view.queue_status()
+    some.queue_status(verbose=True)
+    some.queue_status(targets=1)
+    view.purge_results("1-1")
+    some.purge_results(label="x")
+    view.shutdown(hub=True)
+    some.shutdown(restart=True)
+    assert asked == [
+        ("queue_status", ("all", False), {}),
+        ("queue_status", ([1, 2], True), {}),
+        ("queue_status", (1, False), {}),
+        ("purge_results", ("1-1",), {"label": None}),
+        ("purge_results", (None,), {"label": "x"}),
+        ("shutdown", ("all", False, True), {}),
+        ("shutdown", ([1, 2], True, False), {}),
+    ]
+    assert view.get_result("1-1") is done
+    assert view.get_result("1-1", block=True) == 1
+    with some.temp_flags(block=True):
+        assert some.get_result(done) == 1

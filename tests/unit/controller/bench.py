@@ -182,7 +182,7 @@ class ClientSide(Side):
         return self.requests
 
     def cancel(self, tasks: list[int], grace_s: float | None = None, *, interrupt: bool = True) -> int:
-        return self.ask(m.Cancel, tasks, grace_s, interrupt)
+        return self.ask(m.Cancel, tasks, grace_s, interrupt, after=self.outgoing.last)
 
     def results(self) -> list[m.Result]:
         """Return the results that came; the frames of each are in `self.frames` afterwards."""

@@ -22,6 +22,7 @@ EXAMPLES = [
     m.Cancel(1, []),
     m.Scale(1, 0),
     m.Restart(1),
+    m.Retire(1, []),
     m.Signal(1, 2),
     m.Shutdown(1),
     m.StatusQuery(1),

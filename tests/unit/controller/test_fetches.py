@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from enginery.controller.core import Core
 from enginery.controller.fetches import NO_JOURNAL
@@ -39,13 +40,13 @@ class Journaled(Bench):
         turn = self._take()
         purging = any(isinstance(lookup.message, m.Purge) for lookup in turn.lookups)
         self.store.commit(turn.entries, self.core.summary() if purging else None)
-        answers = [Envelope(lookup.peer, *look(self.store, lookup.message)) for lookup in turn.lookups]
+        answers = [Envelope(lookup.peer, *look(self.store, lookup.message, lookup.engines)) for lookup in turn.lookups]
         return Turn([], turn.messages + answers)
 
 
-def look(store, message):
+def look(store, message, engines):
     """Answer a question, however many steps that takes."""
-    steps = Archive(store).answer(message)
+    steps = Archive(store).answer(message, engines)
     while True:
         try:
             next(steps)
@@ -376,16 +377,24 @@ def test_everything_is_purged_but_what_somebody_needs(bench):
     assert rows(bench, "delivered") == 1, "the client may yet want it"
 
 
-def test_a_call_on_several_engines_is_purged_as_a_whole(bench):
-    (client,) = bench.start(engines=2).clients
-    ids = client.submit(1, ordered=True, targets=(0, 1))
+def test_a_call_on_several_engines_is_purged_as_far_as_is_asked(bench):
+    (client,) = bench.start(engines=4).clients
+    ids = client.submit(1, ordered=True, targets=(3, 2, 1, 0), frames=[b"array"], label="x")
     finish(bench, *ids)
+    client.ask(m.Purge, ids[1:2])
+    client.take(m.Reply)
+    assert find(client, tasks=ids).unknown == ids[1:2]
+    assert [info.id for info in find(client, label="x").tasks] == [ids[0], *ids[2:]]
+    client.ask(m.Recall, [ids[0], *ids[2:]])
+    ((message, frames),) = client.take_all(m.Recalled)
+    assert [message.options[task.options].targets for task in message.tasks] == [(3,), (1, 0)]
+    assert frames == [b"array"] * 2
+    client.ask(m.Purge, ids[2:])
+    client.take(m.Reply)
     client.ask(m.Purge, ids[:1])
     client.take(m.Reply)
-    assert find(client, tasks=ids).unknown == []
-    client.ask(m.Purge, ids)
-    client.take(m.Reply)
     assert find(client, tasks=ids).unknown == ids
+    assert rows(bench, "submitted") == 0
 
 
 # ------------------------------------------------------------------------------------------------ bounds
@@ -423,3 +432,82 @@ def test_results_are_kept_as_long_as_what_they_are_of(bench):
     bench.store.expire(-1.0, 0)
     assert find(other, tasks=[done, open_]).unknown == [done, open_]
     assert rows(bench, "delivered") == 0
+
+
+# ------------------------------------------------------------------------------------------------ records
+
+
+def query(client, what, *keys):
+    """Ask for records; return them, as they are on the wire."""
+    client.ask(m.Query, what, list(keys), "engine_id" in (*what, *keys))
+    ((message, frames),) = client.take_all(m.Queried)
+    assert (message.frames, message.left) == (len(frames), 0)
+    return [record for frame in frames for record in msgspec.msgpack.decode(frame)]
+
+
+def test_records_say_what_the_books_know_and_the_journal_does_not(bench):
+    submitter, other = bench.start(engines=1, clients=2).clients
+    ended, *waiting = submitter.submit(6, label="x")
+    finish(bench, ended, duration=10.0)  # so it is not given all the others
+    bench.engines[0].given()
+    given = list(bench.engines[0].queue)
+    assert set(given) < set(waiting), "the others wait"
+    assert query(other, {}, "msg_id", "status", "engine_id") == [
+        [ended, "ok", 0],
+        *([id_, "pending", 0 if id_ in given else None] for id_ in waiting),
+    ]
+    assert query(other, {"engine_id": 0, "status": "pending"}, "msg_id") == [[id_] for id_ in given]
+    assert query(other, {"label": "x", "status": "pending"}, "msg_id") == [[id_] for id_ in waiting]
+
+
+def test_a_divided_task_is_one_record(bench):
+    submitter, other = bench.start(engines=1, clients=2).clients
+    (task,) = submitter.submit(items=10)
+    bench.engines[0].given()
+    bench.engines[0].finish_items(task, 0, 4, status=ERROR)
+    assert query(other, {}, "status", "items", "completed") == [["pending", 10, None]]
+    bench.engines[0].finish_items(task, 4, 10)
+    assert query(other, {}, "status", "started", "completed") == [["error", 1_000_000, 1_006_000]]
+
+
+def test_what_had_not_ended_with_the_cluster_is_unknown(bench):
+    (client,) = bench.start().clients
+    done, lost = client.submit(2)
+    finish(bench, done)
+    bench.begin("second").start()
+    assert query(bench.clients[0], {}, "msg_id", "status") == [[done, "ok"], [lost, "unknown"]]
+
+
+def test_a_query_that_is_none_harms_nobody(bench):
+    (client,) = bench.start().clients
+    client.ask(m.Query, {"labl": "x"}, [])
+    assert "a record has no field 'labl'" in error_of(client)
+    client.ask(m.Query, {}, ["nonsense"])
+    assert "a record has no field 'nonsense'" in error_of(client)
+    deep = {}
+    for _ in range(500):
+        deep = {"$not": deep}
+    client.ask(m.Query, deep, [])
+    assert error_of(client) == "a query is at most 20 deep"
+    assert query(client, {}) == []
+
+
+def test_tasks_are_recalled_when_their_client_is_gone(bench):
+    submitter, other = bench.start(engines=1, clients=2).clients
+    (task,) = submitter.submit(label="x", retries=3)
+    finish(bench, task)
+    submitter.say(m.Goodbye())
+    assert not bench.core.state.functions.entries
+    other.ask(m.Recall, [task])
+    message = other.take(m.Recalled)
+    assert message.functions == [m.Function(b"f", b"pickle of f")]
+    assert message.options == [m.Options(label="x", retries=3)]
+    other.ask(m.Recall, [5])
+    assert error_of(other) == "task 0-5 is not known any more"
+
+
+def test_without_a_journal_there_are_no_records():
+    bench = Bench().start()
+    (client,) = bench.clients
+    for request in (client.ask(m.Query, {}, []), client.ask(m.Recall, [5])):
+        assert client.inbox.popleft()[0] == m.Reply(request, error=NO_JOURNAL)

@@ -347,3 +347,44 @@ def test_a_dead_engine_is_not_there(bench: Bench):
     bench.hello_engines()
     assert client.answer(request) == [0]
     client.news()
+
+
+# ------------------------------------------------------------------------------------------------------- retire
+
+
+def test_chosen_engines_are_stopped_for_good_when_they_have_done_what_they_were_given(bench: Bench):
+    bench.start(engines=3)
+    client, engine = bench.clients[0], bench.engines[1]
+    (task,) = client.submit(1, targets=(1,), ordered=True)
+    assert engine.given() == [task]
+    request = client.ask(m.Retire, [(0, 1), (1, 1)])
+    bench.engines[0].control.take(m.Exit)
+    assert engine.control.kinds() == []
+    engine.finish(task)
+    engine.control.take(m.Exit)
+    engine.die(exit_code=0)
+    assert "Reply" not in client.kinds(), "not before they are gone"
+    bench.engines[0].die(exit_code=0)
+    assert client.answer(request) == [0, 1]
+    assert bench.nannies[0].starts() == [], "they are not replaced"
+    assert sorted(bench.core.state.engines) == [2]
+    assert set(client.ended()) == {task}
+    client.news()
+
+
+def test_to_stop_what_is_gone_is_done_at_once(bench: Bench):
+    bench.start(engines=1)
+    client = bench.clients[0]
+    assert client.answer(client.ask(m.Retire, [(7, 1)])) == [7]
+
+
+def test_an_engine_that_was_replaced_meanwhile_is_not_stopped(bench: Bench):
+    bench.start(engines=2)
+    client = bench.clients[0]
+    bench.engines[1].die()
+    bench.hello_engines()
+    client.news()
+    request = client.ask(m.Retire, [(0, 1), (1, 1)])
+    assert "engine 1 was replaced by a fresh one" in client.take(m.Reply).error
+    assert request
+    assert not any(engine.retiring for engine in bench.core.state.engines.values())

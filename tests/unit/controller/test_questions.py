@@ -119,3 +119,48 @@ def test_questions_change_nothing(bench: Bench):
     bench.clients[0].submit(3)
     bench.engines[0].given()
     assert status(bench) == status(bench)
+
+
+def queues(bench: Bench, *what: object) -> dict:
+    client = bench.clients[0]
+    return client.answer(client.ask(m.QueueQuery, *what))
+
+
+def test_queues_of_engines_and_what_is_with_none(bench: Bench):
+    bench.start(engines=2, hosts=1)
+    (client,) = bench.clients
+    assert queues(bench) == {0: [0, 0, 0], 1: [0, 0, 0], None: 0}
+    direct = client.submit(4, targets=(0,), ordered=True)
+    balanced = client.submit(6)
+    for engine in bench.engines:
+        engine.given()
+    there = queues(bench, None, True)
+    queue, tasks, _ = there[0]
+    assert sorted([*queue, *there[1][0]]) == direct
+    assert sorted([*tasks, *there[1][1], *there[None]]) == balanced
+    assert there[None], "some wait for whichever engine is free first"
+    counts = queues(bench)
+    assert counts == {0: [4, len(tasks), 0], 1: [0, len(there[1][1]), 0], None: len(there[None])}
+    bench.engines[0].finish(*bench.engines[0].queue)
+    assert queues(bench, [0])[0][2] == 2
+    assert set(queues(bench, [0])) == {0, None}
+    bench.forget_what_was_said()
+
+
+def test_completed_counts_tasks_not_results(bench: Bench):
+    bench.start(engines=1)
+    (client,) = bench.clients
+    (task,) = client.submit(items=10)
+    (engine,) = bench.engines
+    engine.given()
+    engine.finish_items(task, 0, 4)
+    assert queues(bench) == {0: [0, 1, 0], None: 0}
+    engine.finish_items(task, 4, 10)
+    assert queues(bench) == {0: [0, 0, 1], None: 0}
+    bench.forget_what_was_said()
+
+
+def test_queues_of_engines_that_are_not_there(bench: Bench):
+    bench.start(engines=1)
+    (client,) = bench.clients
+    assert "there is no engine 7" in client.error(client.ask(m.QueueQuery, [0, 7]))

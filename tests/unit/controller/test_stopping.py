@@ -27,6 +27,21 @@ def busy(bench: Bench, n: int = 3, **options) -> list[int]:
 # ------------------------------------------------------------------------------------------------------- cancel
 
 
+def test_a_cancel_waits_for_the_tasks_that_were_submitted_before_it(bench: Bench):
+    busy(bench)
+    client = bench.clients[0]
+    bench.unreachable.add(client.name)  # a break that nobody has noticed
+    (task,) = client.submit()
+    bench.unreachable.clear()
+    request = client.cancel([task])
+    client.take(m.Resume)  # it knows of no such task, but something is missing: so there is no answer yet
+    assert client.kinds() == []
+    client.hello()
+    client.say(m.Cancel(request, [task], after=client.outgoing.last))
+    assert client.answer(request) == [task]
+    assert client.ended() == {task: CANCELLED}
+
+
 def test_a_waiting_task_is_withdrawn_at_once(bench: Bench):
     *_, waiting = busy(bench)
     client = bench.clients[0]

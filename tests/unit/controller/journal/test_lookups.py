@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import sys
 
 import pytest
 from enginery.controller.journal import ledger
@@ -64,7 +65,7 @@ def test_an_answer_knows_what_was_submitted_before(journal):
 
 
 def test_it_writes_while_it_looks_things_up(journal, monkeypatch):
-    def for_ever(self, message):
+    def for_ever(self, message, engines):
         while journal.done < 2:
             yield
         return m.Found(message.request, []), ()
@@ -103,3 +104,36 @@ def test_a_summary_is_wanted_in_time_if_anything_has_moved(journal, monkeypatch)
     journal.submit([], ledger.Summary([], []))
     wait_until(lambda: journal.done == 2, "it is written")
     assert not journal.wants_summary()
+
+
+def test_who_asks_for_little_does_not_wait_for_who_asks_for_much(journal, monkeypatch):
+    answer = Archive.answer
+
+    def for_ever(self, message, engines):
+        while isinstance(message, m.Query) and not released:
+            yield
+        return (yield from answer(self, message, engines))
+
+    released = []
+    monkeypatch.setattr(Archive, "answer", for_ever)
+    journal.submit([submitted(3)])
+    journal.look_up(ledger.Lookup(Peer(b"c1"), m.Query(1, {}, ["msg_id"])))
+    journal.look_up(ledger.Lookup(Peer(b"c2"), m.Find(2, label="x")))
+    assert answers(journal)[0].message.request == 2
+    released.append(True)
+    assert answers(journal)[0].message.request == 1
+
+
+def test_threads_take_turns_more_often_only_while_something_is_looked_up(journal, monkeypatch):
+    before, during = sys.getswitchinterval(), []
+
+    def watching(self, message, engines):
+        yield
+        during.append(sys.getswitchinterval())
+        return m.Found(message.request, []), ()
+
+    monkeypatch.setattr(Archive, "answer", watching)
+    journal.look_up(ledger.Lookup(Peer(b"c1"), m.Query(1, {}, ["msg_id"])))
+    answers(journal)
+    assert during == [pytest.approx(journal_module.POLITE_S)]
+    assert sys.getswitchinterval() == before
