@@ -31,15 +31,15 @@ Written by `docs/write_reference.py`; a test compares it with the code.
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Clusters and clients": ("Cluster", "Client"),
-    "Views": ("DirectView", "LoadBalancedView"),
-    "Results": ("AsyncResult", "AsyncMapResult"),
+    "Views": ("DirectView", "LoadBalancedView", "ClusterExecutor"),
+    "Results": ("AsyncResult", "AsyncMapResult", "LazyMap"),
     "What tasks are made of": ("remote", "parallel", "interactive", "Reference", "PrePickled", "publish_data"),
     "Errors": (),
 }
 """The public names in order; all errors come last, by themselves."""
 
 
-MADE_BY_CALLS = {"DirectView", "LoadBalancedView", "AsyncResult", "AsyncMapResult"}
+MADE_BY_CALLS = {"DirectView", "LoadBalancedView", "ClusterExecutor", "AsyncResult", "AsyncMapResult", "LazyMap"}
 """Classes that nobody constructs: views and results come from calls."""
 
 

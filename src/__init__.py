@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from .client.client import Client
     from .client.decorators import parallel, remote
     from .client.directview import DirectView
+    from .client.executor import ClusterExecutor
     from .client.futures import AsyncResult
+    from .client.imap import LazyMap
     from .client.mapresult import AsyncMapResult
     from .cluster.cluster import Cluster
     from .errors import (
@@ -55,6 +57,7 @@ _HOMES = {
     "Client": ".client.client",
     "Cluster": ".cluster.cluster",
     "ClusterError": ".errors",
+    "ClusterExecutor": ".client.executor",
     "ClusterExists": ".errors",
     "CompositeError": ".errors",
     "ControllerLost": ".errors",
@@ -63,6 +66,7 @@ _HOMES = {
     "EngineryError": ".errors",
     "ImpossibleDependency": ".errors",
     "InvalidDependency": ".errors",
+    "LazyMap": ".client.imap",
     "LoadBalancedView": ".client.balancedview",
     "NoClusterError": ".errors",
     "NoEngines": ".errors",
@@ -90,6 +94,7 @@ __all__ = [
     "Client",
     "Cluster",
     "ClusterError",
+    "ClusterExecutor",
     "ClusterExists",
     "CompositeError",
     "ControllerLost",
@@ -98,6 +103,7 @@ __all__ = [
     "EngineryError",
     "ImpossibleDependency",
     "InvalidDependency",
+    "LazyMap",
     "LoadBalancedView",
     "NoClusterError",
     "NoEngines",

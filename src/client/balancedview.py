@@ -12,7 +12,9 @@ from .calls import pack
 from .core import Entry
 from .decorators import PARTS_PER_ENGINE
 from .futures import AsyncResult
-from .maps import check_map, submit_map
+from .imap import lazy_map
+from .inputs import seeded
+from .maps import check_map, submit_map, width
 from .partition import join
 from .sending import watch
 from .views import View
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .client import Client
+    from .imap import LazyMap
     from .mapresult import AsyncMapResult
 
 
@@ -87,24 +90,36 @@ class LoadBalancedView(View):
         chunksize: int | str = "auto",
         ordered: bool = True,
         return_exceptions: bool = False,
+        seed: Any = None,
     ) -> AsyncMapResult:
         """Call `f` on each item (of several sequences: each row, until the shortest ends); return the results to come.
 
-        All input is read and pickled during this call; results can be iterated as they arrive. Items travel in batches
-        of a size found automatically, or of `chunksize`; those of a coroutine function by themselves, so that they
-        run at once (with a `chunksize`, those of a batch one after another). See AsyncMapResult for `ordered` and
-        `return_exceptions`.
-        Raises what the input raises, and SerializationError naming the item that cannot travel.
+            values = view.map_async(f, xs, ys).get()
+            for value in view.map_async(simulate, range(1000), seed=42): ...
+
+        All input is read and pickled during this call; results can be iterated as they arrive. Any iterable will do,
+        and yields what it yields to `for`: a dict its keys, a DataFrame the names of its columns, an array its rows
+        (which is cut rather than read, and iterated over on the engines). Items travel in batches of a size found
+        automatically, or of `chunksize`; those of a coroutine function by themselves, so that they run at once (with a
+        `chunksize`, those of a batch one after another). See AsyncMapResult for `ordered` and `return_exceptions`.
+
+        With a `seed` (a whole number, a sequence of them, or a SeedSequence) item i has random numbers of its own, the
+        same on any engines, in any batches and at any attempt: those of `numpy.random.SeedSequence(seed).spawn(n)[i]`.
+        A function with a parameter `rng` is passed `numpy.random.default_rng` of it. For any other, the global states
+        of `numpy.random` and `random` are set from it before the item, and back after it, which takes about 0.1 ms.
+
+        Raises what the input raises (what was submitted is cancelled), SerializationError naming the item that cannot
+        travel, TypeError for a coroutine function without `rng` if there is a seed.
         """
         check_map(f, sequences)
-        client = self._client
-        options = self._options
+        function, rows = seeded(f, sequences, seed)
+        client, options = self._client, self._options
         return submit_map(
             client._link,
-            client._functions.get(f),
-            sequences,
+            client._functions.get(function),
+            rows,
             options,
-            engines=len(client) if options.targets is None else len(options.targets),
+            engines=width(client, options),
             chunksize=chunksize,
             ordered=ordered,
             return_exceptions=return_exceptions,
@@ -122,7 +137,10 @@ class LoadBalancedView(View):
         return result
 
     def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **how: Any) -> list[Any]:
-        """Call `f` on each item, as `map_async`, and wait for the list of results."""
+        """Call `f` on each item, as `map_async`, and wait for the list of results.
+
+        view.map_sync(pow, [2, 3], [10, 2])      # [1024, 9]
+        """
         values: list[Any] = self.map_async(f, *sequences, **how).get()
         return values
 
@@ -135,12 +153,53 @@ class LoadBalancedView(View):
         chunksize: int | str = "auto",
         ordered: bool = True,
         return_exceptions: bool = False,
+        seed: Any = None,
     ) -> Any:
-        """Call `f` on each item, as `map_async`, and wait or not as `block` (else the flag) says."""
+        """Call `f` on each item, as `map_async`, and wait or not as `block` (else the flag) says.
+
+        view.map(f, xs, block=True, return_exceptions=True)
+        """
         result = self.map_async(
-            f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions
+            f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions, seed=seed
         )
         return self._maybe_wait(result, block)
+
+    def imap(
+        self,
+        f: Callable[..., Any],
+        /,
+        *sequences: Iterable[Any],
+        ordered: bool = True,
+        max_outstanding: int | str = "auto",
+        chunksize: int | str = "auto",
+        return_exceptions: bool = False,
+        seed: Any = None,
+    ) -> LazyMap:
+        """Call `f` on each item of an input that may be endless, which is read as the results are consumed.
+
+            for value in view.imap(f, generator()): ...
+            async for value in view.imap(f, generator(), ordered=False): ...
+
+        No more than `max_outstanding` items are read beyond those whose results were consumed. "auto" is what keeps
+        the engines busy for a quarter of a second, by what items are seen to take: at least 4 items for each engine,
+        at most 65,536 or 64 MB with their results. Quick items travel together, within that; `chunksize` says how
+        many. The input is read during `next`, in the thread that calls it. What items print is not kept. `seed` as in
+        `map_async`.
+
+        Returns a LazyMap, which has more to say of errors, cancelling and the end. Raises ValueError for an impossible
+        `max_outstanding` or `chunksize`, TypeError as `map_async`.
+        """
+        return lazy_map(
+            self._client,
+            self._options,
+            f,
+            sequences,
+            ordered=ordered,
+            max_outstanding=max_outstanding,
+            chunksize=chunksize,
+            return_exceptions=return_exceptions,
+            seed=seed,
+        )
 
     def register_joblib_backend(self, name: str = "enginery", make_default: bool = False) -> None:
         """Have joblib, and what uses it, run its calls as this view does, with its flags, under a name of your choice.

@@ -68,6 +68,8 @@ def _parameters(function: Callable[..., Any] | str, count: int) -> list[str]:
 
 
 def _explain_items(items: Any, first: int) -> str | None:
+    if isinstance(items, tuple) and isinstance(items[0], range):  # numbers of ours
+        items = items[1] if len(items) == 2 else items[1:]
     rows = zip(*items, strict=True) if isinstance(items, tuple) else items
     for number, item in enumerate(rows, first):
         if not is_picklable(item):

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .directview import Targets
+    from .executor import ClusterExecutor
     from .futures import AsyncResult
+    from .imap import LazyMap
     from .mapresult import AsyncMapResult
 
 
@@ -241,6 +243,7 @@ class Client(Fleet, Guests, Jobs, Records):
         chunksize: int | str = "auto",
         ordered: bool = True,
         return_exceptions: bool = False,
+        seed: Any = None,
     ) -> AsyncMapResult:
         """Call `f` on each item on whichever engines are free; iterate over the result as it arrives, in order.
 
@@ -250,8 +253,48 @@ class Client(Fleet, Guests, Jobs, Records):
         See LoadBalancedView.map_async and AsyncMapResult.
         """
         return self._balanced.map_async(
-            f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions
+            f, *sequences, chunksize=chunksize, ordered=ordered, return_exceptions=return_exceptions, seed=seed
         )
+
+    def imap(
+        self,
+        f: Callable[..., Any],
+        /,
+        *sequences: Iterable[Any],
+        ordered: bool = True,
+        max_outstanding: int | str = "auto",
+        chunksize: int | str = "auto",
+        return_exceptions: bool = False,
+        seed: Any = None,
+    ) -> LazyMap:
+        """Call `f` on each item of an input that may be endless, which is read as the results are consumed.
+
+            for value in client.imap(f, endless()): ...
+
+        See LoadBalancedView.imap and LazyMap.
+        """
+        return self._balanced.imap(
+            f,
+            *sequences,
+            ordered=ordered,
+            max_outstanding=max_outstanding,
+            chunksize=chunksize,
+            return_exceptions=return_exceptions,
+            seed=seed,
+        )
+
+    def executor(self, targets: Targets = None) -> ClusterExecutor:
+        """Return a `concurrent.futures.Executor` whose calls run on whichever engine is free; with `targets`, of those.
+
+            with client.executor() as executor:
+                futures = [executor.submit(pow, 2, n) for n in range(10)]
+                results = list(executor.map(abs, range(-10, 10)))
+
+        Raises NoSuchEngine. See ClusterExecutor.
+        """
+        from .executor import ClusterExecutor  # noqa: PLC0415 - only who asks for one needs it
+
+        return ClusterExecutor(LoadBalancedView(self, targets))
 
     # ---------------------------------------------------------------- front ends
 

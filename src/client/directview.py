@@ -16,7 +16,9 @@ from .core import Entry
 from .execution import executed
 from .futures import AsyncResult
 from .groupresult import GroupResult
+from .imap import lazy_map
 from .imports import SyncImports
+from .inputs import cut, seeded
 from .maps import check_map, new_result, submit_items
 from .partition import bounds, check_dist, join, only_item, split
 from .sending import watch
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from ..wire.messages import Output
     from .client import Client
+    from .imap import LazyMap
     from .mapresult import AsyncMapResult
 
 Targets = int | str | list[int] | tuple[int, ...] | range | slice | None
@@ -162,31 +165,31 @@ class DirectView(View):
         *sequences: Iterable[Any],
         ordered: bool = True,
         return_exceptions: bool = False,
+        seed: Any = None,
     ) -> AsyncMapResult:
         """Call `f` on each item, the items cut into as many consecutive parts as there are engines.
 
             for value in client[:].map_async(f, xs): ...
 
         Sequences are iterated over as Python does (a DataFrame yields the names of its columns), up to the end of the
-        shortest. See AsyncMapResult for `ordered` and `return_exceptions`. The items stay with their engines: where
-        they take unequal time, a load-balanced view is faster. Raises what the input raises, and SerializationError
-        naming the item that cannot travel.
+        shortest. See AsyncMapResult for `ordered` and `return_exceptions`, LoadBalancedView.map_async for `seed`. The
+        items stay with their engines: where they take unequal time, a load-balanced view is faster. Raises what the
+        input raises, and SerializationError naming the item that cannot travel.
         """
         check_map(f, sequences)
         ids, _ = self._ids(None)
         link = self._client._link
-        rows = list(zip(*sequences, strict=False)) if len(sequences) > 1 else list(sequences[0])
+        f, rows = seeded(f, sequences, seed)
+        items, count = rows.take()
         function, label, track = self._get_function(f), self._flags["label"], self._flags["track"]
         result = new_result(link, Options(label=label), ordered=ordered, return_exceptions=return_exceptions)
         result._addressed = addressed = {}
         try:
-            for target, (lo, hi) in zip(ids, bounds(len(rows), len(ids)), strict=True):
+            for target, (lo, hi) in zip(ids, bounds(count, len(ids)), strict=True):
                 options = Options(targets=(target,), label=label, ordered=True)
                 size = 1 if function.digest[:1] == COROUTINE else max(1, hi - lo)  # alone, they run at once
                 for first in range(lo, hi, size):
-                    part: Any = rows[first : first + size]
-                    if len(sequences) > 1:
-                        part = tuple(map(list, zip(*part, strict=True)))
+                    part = cut(items, first, first + size)
                     with self._pickling():
                         submit_items(link, result, part, size, function=function, options=options, track=track)
                     addressed[next(reversed(result._tasks))] = target
@@ -222,6 +225,15 @@ class DirectView(View):
         client[:].map(f, xs, block=True)
         """
         return self._maybe_wait(self.map_async(f, *sequences, **how), block)
+
+    def imap(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **how: Any) -> LazyMap:
+        """Call `f` on each item of an input that may be endless, on whichever engine of this view is free.
+
+            for value in client[:4].imap(f, endless(), max_outstanding=100): ...
+
+        See LoadBalancedView.imap, also for `how`.
+        """
+        return lazy_map(self._client, Options(self._ids(None)[0], label=self._flags["label"]), f, sequences, **how)
 
     # ---------------------------------------------------------------- code
 

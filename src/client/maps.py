@@ -7,8 +7,6 @@ fine enough that nobody waits for the pickling, and coarse enough that a million
 from __future__ import annotations
 
 import time
-from itertools import islice
-from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from ..wire.messages import Task
@@ -19,9 +17,11 @@ from .mapresult import AsyncMapResult
 from .sending import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..wire.messages import Function, Options
+    from .client import Client
+    from .inputs import Input, Items
     from .link import Link
 
 TASKS_PER_ENGINE = 16
@@ -32,14 +32,11 @@ BYTES_MAX = 1 << 20
 GROWTH = 4
 """Of an input whose length is not known, a task takes what was read before, divided by this many tasks per engine."""
 
-Items = list[Any] | tuple[list[Any], ...]
-"""The items of one sequence, or columns of equal length of several."""
-
 
 def submit_map(
     link: Link,
     function: Function,
-    sequences: Sequence[Iterable[Any]],
+    rows: Input,
     options: Options,
     *,
     engines: int,
@@ -48,17 +45,18 @@ def submit_map(
     return_exceptions: bool = False,
     track: bool = False,
 ) -> AsyncMapResult:
-    """Submit `function(*row)` for each row of the sequences, until the shortest ends.
+    """Submit `function(*row)` for each row of the input.
 
     What the input raises comes out as it is, an item that cannot be pickled as SerializationError naming it; what was
     submitted before is cancelled then.
     """
+    sizes = Sizes(rows.length, engines, chunksize_for(function, chunksize), rows.row_nbytes)
     result = new_result(link, options, ordered=ordered, return_exceptions=return_exceptions)
-    if chunksize == "auto" and function.digest[:1] == COROUTINE:
-        chunksize = 1  # alone, they run at once
-    sizes = Sizes(_known_length(sequences), engines, chunksize)
     try:
-        for items, count in _cut(sequences, sizes):
+        while True:
+            items, count = rows.take(sizes.next())
+            if not count:
+                break
             nbytes = submit_items(link, result, items, count, function=function, options=options, track=track)
             sizes.learn(count, nbytes)
     except BaseException:
@@ -68,6 +66,16 @@ def submit_map(
         raise
     result.seal()
     return result
+
+
+def width(client: Client, options: Options) -> int:
+    """Return how many engines may run what is submitted with these options."""
+    return len(client) if options.targets is None else len(options.targets)
+
+
+def chunksize_for(function: Function, chunksize: int | str) -> int | str:
+    """Return how many items go together, unless the user says a number: of a coroutine function one, to run at once."""
+    return 1 if chunksize == "auto" and function.digest[:1] == COROUTINE else chunksize
 
 
 def new_result(
@@ -107,14 +115,14 @@ class Sizes:
     16
     """
 
-    def __init__(self, length: int | None, engines: int, chunksize: int | str) -> None:
+    def __init__(self, length: int | None, engines: int, chunksize: int | str, item_nbytes: int = 0) -> None:
         if chunksize != "auto" and not (isinstance(chunksize, int) and chunksize > 0):
             raise ValueError(f'chunksize is a positive number or "auto", not {chunksize!r}')
         self._fixed = chunksize if isinstance(chunksize, int) else None
         self._engines = max(1, engines)
         self._length = length
         self._read = 0
-        self._limit = ITEMS_MAX
+        self._limit = max(1, min(ITEMS_MAX, BYTES_MAX // max(1, item_nbytes)))
 
     def next(self) -> int:
         """Return the number of items of the next task."""
@@ -130,25 +138,6 @@ class Sizes:
         """Take into account how large the last task became."""
         self._read += items
         self._limit = max(1, min(ITEMS_MAX, BYTES_MAX * items // max(1, nbytes)))
-
-
-def _known_length(sequences: Sequence[Iterable[Any]]) -> int | None:
-    lengths = [len(sequence) for sequence in sequences if hasattr(type(sequence), "__len__")]  # type: ignore[arg-type] # it has
-    if len(lengths) == len(sequences):
-        return min(lengths)
-    hints = [length_hint(sequence, -1) for sequence in sequences]  # iterators of lists and ranges know, too
-    return None if min(hints) < 0 else min(hints)
-
-
-def _cut(sequences: Sequence[Iterable[Any]], sizes: Sizes) -> Iterator[tuple[Items, int]]:
-    if len(sequences) == 1:
-        items = iter(sequences[0])
-        while chunk := list(islice(items, sizes.next())):
-            yield chunk, len(chunk)
-        return
-    rows = zip(*sequences, strict=False)
-    while some := list(islice(rows, sizes.next())):
-        yield tuple(map(list, zip(*some, strict=True))), len(some)
 
 
 def check_map(function: Callable[..., Any], sequences: Sequence[Iterable[Any]]) -> None:

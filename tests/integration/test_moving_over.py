@@ -12,8 +12,6 @@ import pytest
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 
 NOT_YET = {
-    "The same code, on an executor",
-    "Input without end",
     "Futures as arguments",
 }
 """Sections that use what is still being built."""

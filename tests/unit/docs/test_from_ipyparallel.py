@@ -22,11 +22,8 @@ THEIRS = {
 }
 
 NOT_YET: set[str] = {
-    "Client.executor",
-    "DirectView.imap",
     "LoadBalancedView.after",
     "LoadBalancedView.follow",
-    "LoadBalancedView.imap",
     "enginery.Dependency",
     "enginery.depend",
     "enginery.require",
