@@ -33,7 +33,16 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Clusters and clients": ("Cluster", "Client"),
     "Views": ("DirectView", "LoadBalancedView", "ClusterExecutor"),
     "Results": ("AsyncResult", "AsyncMapResult", "LazyMap"),
-    "What tasks are made of": ("remote", "parallel", "interactive", "Reference", "PrePickled", "publish_data"),
+    "What tasks are made of": (
+        "remote",
+        "parallel",
+        "interactive",
+        "require",
+        "depend",
+        "Reference",
+        "PrePickled",
+        "publish_data",
+    ),
     "Errors": (),
 }
 """The public names in order; all errors come last, by themselves."""

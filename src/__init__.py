@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .client.imap import LazyMap
     from .client.mapresult import AsyncMapResult
     from .cluster.cluster import Cluster
+    from .dependent import depend, require
     from .errors import (
         ClusterError,
         ClusterExists,
@@ -82,10 +83,12 @@ _HOMES = {
     "TaskRefused": ".errors",
     "TaskTimeout": ".errors",
     "UnmetDependency": ".errors",
+    "depend": ".dependent",
     "interactive": ".interactive",
     "parallel": ".client.decorators",
     "publish_data": ".publishing",
     "remote": ".client.decorators",
+    "require": ".dependent",
 }
 
 __all__ = [
@@ -119,10 +122,12 @@ __all__ = [
     "TaskRefused",
     "TaskTimeout",
     "UnmetDependency",
+    "depend",
     "interactive",
     "parallel",
     "publish_data",
     "remote",
+    "require",
 ]
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from .cluster.control import Control
 
 
-N = TypeVar("N", int, float)
+T = TypeVar("T")
+N = TypeVar("N")
 
 
 class _Commands(click.Group):
@@ -72,6 +73,8 @@ _force = click.option("--force", is_flag=True, help="Insist on more engines than
 @click.option("--listen", metavar="HOST[:PORT]", help="Listen on TCP, encrypted, instead of on a Unix socket.")
 @click.option("--keep", default="7d", show_default=True, metavar="TIME", help="How long results are kept.")
 @click.option("--keep-bytes", default="2GB", show_default=True, metavar="SIZE", help="How many bytes are kept.")
+@click.option("--threads", type=click.IntRange(min=0), metavar="N", help="Threads of BLAS and OpenMP in each engine.")
+@click.option("--resources", metavar="NAME=AMOUNT", multiple=True, help="What the host offers to tasks, like gpu=2.")
 @click.option("--no-journal", is_flag=True, help="Write nothing down: the controller's death is the cluster's end.")
 @_timeout
 @_force
@@ -85,6 +88,8 @@ def start(
     listen: str | None,
     keep: str,
     keep_bytes: str,
+    threads: int | None,
+    resources: tuple[str, ...],
     no_journal: bool,
     timeout: float,
     force: bool,
@@ -96,7 +101,19 @@ def start(
     limits.check_count(count, force=force)
     modules = [module.strip() for module in preload.split(",") if module.strip()]
     kept_s, kept_bytes = _measured(limits.seconds, keep), _measured(limits.nbytes, keep_bytes)
-    options = local.Options(count, not no_fork, modules, listen, timeout, not no_journal, kept_s, kept_bytes)
+    offered = _measured(limits.parse_resources, resources)
+    options = local.Options(
+        count,
+        not no_fork,
+        modules,
+        listen,
+        timeout,
+        not no_journal,
+        kept_s,
+        kept_bytes,
+        threads=threads,
+        resources=offered,
+    )
     nanny = local.start(name, options, owned=foreground)
     try:
         with _control(nanny.directory, nanny.is_alive) as control:
@@ -381,7 +398,7 @@ def _either(name: str | None, option: str | None) -> str | None:
     return name if name is not None else option
 
 
-def _measured(parse: Callable[[str], N], text: str) -> N:
+def _measured(parse: Callable[[T], N], text: T) -> N:
     try:
         return parse(text)
     except ValueError as error:

@@ -24,8 +24,12 @@ def set_publisher(publish: Callable[[Any], None] | None) -> None:
 def publish_data(value: Any) -> None:
     """Send a value to whoever waits for the result of this task: it is there as the result's `data`, the last one wins.
 
+        def train(model):
+            for epoch in range(100):
+                publish_data({"epoch": epoch, "loss": step(model)})
+
     It may be called as often as one likes: of values that follow one another quickly, only some are sent, the last one
-    always. The value is pickled now.
+    always. The value is pickled now. Raises RuntimeError where no task runs.
     """
     if _publish is None:
         raise RuntimeError(NOT_HERE)

@@ -20,6 +20,7 @@ SHARED = {
     "certificate",
     "config",
     "daskworkers",
+    "dependent",
     "errors",
     "failure",
     "ids",
@@ -58,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "culprit": {"pickles"},
     "failure": {"culprit", "errors", "pickles"},
     "serialize": {"culprit", "failure", "pickles"},
+    "dependent": {"errors", "pickles", "serialize"},
     "interactive": {"pickles", "serialize"},
     "prepickled": {"serialize"},
     "security": {"config", "transport"},
@@ -78,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": SHARED | {"client", "cluster", "drill", "leftovers"},
     "__main__": {"cli"},
     # The public names. They are loaded when they are used.
-    "__init__": {"client", "cluster", "errors", "interactive", "prepickled", "publishing", "serialize"},
+    "__init__": {"client", "cluster", "dependent", "errors", "interactive", "prepickled", "publishing", "serialize"},
 }
 """By module or package of `src`: which others it may import."""
 
@@ -88,7 +90,7 @@ when a result is to be shown, or a client is made in IPython."""
 
 SHELLS = {
     "controller": {"app", "server", "journal/archive", "journal/disk", "journal/store", "journal/writer"},
-    "nanny": {"app", "server", "children", "metrics", "oom", "output", "relief", "zygote"},
+    "nanny": {"app", "server", "children", "cores", "metrics", "oom", "output", "relief", "zygote"},
 }
 """Modules that do. All others of these packages decide, and only that."""
 

@@ -16,6 +16,7 @@ from .imap import lazy_map
 from .inputs import seeded
 from .maps import check_map, submit_map, width
 from .partition import join
+from .resources import amounts
 from .sending import watch
 from .views import View
 
@@ -34,15 +35,17 @@ class LoadBalancedView(View):
         results = view.map_sync(f, xs)
 
     Flags: `targets` (engines that may run it; None for any), `block`, `track`, `label`, `retries` (further attempts
-    after an error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first).
+    after an error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first),
+    `resources` (what a task takes of what its host offers while it runs: `{"gpu": 1}`; hosts offer what the cluster was
+    started with).
     """
 
-    FLAGS: ClassVar[tuple[str, ...]] = (*View.FLAGS, "retries", "timeout", "priority")
+    FLAGS: ClassVar[tuple[str, ...]] = (*View.FLAGS, "retries", "timeout", "priority", "resources")
 
     def __init__(self, client: Client, targets: Any = None) -> None:
         super().__init__(client, targets)
         self._options = Options()
-        self._set({**self._flags, "retries": 0, "timeout": None, "priority": 0})
+        self._set({**self._flags, "retries": 0, "timeout": None, "priority": 0, "resources": None})
 
     def __repr__(self) -> str:
         where = "any engine" if self.targets is None else repr(self.targets)
@@ -57,8 +60,10 @@ class LoadBalancedView(View):
         if not isinstance(priority, int):
             raise TypeError(f"priority is an integer, not {type(priority).__name__}")
         ids = None if targets is None or targets == "all" else self._client._resolve(targets)[0]
+        takes = amounts(flags["resources"])
         super()._set(flags)
-        self._options = Options(ids, priority, retries, None if timeout is None else float(timeout), flags["label"])
+        limit_s = None if timeout is None else float(timeout)
+        self._options = Options(ids, priority, retries, limit_s, flags["label"], resources=takes)
 
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call `f(*args, **kwargs)` on an engine; return the result to come.

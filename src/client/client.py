@@ -301,6 +301,8 @@ class Client(Fleet, Guests, Jobs, Records):
     def connect_console(self, engine: int) -> None:
         """Open a Jupyter console on an engine in this terminal; return when it is closed.
 
+            client.connect_console(3)
+
         It shares the engine's variables with its tasks. In a notebook, which has no terminal, print the command for
         one. Raises ClusterError if jupyter-console is not installed, or the engine is of another host.
         """
@@ -310,13 +312,18 @@ class Client(Fleet, Guests, Jobs, Records):
 
     def close(self) -> None:
         """Leave the cluster. Tasks that are not done go on without us (or are cancelled, if it was opened with
-        `on_exit="cancel"`); their futures here fail.
+        `on_exit="cancel"`); their futures here fail with ControllerLost.
+
+            client.close()                       # or the end of a `with` block
         """
         self.stop_dask()
         self._link.close(cancel=self._cancels)
 
     async def aclose(self) -> None:
-        """Leave the cluster, as `close`, from a coroutine."""
+        """Leave the cluster, as `close`, from a coroutine.
+
+        await client.aclose()
+        """
         import asyncio  # noqa: PLC0415 - only who awaits has it anyway
 
         await asyncio.to_thread(self.close)

@@ -75,6 +75,8 @@ class Fleet:
     def wait_for_engines(self, n: int | None = None, timeout: float | None = -1) -> list[int]:
         """Wait until n engines (None: all that the cluster is to have) are ready; return the ids of those that are.
 
+            client.wait_for_engines(8, timeout=60)
+
         Raises TimeoutError after `timeout` seconds (-1 or None: never), ClusterError if it cannot come true.
         """
         limit = None if timeout is None or timeout < 0 else timeout
@@ -86,12 +88,18 @@ class Fleet:
         return ids
 
     def status(self) -> dict[str, Any]:
-        """Return how the cluster is: its engines, hosts, clients, and numbers of tasks."""
+        """Return how the cluster is, as `cluster status` shows it: a map with its engines, hosts and clients (a map
+        each), and the numbers of tasks.
+
+            [engine["pid"] for engine in client.status()["engines"]]
+        """
         value: dict[str, Any] = self._link.request(m.StatusQuery).result()
         return value
 
     def scale(self, n: int, timeout: float | None = None) -> list[int]:
         """Have n engines; return their ids when those to start answer and those to stop are gone.
+
+            client.scale(12, timeout=60)
 
         Raises ClusterError if that cannot be done, TimeoutError.
         """
@@ -102,13 +110,24 @@ class Fleet:
         return self.ids
 
     def restart(self, targets: Targets = "all", timeout: float | None = None) -> None:
-        """Replace engines by fresh ones under the same ids; return when they answer. What they ran is EngineDied."""
+        """Replace engines by fresh ones under the same ids; return when they answer.
+
+            client.restart([0, 2])
+
+        What they ran raises EngineDied. Raises NoSuchEngine, ClusterError if one cannot be started, and TimeoutError
+        after `timeout` seconds.
+        """
         # With what we know of them: should it be asked twice, it happens once. "All" are also those given up.
         incarnations = [(engine.id, engine.incarnation) for engine in self._link.core.engines.values()]
         self._link.request(m.Restart, self._some(targets), incarnations).result(timeout)
 
     def send_signal(self, sig: int | str, targets: Targets = "all") -> None:
-        """Send a signal, by number or name (`"SIGINT"`), to the processes of engines."""
+        """Send a signal, by number or name, to the processes of engines.
+
+            client.send_signal("SIGUSR1", targets=0)
+
+        Raises ValueError if there is no such signal, NoSuchEngine.
+        """
         if isinstance(sig, str):
             name = sig.upper() if sig.upper().startswith("SIG") else f"SIG{sig.upper()}"
             if name not in signals.Signals.__members__:
@@ -155,5 +174,8 @@ class Fleet:
         return register(self, code, args, kwargs)
 
     def clear_setup(self) -> None:
-        """Forget all set-up of the cluster, whoever registered it: engines that start from now on have none."""
+        """Forget all set-up of the cluster, whoever registered it: engines that start from now on have none.
+
+        client.clear_setup()
+        """
         self._link.request(m.ClearSetup).result()

@@ -73,6 +73,8 @@ class Guests:
     def stop_dask(self) -> None:
         """End what `become_dask` began: client, scheduler and workers. The engines stay, with their variables.
 
+            client.stop_dask()
+
         Tasks of dask's that run are waited for, for some seconds. Nothing happens if there is nothing to end.
         """
         dask, self._dask = self._dask, None

@@ -10,12 +10,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import rendezvous
+from ..client.resources import amounts
 from ..errors import ClusterError
 from . import limits, local
 from .control import Control
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
     from ..client.client import Client
@@ -37,6 +38,10 @@ class Cluster:
     ("HOST" or "HOST:PORT") has the controller listen on TCP, encrypted, instead of a Unix socket. Should the controller
     die, another takes over from its journal, unless `journal` is False; results are kept in it for `keep` (seconds, or
     "12h", "7d") up to `keep_bytes` (bytes, or "500MB", "2GB"), beyond the cluster's end if it has a name.
+
+    In each engine, numerical libraries have as many threads as there are cores for it (cores by engines), or `threads`
+    (0: as many as they like). `resources`, such as `{"gpu": 2}`, are what the host offers to tasks that take some: see
+    LoadBalancedView.
     """
 
     def __init__(
@@ -52,6 +57,8 @@ class Cluster:
         journal: bool = True,
         keep: float | str = "7d",
         keep_bytes: int | str = "2GB",
+        threads: int | None = None,
+        resources: Mapping[str, float] | None = None,
     ) -> None:
         self.n = (os.cpu_count() or 1) if n is None else n
         limits.check_count(self.n, force=force)
@@ -68,6 +75,8 @@ class Cluster:
             limits.seconds(keep),
             limits.nbytes(keep_bytes),
             ephemeral=name is None,
+            threads=limits.check_threads(threads),
+            resources=amounts(resources),
         )
         self._nanny: local.Nanny | None = None
         self._client: Client | None = None
@@ -76,7 +85,12 @@ class Cluster:
     # ------------------------------------------------------------------------------------------------ start and stop
 
     def start(self) -> Cluster:
-        """Start it, and return it when all its engines answer. ClusterExists if one of its name runs already."""
+        """Start it, and return it when all its engines answer.
+
+            cluster = Cluster(n=8, name="mine").start()
+
+        Raises ClusterExists if one of its name runs already, ClusterError if it cannot be started.
+        """
         if self._nanny is not None and self._nanny.is_alive():
             return self
         deadline = time.monotonic() + self.timeout
@@ -92,7 +106,12 @@ class Cluster:
         return self
 
     def stop(self) -> None:
-        """Stop it: every process, file and socket of it is gone when this returns. Does nothing the second time."""
+        """Stop it: every process, file and socket of it is gone when this returns. Does nothing the second time.
+
+            cluster.stop()                       # its clients' futures fail with ControllerLost
+
+        What its journal keeps can be had from the next cluster of the same name.
+        """
         atexit.unregister(self.stop)
         if self._pid != os.getpid():
             return  # a forked copy of the process that it belongs to
@@ -104,7 +123,12 @@ class Cluster:
             nanny.stop()
 
     def connect(self) -> Client:
-        """Return a client of this cluster, the same each time. `stop()` closes it."""
+        """Return a client of this cluster, the same each time; `stop()` closes it.
+
+            client = cluster.connect()
+
+        Raises ClusterError if it is not running.
+        """
         if self._client is None:
             from ..client.client import Client  # noqa: PLC0415 - a cluster can be had without
 
@@ -136,7 +160,13 @@ class Cluster:
     # ------------------------------------------------------------------------------------------------------ steering
 
     def scale(self, n: int, *, force: bool = False) -> list[int]:
-        """Have n engines; return their ids when those to come answer and those to go are gone."""
+        """Have n engines; return their ids when those to come answer and those to go are gone.
+
+            cluster.scale(12)
+
+        Those to go finish what they run. More than this machine can bear is an error, unless `force` insists. Raises
+        ClusterError if it cannot be done.
+        """
         limits.check_count(n, force=force)
         with self._control() as control:
             ids = control.scale(n, self.timeout)
@@ -144,13 +174,21 @@ class Cluster:
         return ids
 
     def restart(self, engines: int | Iterable[int] | None = None) -> list[int]:
-        """Replace engines (all: None) by fresh ones with the same ids; return the ids when these answer."""
+        """Replace engines (all: None) by fresh ones with the same ids; return the ids when these answer.
+
+            cluster.restart([0, 2])
+
+        What they ran raises EngineDied. Raises ClusterError naming ids that are not there.
+        """
         ids = None if engines is None else [engines] if isinstance(engines, int) else list(engines)
         with self._control() as control:
             return control.restart(ids, self.timeout)
 
     def status(self) -> dict[str, Any]:
-        """Return how it is: engines, hosts, clients, tasks."""
+        """Return how it is: engines, hosts, clients, tasks. As `Client.status`.
+
+        cluster.status()["tasks"]            # {"waiting": 0, "assigned": 3, ...}
+        """
         with self._control() as control:
             return control.status()
 

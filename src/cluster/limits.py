@@ -6,8 +6,13 @@ import contextlib
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..client.resources import amounts
 from ..errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ENGINE_BYTES = 10 << 20
 """What an engine weighs by itself, beyond what it shares with its template."""
@@ -50,6 +55,35 @@ def check_count(n: int, *, force: bool = False, available: int | None = None) ->
             f"{n} engines need about {n * ENGINE_BYTES / 2**30:.0f} GB of memory and {free / 2**30:.1f} GB are free, "
             f"which is room for {fits}; start fewer, or insist with --force (force=True in Python)"
         )
+
+
+def check_threads(threads: int | None) -> int | None:
+    """Return a number of threads for each engine, if it is one; else raise ClusterError."""
+    given: object = threads
+    if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < 0):
+        raise ClusterError(f"threads per engine are a number, or 0 to leave it to the libraries, not {given!r}")
+    return threads
+
+
+def parse_resources(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """Return resources that are written as `gpu=2`, several in one text separated by commas.
+
+    >>> parse_resources(["mem=64", "gpu=2,tpu=1"])
+    (('gpu', 2.0), ('mem', 64.0), ('tpu', 1.0))
+    """
+    found: dict[str, float] = {}
+    for part in ",".join(texts).split(",") if texts else []:
+        name, _, amount = (word.strip() for word in part.partition("="))
+        if name in found:
+            raise ValueError(f"resource {name} is given twice")
+        try:
+            found[name] = float(amount)
+        except ValueError:
+            raise ValueError(f"a resource is written NAME=AMOUNT, like gpu=2, not {part!r}") from None
+    try:
+        return amounts(found)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
 
 
 _SECONDS = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}

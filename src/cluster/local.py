@@ -46,6 +46,10 @@ class Options(NamedTuple):
     """How long results are kept, and how many bytes."""
     ephemeral: bool = False
     """Nothing is kept beyond the cluster's end."""
+    threads: int | None = None
+    """How many threads numerical libraries have in each engine; 0: as many as they like; None: cores by engines."""
+    resources: tuple[tuple[str, float], ...] = ()
+    """What the host offers to tasks, by name."""
 
 
 class Nanny:
@@ -123,6 +127,8 @@ def start(name: str, options: Options, *, owned: bool) -> Nanny:
         "journal": str(_journal(directory, options)) if options.journal else None,
         "keep_s": options.keep_s,
         "keep_bytes": options.keep_bytes,
+        "threads": options.threads,
+        "resources": dict(options.resources),
     }
     try:
         process = subprocess.Popen(

@@ -82,11 +82,27 @@ def status(state: Mapping[str, Any]) -> str:
         head.append(f"{state['journal_failure']}: if the controller dies now, its tasks are lost")
     elif "journal" in state:
         head[1] += ", with a journal" if state["journal"] else ", no journal"
+    head += [_offers(host) for host in state.get("hosts", []) if host.get("resources")]
     rows = [
-        [str(e["id"]), e["state"], str(e["pid"] or ""), e.get("host", ""), str(e.get("tasks", "")), _remark(e)]
+        [
+            str(e["id"]),
+            e["state"],
+            str(e["pid"] or ""),
+            e.get("host", ""),
+            str(e.get("threads") or ""),
+            str(e.get("tasks", "")),
+            _remark(e),
+        ]
         for e in engines
     ]
-    return "\n".join([*head, table(["ENGINE", "STATE", "PID", "HOST", "TASKS", ""], rows)])
+    return "\n".join([*head, table(["ENGINE", "STATE", "PID", "HOST", "THREADS", "TASKS", ""], rows)])
+
+
+def _offers(host: Mapping[str, Any]) -> str:
+    """Return what a host offers to tasks, and how much of it is in use."""
+    used = host.get("in_use", {})
+    offers = [f"{name} {used.get(name, 0):g} of {amount:g}" for name, amount in sorted(host["resources"].items())]
+    return f"resources in use on {host['host']}: {', '.join(offers)}"
 
 
 def _remark(engine: Mapping[str, Any]) -> str:

@@ -12,13 +12,23 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..ids import EngineId, Incarnation, Peer
-from ..wire.messages import VERSION, DeathCertificate, EngineExited, Exit, StartEngines, StopEngine
-from . import outcomes, setups
+from ..wire.messages import (
+    VERSION,
+    DeathCertificate,
+    EngineExited,
+    Exit,
+    Result,
+    StartEngines,
+    Status,
+    StopEngine,
+)
+from . import outcomes, pools, resources, setups
 from .journal.ledger import Heard, NannyGone
 from .records import Engine, EngineState, TaskState
 
 if TYPE_CHECKING:
-    from .records import Nanny
+    from .pools import Pool
+    from .records import Nanny, Task
     from .state import State
 
 SETTLE_S = 0.02
@@ -62,8 +72,14 @@ def add_engines(state: State, nanny: Nanny, count: int) -> list[EngineId]:
             ids.append(engine_id)
         candidate += 1
     if ids:
-        state.outbox.say(nanny.peer, StartEngines([(i, state.engines[i].incarnation) for i in ids]))
+        start(state, nanny.peer, [(i, state.engines[i].incarnation) for i in ids])
     return ids
+
+
+def start(state: State, peer: Peer, engines: list[tuple[int, int]]) -> None:
+    """Have a nanny start these engine processes: `(engine, incarnation)` each."""
+    nanny = state.nannies.get(peer)
+    state.outbox.say(peer, StartEngines(engines, len(nanny.engines) if nanny is not None else 0))
 
 
 def expect(state: State, engine: Engine) -> None:
@@ -125,13 +141,13 @@ def _finish_end(state: State, engine: Engine, certificate: DeathCertificate, now
         if pause:
             state.at(now + pause, _start, state, engine, engine.incarnation)
         else:
-            state.outbox.say(engine.nanny, StartEngines([(engine.id, engine.incarnation)]))
+            start(state, engine.nanny, [engine.key])
     state.fleet_changed = True
 
 
 def _start(state: State, engine: Engine, incarnation: Incarnation, _now: float) -> None:
     if engine.incarnation == incarnation and engine.nanny in state.nannies and not engine.retiring:
-        state.outbox.say(engine.nanny, StartEngines([(engine.id, incarnation)]))
+        start(state, engine.nanny, [engine.key])
 
 
 def _remove(state: State, engine: Engine, reason: str) -> None:
@@ -166,14 +182,30 @@ def refuse_direct(state: State, engine: Engine, sentence: str) -> None:
 
 
 def _refuse_pools(state: State) -> None:
-    """End the tasks that wait for any of some engines none of which will come."""
-    for (targets, coroutines), queue in list(state.pools.items()):
-        if not any(can_serve(state, t) for t in targets):
+    """End the tasks that wait for engines none of which will come."""
+    for pool, queue in list(state.pools.items()):
+        if pools.is_hopeless(state, pool):
             for task in list(queue):
                 task.state = TaskState.ENDED
                 queue.withdraw(task)
-                state.refuse(task, why_not(state, targets))
-            del state.pools[targets, coroutines]
+                give_up(state, task, pool)
+            del state.pools[pool]
+
+
+def give_up(state: State, task: Task, pool: Pool) -> None:
+    """End a task that no engine can serve."""
+    if task.unmet is not None:
+        sentence = pools.in_words(task.unmet)
+        state.end(task, Result(task.id, Status.UNMET, sentence.encode(), lo=task.lo, hi=task.hi))
+    else:
+        state.refuse(task, why_hopeless(state, pool))
+
+
+def why_hopeless(state: State, pool: Pool) -> str:
+    """Return why no engine can serve tasks of a pool."""
+    if pool.targets is not None and not any(can_serve(state, target) for target in pool.targets):
+        return why_not(state, pool.targets)
+    return resources.why_not_offered(state, pool.resources)
 
 
 def can_serve(state: State, engine_id: int) -> bool:
@@ -204,6 +236,7 @@ def nanny_lost(state: State, nanny: Nanny, reason: str, now: float) -> None:
         else:
             certificate = DeathCertificate(engine.id, engine.incarnation, engine.pid, None, reason)
             begin_end(state, engine, certificate, now)
+    _refuse_pools(state)
     state.fleet_changed = True
 
 

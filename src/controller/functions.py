@@ -13,7 +13,7 @@ BUILTIN = b"!"
 class FunctionEntry:
     """One function."""
 
-    __slots__ = ("digest", "mean_s", "owners", "pickled", "unfinished")
+    __slots__ = ("digest", "lacking", "mean_s", "owners", "pickled", "unfinished")
 
     def __init__(self, digest: bytes, pickled: bytes) -> None:
         self.digest = digest
@@ -22,6 +22,8 @@ class FunctionEntry:
         self.unfinished = 0
         self.mean_s: float | None = None
         """Running estimate of the duration of one call (or one item); None before the first result."""
+        self.lacking: set[tuple[int, int]] = set()
+        """Engines (with incarnation) that have not had what a task of it needs, and have run none since."""
 
     def observe(self, total_s: float, calls: int) -> None:
         """Take the duration of some calls into the estimate; many at once weigh more than one."""

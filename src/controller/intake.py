@@ -21,7 +21,8 @@ from ..wire.messages import (
     Submit,
     Welcome,
 )
-from . import fleet, setups, stopping
+from ..wire.parts import is_coroutine
+from . import fleet, pools, setups, stopping
 from .journal.ledger import Acked, ClientCame, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
@@ -182,7 +183,7 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
             sentence = "its function is not known to the controller"
             _refuse_unborn(state, client, submitted, sentence)
             continue
-        if options.targets is not None or options.ordered:
+        if options.targets is not None or options.ordered or options.resources:
             _submit_targeted(state, client, submitted, options, parts)
             continue
         task = Task(submitted.id, no, digest, submitted.payload, options, parts, submitted.id, 0, submitted.items)
@@ -210,17 +211,23 @@ def _refuse_unborn(state: State, client: Client, submitted: Wanted, sentence: st
 
 
 def _submit_targeted(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
-    """Enter a task for certain engines: one for each in turn (a direct view), or one for any of them."""
+    """Enter a task for certain engines: one for each in turn (a direct view), or one for any of them; or one that takes
+    resources.
+    """
     targets = options.targets or ()
     if options.setup is not None and (sentence := setups.keep(state, submitted, options)):
         _refuse_unborn(state, client, submitted, sentence)
         return
-    if not targets and options.setup is None:
+    if not targets and options.setup is None and (options.targets is not None or options.ordered):
         _refuse_unborn(state, client, submitted, "it is addressed to no engine")
         return
+    if options.ordered and options.resources:
+        _refuse_unborn(state, client, submitted, "what is addressed to each of its engines takes no resources")
+        return
     if not options.ordered:
-        if not any(fleet.can_serve(state, t) for t in targets):
-            _refuse_unborn(state, client, submitted, fleet.why_not(state, targets))
+        pool = pools.pool_for(options, coroutines=is_coroutine(submitted.function, submitted.items))
+        if pool is not None and pools.is_hopeless(state, pool):
+            _refuse_unborn(state, client, submitted, fleet.why_hopeless(state, pool))
             return
         task = _enter(state, client, submitted, options, frames, task_id=submitted.id)
         state.queue_for(task).push(client, task)

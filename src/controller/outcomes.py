@@ -10,8 +10,7 @@ from ..ids import TaskId, client_of
 from ..recorder import AFTER_LAST, OVER
 from ..wire.codec import encode
 from ..wire.messages import DeathCertificate, Done, Output, Outputs, Result, Status
-from . import setups
-from .journal.ledger import Killed, Piece
+from . import pools, setups
 from .records import TaskState
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
         engine.owes_ack = True  # they may be large
     if engine.in_setup:
         engine.in_setup = setups.is_under_way(engine)
-    in_setup = engine.in_setup or engine.coroutines > 0  # then all take the long way
+    in_setup = engine.in_setup or engine.coroutines > 0 or bool(engine.pinned)  # then all take the long way
     freed_s = 0.0
     begun = engine.begun
     digest, calls, total_s = b"", 0, 0.0  # a run of results of one function
@@ -56,7 +55,10 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
             freed_s += task.cost_s
             if task.function != digest:
                 if calls:
-                    entries[digest].observe(total_s, calls)
+                    entry = entries[digest]
+                    entry.observe(total_s, calls)
+                    if entry.lacking:
+                        entry.lacking.discard(engine.key)
                     state.functions.release(digest, calls)
                 digest, calls, total_s = task.function, 0, 0.0
             calls += 1
@@ -78,7 +80,10 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
                 _on_call(state, engine, task, result, parts)
             go_on += task.state != TaskState.ENDED
     if calls:
-        entries[digest].observe(total_s, calls)
+        entry = entries[digest]
+        entry.observe(total_s, calls)
+        if entry.lacking:
+            entry.lacking.discard(engine.key)
         state.functions.release(digest, calls)
     engine.load_s -= freed_s
     engine.begun = begun
@@ -93,8 +98,14 @@ def _on_call(state: State, engine: Engine, task: Task, result: Result, frames: S
     stop = state.stops.get(task.id)
     if result.status == Status.OK:
         entry.observe(result.duration, 1)
+        if entry.lacking:
+            entry.lacking.discard(engine.key)
     elif stop is not None:
         result, frames = _stopped(result, stop.status, stop.sentence), ()
+    elif result.status == Status.UNMET:
+        if _elsewhere(state, engine, task, result):
+            state.drop(task)
+            return
     elif result.status == Status.ERROR and task.attempt < task.options.retries:
         _try_again(state, task, task.lo, task.hi)
         state.drop(task)
@@ -115,10 +126,18 @@ def _on_items(state: State, engine: Engine, task: Task, result: Result, frames: 
     lo, hi = result.lo, result.hi
     if not task.lo <= lo < hi <= task.hi:
         return  # not what this engine was asked for (any more)
-    count = hi - lo
-    state.functions.entries[task.function].observe(result.duration, count)
+    entry = state.functions.entries[task.function]
     stop = state.stops.get(task.id)
     again = False
+    if result.status == Status.UNMET:
+        if stop is not None:
+            result, frames = _stopped(result, stop.status, stop.sentence), ()
+        else:
+            again = _elsewhere(state, engine, task, result)
+    else:
+        entry.observe(result.duration, hi - lo)
+        if entry.lacking:
+            entry.lacking.discard(engine.key)
     if result.status == Status.ERROR:
         if stop is not None:
             result, frames = _stopped(result, stop.status, stop.sentence), ()
@@ -162,6 +181,24 @@ def _try_again(state: State, task: Task, lo: int, hi: int) -> None:
     it, whose flight recorder must not be taken to speak of this attempt when it speaks of the last.
     """
     state.enqueue_again(state.split_off(task, lo, hi, attempt=task.attempt + 1))
+
+
+def _elsewhere(state: State, engine: Engine, task: Task, result: Result) -> bool:
+    """What a call, or these items of it, needs is not on this engine. Have it run where that may be, as a piece with an
+    id of its own (see `_try_again`); if there is no such engine, say so in the result, and return False.
+    """
+    sentence = result.payload.decode(errors="replace")
+    if task.options.ordered:
+        result.payload = f"engine {engine.id} cannot run it: {sentence}".encode()
+        return False
+    state.functions.entries[task.function].lacking.add(engine.key)
+    unmet = pools.lacked(engine, task, sentence)
+    pool = pools.pool_of(task, unmet)
+    if pool is not None and pools.is_hopeless(state, pool):
+        result.payload = pools.in_words(unmet).encode()
+        return False
+    state.enqueue_again(state.split_off(task, result.lo, result.hi, unmet=unmet))
+    return True
 
 
 # ------------------------------------------------------------------------------------------------------ output
@@ -213,6 +250,7 @@ def settle(state: State, engine: Engine, certificate: DeathCertificate) -> None:
     tasks = list(engine.assigned.values())
     engine.assigned = {}
     engine.coroutines = 0
+    engine.pinned, engine.held = {}, {}
     engine.load_s = 0.0
     unknown = certificate.exit_code is None
     deadly = not (unknown or engine.killed)
@@ -304,9 +342,7 @@ def _lose(
         state.end(task, stop.result(task))
     elif task.attempt < task.options.retries and len(deaths) < POISON:
         task.attempt += 1
-        state.note(Piece(task.id, task.root, task.lo, task.hi, task.attempt))
-        if deaths:
-            state.note(Killed(task.id, deaths))
+        state.note_piece(task)
         again.append(task)
     else:
         mine = msgspec.structs.replace(

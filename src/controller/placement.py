@@ -8,17 +8,21 @@ the engines there are. What turns out to be badly placed is taken back (`taking`
 from __future__ import annotations
 
 from heapq import heappop
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..recorder import COROUTINES
 from ..wire.messages import Call, Function
 from ..wire.parts import COROUTINE
+from . import pools, resources
 from .records import EngineState, TaskState
 from .state import CALL_OVERHEAD_S, COROUTINE_S, ITEM_OVERHEAD_S, WINDOW_S
 
 if TYPE_CHECKING:
     from collections import deque
 
+    from ..ids import Peer
+    from .pools import Pool
     from .queues import FairQueue
     from .records import Engine, Task
     from .state import State
@@ -51,21 +55,52 @@ def _place_direct(state: State) -> None:
 
 
 def _place_pools(state: State) -> None:
-    for (targets, coroutines), queue in list(state.pools.items()):
-        engines = [state.engines[t] for t in targets if t in state.engines]
-        if coroutines:
-            _place_coroutines(state, queue, engines)
-        while queue.waiting and not coroutines:
-            able = [e for e in engines if e.state is EngineState.READY and not e.retiring and _has_room(e)]
-            if not able:
-                break
-            engine = min(able, key=lambda e: e.load_s)
-            _serve(state, queue, engine, -(-queue.waiting // len(able)))
+    awaited: set[tuple[Peer, str]] = set()
+    willing: pools.Willing = {}
+    for pool, queue in list(state.pools.items()):
+        if not queue.waiting:  # all were withdrawn, and their function may be forgotten
+            del state.pools[pool]
+            continue
+        engines = pools.members(state, pool, willing)
+        pinned = bool(pool.resources or pool.unmet)
+        if pool.resources:
+            _place_takers(state, pool, queue, engines, awaited)
+        elif pool.coroutines:
+            _place_coroutines(state, queue, engines, pinned=pinned)
+        else:
+            while queue.waiting and (able := [engine for engine in engines if _can_take(engine)]):
+                engine = min(able, key=lambda e: e.load_s)
+                _serve(state, queue, engine, -(-queue.waiting // len(able)), pinned=pinned)
         if not queue.waiting:
-            del state.pools[targets, coroutines]
+            del state.pools[pool]
 
 
-def _place_coroutines(state: State, queue: FairQueue, engines: list[Engine]) -> None:
+def _place_takers(
+    state: State, pool: Pool, queue: FairQueue, engines: list[Engine], awaited: set[tuple[Peer, str]]
+) -> None:
+    """Give out tasks that take resources, one by one, while there are some free.
+
+    Pools take turns. One that waits for more than is free keeps those after it from taking what it waits for
+    (`awaited`, by host and name): else tasks that take much would wait for ever for those that take little.
+    """
+    can_take = _can_take_coroutine if pool.coroutines else _can_take
+    names = [name for name, _ in pool.resources]
+    while queue.waiting:
+        able = [engine for engine in engines if can_take(engine)]
+        takers = [
+            engine
+            for engine in able
+            if awaited.isdisjoint((engine.nanny, name) for name in names)
+            and resources.are_free(state, state.nannies[engine.nanny], pool.resources)
+        ]
+        if not takers:
+            awaited.update((engine.nanny, name) for engine in able for name in names)
+            return
+        _serve(state, queue, min(takers, key=lambda e: e.load_s), 1, pinned=True)
+        state.pools[pool] = state.pools.pop(pool)
+
+
+def _place_coroutines(state: State, queue: FairQueue, engines: list[Engine], *, pinned: bool = False) -> None:
     """Spread coroutines evenly over those of the engines that can take some; they run at once there, unless a task that
     keeps its engine to itself does.
     """
@@ -74,13 +109,16 @@ def _place_coroutines(state: State, queue: FairQueue, engines: list[Engine]) -> 
     while queue.waiting and able:
         share = -(-queue.waiting // len(able))
         for engine in able:
-            _serve(state, queue, engine, min(share, COROUTINES - engine.coroutines))
+            _serve(state, queue, engine, min(share, COROUTINES - engine.coroutines), pinned=pinned)
         able = [engine for engine in able if _can_take_coroutine(engine)]
 
 
+def _can_take(engine: Engine) -> bool:
+    return engine.state is EngineState.READY and not engine.retiring and _has_room(engine)
+
+
 def _can_take_coroutine(engine: Engine) -> bool:
-    ready = engine.state is EngineState.READY and not engine.retiring
-    return ready and engine.coroutines < COROUTINES and _has_room(engine)
+    return engine.coroutines < COROUTINES and _can_take(engine)
 
 
 def _place_common(state: State) -> None:
@@ -98,21 +136,32 @@ def _has_room(engine: Engine) -> bool:
     return engine.plain < 2 or engine.load_s < WINDOW_S
 
 
-def _serve(state: State, queue: FairQueue, engine: Engine, share: int) -> None:
+def _serve(state: State, queue: FairQueue, engine: Engine, share: int, *, pinned: bool = False) -> None:
     """Give an engine its share of a queue, as far as it has room, to the clients in turn."""
     while share > 0 and _has_room(engine):
         chosen = queue.find_next()
         if chosen is None:
             break
         client, lane = chosen
-        taken, cost_s = _feed(state, engine, lane, share, QUANTUM_S if queue.contested else WINDOW_S)
+        taken, cost_s = _feed(state, engine, lane, share, QUANTUM_S if queue.contested else WINDOW_S, pinned=pinned)
+        if pinned:
+            resources.pin(engine, islice(reversed(engine.assigned.values()), taken))
         queue.served(client, taken, cost_s)
         share -= taken
     state.touch(engine)
 
 
-def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_s: float) -> tuple[int, float]:
-    """Move tasks from the front of a lane to an engine while it has room, `most` and the quantum allow.
+def _feed(
+    state: State,
+    engine: Engine,
+    source: deque[Task],
+    most: int,
+    quantum_s: float,
+    *,
+    pinned: bool = False,
+) -> tuple[int, float]:
+    """Move tasks from the front of a lane to an engine while it has room, `most` and the quantum allow; `pinned`: they
+    are not given back unasked.
 
     Return how many, and the time they count in their client's account. This is the inner loop of placement.
     """
@@ -164,11 +213,11 @@ def _feed(state: State, engine: Engine, source: deque[Task], most: int, quantum_
         assigned[task.id] = task
         if task.hi:
             state.rebalance = True  # others may be idle, and can have a part
-        if options.targets is None and options.timeout_s is None:
+        if options.targets is None and options.timeout_s is None and not pinned:
             calls.append(Call(task.id, digest, task.payload, len(task.frames), task.lo, task.hi))
         else:
             announce = options.timeout_s is not None
-            fixed = options.targets is not None
+            fixed = options.targets is not None or pinned
             if options.setup is not None:
                 engine.in_setup = True
             calls.append(Call(task.id, digest, task.payload, len(task.frames), task.lo, task.hi, fixed, announce))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..ids import CONTROLLER_NO
-from . import fleet, setups
+from . import fleet, resources, setups
 from .records import EngineState, TaskState
 
 if TYPE_CHECKING:
@@ -34,13 +34,21 @@ def status(state: State, now: float) -> dict[str, Any]:
                 "pid": engine.pid,
                 "host": engine.host,
                 "tasks": len(engine.assigned),
+                "threads": engine.threads,
                 "reason": _remark(engine, now),
                 "setup": setups.show(engine),
             }
             for _, engine in sorted(state.engines.items())
         ],
         "hosts": [
-            {"host": nanny.host, "pid": nanny.pid, "cores": nanny.cores, "engines": sorted(nanny.engines)}
+            {
+                "host": nanny.host,
+                "pid": nanny.pid,
+                "cores": nanny.cores,
+                "engines": sorted(nanny.engines),
+                "resources": nanny.resources,
+                "in_use": {name: amount for name, amount in resources.in_use(state, nanny).items() if amount},
+            }
             for nanny in state.nannies.values()
         ],
         "clients": [

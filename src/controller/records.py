@@ -31,6 +31,15 @@ class TaskState(IntEnum):
     ENDED = 2
 
 
+class Unmet(NamedTuple):
+    """Engines on which what a task needs is not there."""
+
+    engines: frozenset[tuple[int, int]]
+    """Engine and incarnation each."""
+    sentence: str
+    """What the last of them said."""
+
+
 class Task(msgspec.Struct, gc=False):
     """One call, or one piece of a divisible call: the unit that is queued, assigned and taken back.
 
@@ -60,6 +69,8 @@ class Task(msgspec.Struct, gc=False):
     """Runs of items reported ahead of `lo`."""
     deaths: list[str] | None = None
     """The engines that ended while they ran it: `engine 2 (killed by signal 11 (SIGSEGV))`. Replaced, never changed."""
+    unmet: Unmet | None = None
+    """Where what it needs is not there, if it was sent on for that."""
 
     @property
     def is_coroutine(self) -> bool:
@@ -155,11 +166,13 @@ class Engine:
         "failures",
         "finished",
         "given",
+        "held",
         "host",
         "id",
         "in_setup",
         "incarnation",
         "incoming",
+        "key",
         "killed",
         "known",
         "load_s",
@@ -167,6 +180,7 @@ class Engine:
         "owes_ack",
         "peer",
         "pid",
+        "pinned",
         "questions",
         "reason",
         "retiring",
@@ -174,6 +188,7 @@ class Engine:
         "setup_failures",
         "state",
         "taking",
+        "threads",
         "version",
         "withdrawals",
     )
@@ -196,6 +211,8 @@ class Engine:
     def renew(self) -> None:
         """Begin the next incarnation, which knows nothing and has nothing."""
         self.incarnation = Incarnation(self.incarnation + 1)
+        self.key = (int(self.id), int(self.incarnation))
+        """Which process it is: engine and incarnation."""
         self.state = EngineState.STARTING
         self.pid = 0
         self.peer = engine_peer(self.id, self.incarnation)
@@ -205,6 +222,12 @@ class Engine:
         """In the order in which the engine begins them."""
         self.coroutines = 0
         """How many of these are coroutines."""
+        self.pinned: dict[int, Task] = {}
+        """Those of a pool of which not only targets say who may run them (`pools`)."""
+        self.held: dict[str, float] = {}
+        """What these take of the resources of the host."""
+        self.threads = 0
+        """How many threads numerical libraries are to have there, as it says; 0: that is theirs to decide."""
         self.incoming = Incoming()
         self.acked = 0
         """What it was told that we have."""
@@ -241,11 +264,6 @@ class Engine:
         self.version += 1
 
     @property
-    def key(self) -> tuple[int, int]:
-        """Which process it is: engine and incarnation."""
-        return int(self.id), int(self.incarnation)
-
-    @property
     def plain(self) -> int:
         """How many tasks it was given that keep it to themselves."""
         return len(self.assigned) - self.coroutines
@@ -274,7 +292,19 @@ class Engine:
 class Nanny:
     """A host agent and the engine ids that live on its host."""
 
-    __slots__ = ("asked", "away_since", "cores", "engines", "head", "host", "peer", "pid", "session", "wanted")
+    __slots__ = (
+        "asked",
+        "away_since",
+        "cores",
+        "engines",
+        "head",
+        "host",
+        "peer",
+        "pid",
+        "resources",
+        "session",
+        "wanted",
+    )
 
     def __init__(self, peer: Peer, host: str, pid: int, cores: int, *, head: bool) -> None:
         self.peer = peer
@@ -282,6 +312,8 @@ class Nanny:
         self.pid = pid
         self.cores = cores
         self.head = head
+        self.resources: dict[str, float] = {}
+        """What the host offers, by name."""
         self.session = 0
         """Of the last welcome that asked what it runs."""
         self.asked: set[tuple[int, int]] = set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..ids import EngineId, Incarnation, Peer
-from ..wire.messages import Restart, Retire, Scale, Signal, StartEngines, StopEngine, WaitEngines
+from ..wire.messages import Restart, Retire, Scale, Signal, StopEngine, WaitEngines
 from . import fleet
 from .records import Engine, EngineState
 
@@ -109,7 +109,7 @@ def on_restart(state: State, peer: Peer, message: Restart) -> None:
             engine.failures = 0
             engine.renew()
             fleet.expect(state, engine)
-            state.outbox.say(engine.nanny, StartEngines([(engine.id, engine.incarnation)]))
+            fleet.start(state, engine.nanny, [engine.key])
         elif engine.is_running:
             fleet.kill(state, engine, "was restarted as asked")
         else:

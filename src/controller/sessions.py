@@ -10,6 +10,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..wire.messages import (
     VERSION,
     Ack,
@@ -21,7 +23,6 @@ from ..wire.messages import (
     NannyWelcome,
     Refused,
     Running,
-    StartEngines,
     StopEngine,
     TakeBack,
 )
@@ -60,6 +61,7 @@ def on_engine_hello(state: State, peer: Peer, message: EngineHello, now: float) 
     fresh = engine.state is EngineState.STARTING
     engine.pid = message.pid
     engine.host = message.host or engine.host
+    engine.threads = message.threads
     engine.acked = engine.incoming.have
     engine.session = 0 if fresh else state.next_request()
     state.outbox.say(peer, EngineWelcome(engine.acked, engine.session))
@@ -158,6 +160,7 @@ def on_nanny_hello(state: State, peer: Peer, message: NannyHello) -> None:
     if nanny is None:
         nanny = Nanny(peer, message.host, message.pid, message.cores, head=message.head)
         nanny.wanted = message.engines
+        nanny.resources = message.resources
         state.nannies[peer] = nanny
     nanny.away_since = None
     nanny.session = state.next_request() if known or message.welcomed else 0
@@ -169,8 +172,14 @@ def on_nanny_hello(state: State, peer: Peer, message: NannyHello) -> None:
 
 def _join(state: State, nanny: Nanny) -> None:
     wanted, nanny.wanted = nanny.wanted or 0, None
-    state.note(NannyIs(nanny.peer, nanny.host, nanny.pid, nanny.cores, nanny.head))
+    state.note(nanny_is(nanny))
     fleet.add_engines(state, nanny, wanted)
+
+
+def nanny_is(nanny: Nanny) -> NannyIs:
+    """Return what is to be written down of a nanny."""
+    offers = msgspec.msgpack.encode(nanny.resources)
+    return NannyIs(nanny.peer, nanny.host, nanny.pid, nanny.cores, nanny.head, offers)
 
 
 def on_running(state: State, nanny: Nanny, message: Running, now: float) -> None:
@@ -201,7 +210,7 @@ def on_running(state: State, nanny: Nanny, message: Running, now: float) -> None
             gone = DeathCertificate(*key, engine.pid, None, "ended while nobody looked")
             fleet.begin_end(state, engine, gone, now)
     if to_start:
-        state.outbox.say(nanny.peer, StartEngines(to_start))
+        fleet.start(state, nanny.peer, to_start)
     for number, incarnation in sorted(running):
         present = state.engines.get(number)
         if present is None or present.nanny != nanny.peer or present.incarnation > incarnation:

@@ -14,11 +14,23 @@ import msgspec
 
 from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
 from ..wire.messages import Engines, Reply, Result, Status
+from . import pools, resources
 from .functions import FunctionStore
-from .journal.ledger import LOST_PAYLOAD, TOO_LARGE, EngineGone, EngineIs, Heard, Killed, Piece, Returned, Whole
+from .journal.ledger import (
+    LOST_PAYLOAD,
+    TOO_LARGE,
+    EngineGone,
+    EngineIs,
+    Heard,
+    Killed,
+    Lacked,
+    Piece,
+    Returned,
+    Whole,
+)
 from .outbox import Outbox
 from .queues import FairQueue
-from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
+from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState, Unmet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,8 +90,9 @@ class State:
         """Waiting tasks that any engine may run, coroutines excepted."""
         self.coroutines = FairQueue()
         """Waiting coroutines that any engine may run."""
-        self.pools: dict[tuple[tuple[int, ...], bool], FairQueue] = {}
-        """Waiting tasks that only certain engines may run, by those engines, coroutines by themselves (True)."""
+        self.pools: dict[pools.Pool, FairQueue] = {}
+        """Waiting tasks that not every engine may run at any time. Of those that take resources, the pool that was
+        served last is the last."""
         self.idle: set[int] = set()
         """Ready engines that have nothing assigned but coroutines."""
         self.laden: set[int] = set()
@@ -223,13 +236,12 @@ class State:
 
     def queue_for(self, task: Task) -> FairQueue:
         """Return the queue in which this (not addressed) task waits."""
-        targets = task.options.targets
-        coroutine = task.is_coroutine
-        if targets is None:
-            return self.coroutines if coroutine else self.common
-        queue = self.pools.get((targets, coroutine))
+        pool = pools.pool_of(task)
+        if pool is None:
+            return self.coroutines if task.is_coroutine else self.common
+        queue = self.pools.get(pool)
         if queue is None:
-            queue = self.pools[targets, coroutine] = FairQueue()
+            queue = self.pools[pool] = FairQueue()
         return queue
 
     def enqueue_again(self, task: Task) -> None:
@@ -301,16 +313,17 @@ class State:
             if stop is not None:
                 stop.ended(self, task, status)
 
-    def split_off(self, task: Task, lo: int, hi: int, *, attempt: int | None = None) -> Task:
+    def split_off(
+        self, task: Task, lo: int, hi: int, *, attempt: int | None = None, unmet: Unmet | None = None
+    ) -> Task:
         """Enter a task of its own that takes over some items of another, which keeps its own account of them."""
         if attempt is None:
             attempt = task.attempt
         piece = msgspec.structs.replace(
             task, id=self.next_piece_id(), lo=lo, hi=hi, attempt=attempt, cost_s=0.0, early=None
         )
-        self.note(Piece(piece.id, piece.root, lo, hi, attempt))
-        if piece.deaths:
-            self.note(Killed(piece.id, piece.deaths))
+        piece.unmet = unmet or task.unmet
+        self.note_piece(piece)
         self.tasks[piece.id] = piece
         self.functions.entries[piece.function].unfinished += 1
         self.pieces.setdefault(task.root, {task.id}).add(piece.id)
@@ -320,6 +333,14 @@ class State:
             self.stops[piece.id] = stop
             stop.inherited(task.root)
         return piece
+
+    def note_piece(self, piece: Task) -> None:
+        """Have a piece written down, or a task that begins again, with what is known of it."""
+        self.note(Piece(piece.id, piece.root, piece.lo, piece.hi, piece.attempt))
+        if piece.deaths:
+            self.note(Killed(piece.id, piece.deaths))
+        if piece.unmet is not None:
+            self.note(Lacked(piece.id, sorted(piece.unmet.engines), piece.unmet.sentence))
 
     def deliver(self, task: Task, result: Result, frames: Sequence[Any] = ()) -> None:
         """Pass a result on to the task's client, if it is still to be found."""
@@ -375,6 +396,8 @@ class State:
         del engine.assigned[task.id]
         engine.load_s -= task.cost_s
         engine.coroutines -= task.is_coroutine
+        if engine.pinned:
+            resources.unpin(engine, task)
 
     # ------------------------------------------------------------------------------------------------ truth
 
@@ -406,6 +429,7 @@ class State:
             waiting.update(task.id for task in members)
         for engine in self.engines.values():
             waiting.update(task.id for task in engine.direct if task.state == TaskState.WAITING)
+        resources.check(self)
         uses: dict[bytes, int] = {}
         for task in self.tasks.values():
             assert task.state != TaskState.ENDED

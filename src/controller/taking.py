@@ -10,7 +10,7 @@ from itertools import dropwhile
 from typing import TYPE_CHECKING
 
 from ..wire.messages import GivenBack, TakeBack
-from . import stopping
+from . import pools, stopping
 from .records import TaskState
 from .state import WINDOW_S
 
@@ -39,11 +39,12 @@ def take_back(state: State) -> None:
     idle = state.idle
     victims: list[tuple[float, int, list[int] | None]] = []
     light: list[tuple[Engine, int]] = []
+    willing: pools.Willing = {}
     for engine_id in state.laden:
         engine = state.engines[engine_id]
         if engine.taking:
             continue
-        worth, named = _can_give(engine, idle)
+        worth, named = _can_give(state, engine, idle, willing)
         if not worth:
             continue
         if engine.load_s >= WORTH_S:
@@ -61,18 +62,23 @@ def take_back(state: State) -> None:
         state.outbox.say(engine.control, TakeBack(engine.taking, named))
 
 
-def _can_give(engine: Engine, idle: set[int]) -> tuple[bool, list[int] | None]:
-    """Return whether an engine seems to hold work that an idle one could do and, for work bound to a choice of engines,
-    which: the engine gives back such calls only by name.
+def _can_give(state: State, engine: Engine, idle: set[int], willing: pools.Willing) -> tuple[bool, list[int] | None]:
+    """Return whether an engine seems to hold work that an idle one could do and, for work that not every engine may
+    have, which: the engine gives back such calls only by name.
     """
     tasks = dropwhile(lambda task: task.is_coroutine, engine.assigned.values())  # those have begun
     running = next(tasks, None)
     if running is None:
         return False, None
-    if running.hi - running.lo > 1 and running.options.targets is None:
+    pinned = engine.pinned
+    if running.hi - running.lo > 1 and running.options.targets is None and running.id not in pinned:
         return True, None
     named: list[int] = []
     for task in tasks:
+        if pinned and task.id in pinned:
+            if pools.has_taker(state, task, engine, idle, willing):
+                named.append(task.id)
+            continue
         targets = task.options.targets
         if targets is None:
             return True, None

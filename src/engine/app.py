@@ -225,6 +225,12 @@ def _no_input(_prompt: object = "", /) -> str:
     )
 
 
+def _threads_told() -> int:
+    """Return how many threads the environment tells numerical libraries to have; 0 if it tells nothing."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(first) if first.isdecimal() else 0
+
+
 def _read_connection(path: str) -> Connection:
     try:
         return load(Path(path), Connection)
@@ -345,9 +351,8 @@ class _Engine:
         """Say hello; again, when a connection was broken."""
         self._greeting = True
         setup = self._setup
-        self._parts.link.send(
-            EngineHello(VERSION, setup.engine, setup.incarnation, os.getpid(), socket_module.gethostname())
-        )
+        host, threads = socket_module.gethostname(), _threads_told()
+        self._parts.link.send(EngineHello(VERSION, setup.engine, setup.incarnation, os.getpid(), host, threads))
 
     def _holding(self, session: int) -> Holding:
         holding = self._parts.books.holding(session, self._parts.functions.digests())

@@ -6,7 +6,7 @@ import math
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SerializationError
+from ..errors import SerializationError, UnmetDependency
 from ..wire.parts import COROUTINE
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ class Functions:
         """Unpickle a function: user code runs (imports). A failure is not remembered: the module may appear."""
         try:
             function = pickle.loads(entry.pickled)
+        except UnmetDependency:
+            raise
         except Exception as error:
             raise SerializationError(
                 f"the function could not be unpickled on the engine: {type(error).__name__}: {error}"

@@ -21,7 +21,7 @@ from ..wire.messages import Result, Status
 from .coroutines import Interruptible, awaited_value
 from .current import OF_TASK, Awaited
 from .items import PYPLOT, load_arguments
-from .report import pickled_failure, unpicklable
+from .report import failed, unpicklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ class Pending:
             finally:
                 current.armed = False
         except BaseException as error:
-            self._report(begun, *_failed(error, entry))
+            self._report(begun, *failed(error, entry.hide))
             return
         if not inspect.isawaitable(value):
             self._end(begun, value)
@@ -110,9 +110,9 @@ class Pending:
             shown: BaseException = error
             if begun.awaited.interrupts:
                 shown = KeyboardInterrupt().with_traceback(error.__traceback__)
-            self._report(begun, *_failed(shown, begun.entry))
+            self._report(begun, *failed(shown, begun.entry.hide))
         except BaseException as error:
-            self._report(begun, *_failed(error, begun.entry))
+            self._report(begun, *failed(error, begun.entry.hide))
         else:
             self._end(begun, value)
 
@@ -126,12 +126,12 @@ class Pending:
             shown: BaseException = error
             if isinstance(error, SerializationError):
                 shown = unpicklable(value, f"the result of {begun.entry.name}", error)
-            self._report(begun, *_failed(shown, begun.entry))
+            self._report(begun, *failed(shown, begun.entry.hide))
         else:
             if packed:
                 self._report(begun, Status.OK, *packed[0])
             else:
-                self._report(begun, *_failed(KeyboardInterrupt(), begun.entry))
+                self._report(begun, *failed(KeyboardInterrupt(), begun.entry.hide))
 
     def _report(self, begun: _Begun, status: int, payload: bytes, buffers: Sequence[Any]) -> None:
         """Report the end of a coroutine task, and strike it off the list: in this order, see `Books.holding`."""
@@ -163,7 +163,3 @@ def _call(function: Callable[..., Any], call: Call, arguments: Any) -> Any:
     if isinstance(arguments, tuple):
         return function(*(column[0] for column in arguments))
     return function(arguments[0])
-
-
-def _failed(error: BaseException, entry: Function) -> tuple[int, bytes, Sequence[Any]]:
-    return (Status.ERROR, *pickled_failure(error, entry.hide))

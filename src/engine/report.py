@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import SerializationError
+from ..errors import ImpossibleDependency, SerializationError, UnmetDependency
 from ..serialize import Failure, dumps, failure_from, find_culprit
 from ..wire.messages import Result, Status
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .current import Current
     from .outbox import Outbox
     from .output import OutputBuffer
+
+
+SENTENCE_MAX = 2000
+"""Characters of why a task cannot run here: the controller keeps it while the task goes elsewhere."""
 
 
 class Run(NamedTuple):
@@ -48,7 +52,8 @@ class Reporter:
 
     def add_error(self, run: Run, error: BaseException, hide: tuple[str, ...] = ()) -> None:
         """Add the result of a task, or of items, that an exception ended."""
-        self.add(run, Status.ERROR, pickled_failure(error, hide))
+        status, payload, frames = failed(error, hide)
+        self.add(run, status, (payload, frames))
 
     def refuse(self, call: Call, sentence: str) -> None:
         """Add the result of a call that cannot be run."""
@@ -78,6 +83,17 @@ def unpicklable(value: Any, what: str, error: BaseException) -> SerializationErr
         return SerializationError(find_culprit(value, what))
     except Exception:  # the value's own methods are run to find out
         return SerializationError(f"{what} cannot be pickled: {error}")
+
+
+def failed(error: BaseException, hide: tuple[str, ...] = ()) -> tuple[Status, bytes, Sequence[Any]]:
+    """Return the status, payload and frames of a task, or of items, that an exception ended."""
+    if isinstance(error, UnmetDependency) and not isinstance(error, ImpossibleDependency):
+        try:
+            sentence = str(error) or f"it raised {type(error).__name__}"
+        except Exception:
+            sentence = f"it raised {type(error).__name__}"
+        return Status.UNMET, sentence[:SENTENCE_MAX].encode(errors="replace"), ()
+    return Status.ERROR, *pickled_failure(error, hide)
 
 
 def pickled_failure(error: BaseException, hide: tuple[str, ...] = ()) -> tuple[bytes, Sequence[Any]]:

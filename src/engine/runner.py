@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SerializationError
 from ..recorder import AFTER_LAST, NO_TASK
 from ..serialize import PROTOCOL, dumps
-from ..wire.messages import Result, Started, Status
+from ..wire.messages import Result, Started
 from .items import FLUSH_S, PYPLOT, QUICK_S, load_arguments, run_items
 from .pending import Pending
-from .report import Reporter, pickled_failure, unpicklable
+from .report import Reporter, failed, unpicklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..wire.messages import Call
+    from ..wire.messages import Call, Status
     from .functions import Function
     from .parts import Parts
 
@@ -137,8 +137,7 @@ class Runner:
                     finally:
                         current.armed = False
                 except BaseException as error:
-                    status = Status.ERROR
-                    payload, buffers = _failure(error, entry, value)
+                    status, payload, buffers = _failure(error, entry, value)
                 ended = clock()
                 duration = ended - started
                 entry.learn(duration)
@@ -173,7 +172,7 @@ class Runner:
         self._reporter.refuse(call, sentence)
 
 
-def _failure(error: BaseException, entry: Function, value: Any) -> tuple[bytes, Sequence[Any]]:
+def _failure(error: BaseException, entry: Function, value: Any) -> tuple[Status, bytes, Sequence[Any]]:
     if value is not _NONE_YET and isinstance(error, SerializationError):
         error = unpicklable(value, f"the result of {entry.name}", error)
-    return pickled_failure(error, entry.hide)
+    return failed(error, entry.hide)

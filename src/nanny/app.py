@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from .. import leftovers, rendezvous
 from ..errors import ClusterExists, EngineryError
+from . import cores
 from .children import Children
+from .threads import Threads
 
 if TYPE_CHECKING:
     import subprocess
@@ -68,6 +70,10 @@ class Plan(NamedTuple):
     join: str | None = None
     """Path of the engines' connection file (`engine.json`) of a cluster whose controller is elsewhere: this host's
     engines are to be that cluster's, and no controller is started here."""
+    threads: int | None = None
+    """How many threads numerical libraries have in each engine; 0: as many as they like; None: cores by engines."""
+    resources: dict[str, float] | None = None
+    """What the host offers to tasks."""
 
 
 def main() -> NoReturn:
@@ -116,9 +122,11 @@ def run(plan: Plan, directory: Path) -> int:
     os.environ["ENGINERY_RUNTIME_DIR"] = str(directory.parent)
     os.environ["ENGINERY_CLUSTER"] = directory.name  # a `Client()` in a task finds its own cluster
     lifeline, _held_open = os.pipe()
+    threads = Threads(cores.usable(), plan.threads, frozenset(os.environ))
+    environment = threads.environment(plan.engines)
 
     def zygote() -> Children:
-        children = Children(fork=plan.fork, preload=plan.preload, lifeline=lifeline)
+        children = Children(fork=plan.fork, preload=plan.preload, lifeline=lifeline, environment=environment)
         leftovers.note_process(directory, "zygote", children.process.pid)
         return children
 
@@ -139,6 +147,7 @@ def run(plan: Plan, directory: Path) -> int:
             is_guest=plan.join is not None,
             lifeline=lifeline,
             owner=plan.owner,
+            threads=threads,
             log=log,
         )
 
@@ -264,8 +273,9 @@ def introduction(plan: Plan, *, head: bool = False) -> NannyHello:
     """Return our hello."""
     from ..wire import messages as m  # noqa: PLC0415
 
-    cores = os.cpu_count() or 1
-    return m.NannyHello(m.VERSION, socket.gethostname(), os.getpid(), cores, plan.engines, head=head)
+    cores, resources = os.cpu_count() or 1, plan.resources or {}
+    host = socket.gethostname()
+    return m.NannyHello(m.VERSION, host, os.getpid(), cores, plan.engines, head=head, resources=resources)
 
 
 def connect(plan: Plan, directory: Path, server: Server, address: str, keys: Keys | None) -> None:

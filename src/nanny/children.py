@@ -78,8 +78,16 @@ class Children:
     """A running zygote. `events()` is to be called when `fileno()` is readable. Owns the process and the socket."""
 
     def __init__(
-        self, *, fork: bool, preload: Sequence[str], lifeline: int, prepare: str = PREPARE, run: str = RUN
+        self,
+        *,
+        fork: bool,
+        preload: Sequence[str],
+        lifeline: int,
+        environment: Mapping[str, str] | None = None,
+        prepare: str = PREPARE,
+        run: str = RUN,
     ) -> None:
+        """Start it. It has our environment and this, and so have its children, unless their setup says otherwise."""
         self._starts: deque[tuple[bytes, int]] = deque()
         self._signals: deque[bytes] = deque()
         self._unanswered = 0
@@ -101,6 +109,7 @@ class Children:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "enginery.nanny.zygote", json.dumps(template)],
                 stdin=subprocess.DEVNULL,
+                env={**os.environ, **(environment or {})},
                 pass_fds=(theirs.fileno(), lifeline),
             )
         except BaseException:
@@ -116,7 +125,10 @@ class Children:
         return self._socket.fileno()
 
     def start(self, key: Key, setup: Mapping[str, Any], output: int) -> None:
-        """Ask for a process whose descriptors 1 and 2 are `output`, which is ours to close. May be called any time."""
+        """Ask for a process whose descriptors 1 and 2 are `output`, which is ours to close. May be called any time.
+
+        What `setup` has under `environment` is set in the environment of the process before anything else.
+        """
         self._starts.append((_encode(start=_text(key), setup=setup), output))
         self._send_some()
 

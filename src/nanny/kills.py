@@ -41,15 +41,16 @@ def counters(groups: str) -> list[str]:
         elif number == "0" and not controllers:
             unified = path
     if legacy is not None:
-        found = [f"{CGROUPS}/memory{path}/memory.oom_control" for path in _upwards(legacy)]
+        found = [f"{CGROUPS}/memory{path}/memory.oom_control" for path in upwards(legacy)]
     elif unified is not None:
-        found = [f"{CGROUPS}{path}/memory.events" for path in _upwards(unified)]
+        found = [f"{CGROUPS}{path}/memory.events" for path in upwards(unified)]
     else:
         found = []
     return [*found, WHOLE_HOST]
 
 
-def _upwards(path: str) -> list[str]:
+def upwards(path: str) -> list[str]:
+    """Return the path of a cgroup and of those that it is in, the nearest first."""
     parts = [part for part in path.split("/") if part]
     if ".." in parts:  # outside of what this container may see
         return []

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..config import Connection
     from .app import Answer
+    from .threads import Threads
 
 MEASURE_EVERY_S = 2.0
 """How often the engines' memory and the kernel's kills are looked at, for death certificates."""
@@ -64,6 +65,7 @@ class Server:
         is_guest: bool = False,
         lifeline: int,
         owner: int | None,
+        threads: Threads,
         log: Callable[[str], None],
     ) -> None:
         """Be at work; `new_controller` starts one that takes over from one that died. A guest has none here."""
@@ -86,6 +88,9 @@ class Server:
         """What the controller says as it starts, if it has taken over from another."""
         self._lifeline = lifeline
         self._owner = owner
+        self._threads = threads
+        self._engines = 1
+        """How many engines this host has, as the controller says."""
         self._log = log
         self._outputs: dict[c.Key, EngineOutput] = {}
         self._pipes: dict[c.Key, Pipes] = {}
@@ -297,6 +302,7 @@ class Server:
                 continue
             match message:
                 case m.StartEngines():
+                    self._engines = message.of or self._engines
                     self.core.on_start_engines(message)
                 case m.StopEngine():
                     self.core.on_stop_engine(message)
@@ -362,6 +368,7 @@ class Server:
             "pipes": [str(pipe) for pipe in pipes.paths],
             "directory": os.getcwd(),  # noqa: PTH109 - as a string
             "lifeline": self._lifeline,
+            "environment": self._threads.environment(self._engines),
         }
         self.children.start(key, setup, output.write_end)
 

@@ -156,6 +156,7 @@ class Zygote:
             os.dup2(output, 2)
             for fd in (output, self.socket.fileno(), self.wake_read, self.wake_write):
                 os.close(fd)
+            os.environ.update(setup.pop("environment", {}))
             if self.template.fork:
                 _unshare_randomness()
                 gc.enable()

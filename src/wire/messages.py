@@ -226,6 +226,8 @@ class EngineHello(msgspec.Struct, array_like=True, tag=True):
     incarnation: int
     pid: int
     host: str = ""
+    threads: int = 0
+    """How many threads numerical libraries are to have there; 0: nobody says."""
 
 
 class ControlHello(msgspec.Struct, array_like=True, tag=True):
@@ -343,6 +345,8 @@ class NannyHello(msgspec.Struct, array_like=True, tag=True):
     """It started this controller."""
     welcomed: bool = False
     """It was welcomed before."""
+    resources: dict[str, float] = {}
+    """What the host offers to tasks, by name."""
 
 
 class NannyWelcome(msgspec.Struct, array_like=True, tag=True):
@@ -367,6 +371,8 @@ class StartEngines(msgspec.Struct, array_like=True, tag=True):
     """Start engine processes: `(engine, incarnation)` each."""
 
     engines: list[tuple[int, int]]
+    of: int = 0
+    """How many engines the host has, these included."""
 
 
 class StopEngine(msgspec.Struct, array_like=True, tag=True):

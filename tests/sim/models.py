@@ -51,6 +51,7 @@ class Work(msgspec.Struct, array_like=True):
     kills: list[bool]
     outputs: int = 0
     deaf: bool = False  # ignores interrupts
+    unmet: list[list[int]] = []  # the engines that cannot run it (or its item); empty: all can
 
 
 class Coroutine:
@@ -87,6 +88,8 @@ class Engine:
         self.began = 0.0
         self.session = 0
         self.outgoing = Outgoing()
+        self.held: dict[int, tuple[tuple[str, float], ...]] = {}
+        """What the calls that run take of the host's resources."""
         world.peers[self.main] = world.peers[self.control] = self
         if not world.alive:
             world.down |= {self.main, self.control}
@@ -109,6 +112,7 @@ class Engine:
             return
         self.world.trace(f"engine {self.id}.{self.incarnation} ends: {status}, in {self.record}")
         self.alive = False
+        self.held.clear()
         self.world.cut(self.main)
         self.world.cut(self.control)
         del self.world.peers[self.main], self.world.peers[self.control]
@@ -206,6 +210,7 @@ class Engine:
         call, frames = self.queue.popleft()
         if call.announce:
             self.world.send(self.main, CONTROLLER, m.Started(call.id))
+        self.nanny.hold(self, call)
         if is_coroutine(call.function, call.hi):
             self.begin_coroutine(call)
             self.proceed()
@@ -248,9 +253,13 @@ class Engine:
             current[5] += len(records)
             self.say(m.Outputs(records))
         status = m.Status.ERROR if how == "interrupt" or work.fails[k] else m.Status.OK
+        if how is None and self.cannot(work, call, k):
+            status = m.Status.UNMET
         frames = [b"%d" % call.id] if call.frames and status == m.Status.OK else []
         lo, hi = (i, i + 1) if call.hi else (0, 0)
         payload = b"interrupted" if how == "interrupt" else b"%d" % call.id
+        if status == m.Status.UNMET:
+            payload = b"not here"
         took = min(work.durations[k], 1.0) if how == "interrupt" else work.durations[k]
         result = m.Result(call.id, status, payload, len(frames), -1, self.world.now, took, current[5], lo, hi)
         if not self.out:
@@ -269,7 +278,18 @@ class Engine:
             return
         self.record = (call.id, AFTER_LAST)
         self.current = None
+        self.held.pop(call.id, None)
         self.proceed()
+
+    def cannot(self, work: Work, call: m.Call, k: int) -> bool:
+        """Say whether what a call (or its item) needs is not here. Nobody is asked twice."""
+        if not work.unmet or self.id not in work.unmet[k]:
+            return False
+        asked = self.world.asked[self.world.roots[call.id], k]
+        me = (self.id, self.incarnation)
+        assert me not in asked, f"engine {me} is asked again for {self.world.roots[call.id]} item {k}"
+        asked.append(me)
+        return True
 
     def begin_coroutine(self, call: m.Call) -> None:
         """Begin a coroutine: it waits, and others go on."""
@@ -294,14 +314,19 @@ class Engine:
         if records:
             self.say(m.Outputs(records))
         status = m.Status.ERROR if interrupted or work.fails[0] else m.Status.OK
+        if not interrupted and self.cannot(work, call, 0):
+            status = m.Status.UNMET
         frames = [b"%d" % call.id] if call.frames and status == m.Status.OK else []
         payload = b"interrupted" if interrupted else b"%d" % call.id
+        if status == m.Status.UNMET:
+            payload = b"not here"
         took = self.world.now - one.began
         if not self.out:
             self.world.after(RESCUE_S, self.flush)
         result = m.Result(call.id, status, payload, len(frames), -1, one.began, took, len(records), hi=call.hi)
         self.out.append((result, frames))
         del self.coroutines[call.id]
+        self.held.pop(call.id, None)
         self.slots[one.slot] = (call.id, OVER)
         self.free.append(one.slot)
         if self.world.random.random() < 0.5:
@@ -355,6 +380,7 @@ class Nanny:
         self.bad_starts = 0
         self.lost = False
         self.room = engines
+        self.offers = world.offers
         self.head = not world.nannies
         self.welcomed = False
         self.ended: dict[int, m.DeathCertificate] = {}
@@ -367,7 +393,21 @@ class Nanny:
 
     def reconnected(self) -> None:
         hello = m.NannyHello(m.VERSION, self.name.decode(), 1, 2, self.room, head=self.head, welcomed=self.welcomed)
+        hello.resources = self.offers
         self.world.send(self.name, CONTROLLER, hello)
+
+    def hold(self, engine: Engine, call: m.Call) -> None:
+        """A call begins, and takes what it takes: never more than there is, by all that run here."""
+        options = self.world.options_of(self.world.roots[call.id])
+        if options is None or not options.resources:
+            return
+        engine.held[call.id] = options.resources
+        taken: dict[str, float] = defaultdict(float)
+        for one in self.engines.values():
+            for amounts in one.held.values():
+                for name, amount in amounts:
+                    taken[name] += amount
+        assert all(amount <= self.offers.get(name, 0.0) for name, amount in taken.items()), f"{dict(taken)} are taken"
 
     def tell(self, session: int) -> None:
         """Say what we run, and how what we ran has ended."""
@@ -645,7 +685,8 @@ class Client:
         assert len(results) == 1, f"task {id_} item {i} of {n}: results {results}"
         result = results[0]
         begun = world.started[id_, i]
-        assert begun <= 1 + options.retries, f"{id_} item {i} ran {begun} times"
+        asked = world.asked[id_, i]
+        assert begun - len(asked) <= 1 + options.retries, f"{id_} item {i} ran {begun} times, {asked} could not"
         match result.status:
             case m.Status.OK:
                 assert begun >= 1
@@ -666,5 +707,7 @@ class Client:
             case m.Status.TIMEOUT:
                 assert options.timeout_s is not None
             case m.Status.REFUSED:
-                assert options.targets is not None, f"{result}"
+                assert options.targets is not None or options.resources, f"{result}"
                 assert begun <= options.retries, "it had its last attempt, and that is how it ended"
+            case m.Status.UNMET:
+                assert asked, "nobody was asked"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 
+import msgspec
 from enginery.controller.records import EngineState
 from enginery.wire import messages as m
 from models import HUNG, Client, Nanny, Work
@@ -51,6 +52,9 @@ def disasters(seed: int, *, engines: int = 0, verbose: bool = False) -> World:
     world = World(seed, durable=seed % 5 != 0, verbose=verbose)
     rng = random.Random(seed)
     engines = engines or rng.randint(1, 5)
+    choosy = random.Random(seed) if seed % 3 == 2 else None  # not in all: what once went wrong shall go on as it did
+    if choosy is not None:
+        world.offers = OFFERS
     Nanny(world, engines)
     clients = [Client(world, i) for i in range(rng.randint(1, 3))]
     world.run(1.0)
@@ -59,6 +63,9 @@ def disasters(seed: int, *, engines: int = 0, verbose: bool = False) -> World:
         assert client.no
         for _ in range(rng.randint(1, 6)):
             world.after(rng.uniform(0, 2), _submit, world, client, rng, engines, deadly)
+        if choosy is not None and client is clients[-1]:
+            for _ in range(choosy.randint(1, 2)):
+                world.after(choosy.uniform(0, 2), _submit_choosy, world, client, choosy, engines, deadly)
         stays = len(clients) == 1 or client is not clients[0]  # the tasks of a client that leaves would hang for ever
         if rng.random() < 0.3 and stays:
             world.after(rng.uniform(0, 3), _hang, world, client, rng, engines)
@@ -106,6 +113,34 @@ def _submit(world: World, client: Client, rng: random.Random, engines: int, dead
         chosen = rng.sample(ids, rng.randint(1, len(ids)))
         grace, interrupt = rng.choice([None, 0.2]), rng.random() < 0.8
         world.after(rng.expovariate(2), _cancel, client, chosen, grace, interrupt)
+
+
+OFFERS = {"gpu": 2.0, "mem": 10.0}
+
+
+def some_resources(rng: random.Random) -> tuple[tuple[str, float], ...]:
+    """Return what a task takes, which now and then is more than any host offers."""
+    return rng.choice(
+        [(), (("gpu", 1.0),), (("gpu", 2.0),), (("gpu", 1.0), ("mem", 0.1)), (("mem", 3.3),), (("gpu", 3.0),)]
+    )
+
+
+def _submit_choosy(world: World, client: Client, rng: random.Random, engines: int, deadly: float) -> None:
+    """Tasks that not all engines can run, and that take resources of their hosts."""
+    options = some_options(rng, engines)
+    if not options.ordered:
+        options = msgspec.structs.replace(options, resources=some_resources(rng))
+    items = 0 if options.ordered or rng.random() < 0.6 else rng.choice([1, 7])
+    works = []
+    for _ in range(rng.choice([1, 3, 8])):
+        work = some_work(rng, items=items, deadly=deadly)
+        likely = rng.choice([0.0, 0.5, 0.9, 1.0])
+        work.unmet = [[e for e in range(engines + 4) if rng.random() < likely] for _ in work.durations]
+        works.append(work)
+    function = rng.choice([b"coroutine-choosy", b"function-choosy", b"function-choosy"])
+    ids = client.submit(function, works, options, items=bool(items))
+    if rng.random() < 0.2:
+        world.after(rng.expovariate(2), _cancel, client, ids, rng.choice([None, 0.2]), True)
 
 
 def _cancel(client: Client, ids: list[int], grace_s: float | None, interrupt: bool) -> None:
@@ -189,7 +224,7 @@ def come_to_rest(world: World) -> None:
 def total_work(world: World) -> float:
     """Return how long all tasks take one after the other, with all their attempts."""
     return sum(
-        duration * (1 + options.retries)
+        duration * (1 + options.retries + sum(map(len, work.unmet)))
         for client in world.clients
         for options, work, _ in client.submitted.values()
         for duration in work.durations
@@ -276,6 +311,30 @@ def one_with_much_and_one_with_little(seed: int) -> tuple[World, list[tuple[int,
     for _ in range(4):
         world.after(rng.uniform(0.5, n * duration / engines / 2), come)
     return world, few, duration
+
+
+def some_engines_can(seed: int) -> World:
+    """Nothing goes wrong, but not every engine can run every task, and tasks take resources."""
+    world = World(seed)
+    rng = random.Random(seed)
+    world.offers = OFFERS
+    world.check_every = 10
+    engines = rng.randint(2, 6)
+    Nanny(world, engines)
+    client = Client(world, 0)
+    world.run(1.0)
+    for _ in range(rng.randint(1, 6)):
+        resources = some_resources(rng)[:2] if rng.random() < 0.5 else ()
+        items = rng.choice([0, 0, 1, 30])
+        n = items or 1
+        works = []
+        for _ in range(rng.choice([1, 5, 20])):
+            able = rng.sample(range(engines), rng.choice([0, 1, 1, engines - 1]))
+            lacking = [e for e in range(engines) if e not in able]
+            works.append(Work([rng.choice([1e-5, 1e-3, 0.02])] * n, [False] * n, [False] * n, unmet=[lacking] * n))
+        client.submit(rng.choice([b"f", b"g", b"coroutine"]), works, m.Options(resources=resources), items=bool(items))
+        world.run(world.now + rng.choice([0.0, 0.01, 1.0]))
+    return world
 
 
 def a_host_that_is_back_too_late(seed: int) -> tuple[World, Nanny]:

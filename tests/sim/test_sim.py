@@ -8,14 +8,18 @@ from __future__ import annotations
 import os
 
 import pytest
+from enginery.wire import messages as m
 from models import HUNG
 from scenarios import (
     LONG_S,
+    OFFERS,
     a_host_that_is_back_too_late,
     a_long_task_among_short_ones,
     come_to_rest,
     disasters,
     one_with_much_and_one_with_little,
+    some_engines_can,
+    total_work,
 )
 
 SEEDS = int(os.environ.get("ENGINERY_SIM_SEEDS", "400"))
@@ -107,6 +111,25 @@ def test_a_host_that_is_back_too_late_begins_anew(first: int):
             there = {engine.id for engine in guest.engines.values() if engine.alive}
             assert there == world.core.state.nannies[guest.name].engines
             assert len(there) == guest.room, "it has its engines again, and no more"
+
+
+@pytest.mark.parametrize("first", chunks(max(1, SEEDS // 16)))
+def test_what_any_engine_can_run_is_run_there(first: int):
+    for seed in range(first, min(first + CHUNK, max(1, SEEDS // 16))):
+        world = some_engines_can(seed)
+        with world.blame():
+            world.run_while(world.is_busy, 100.0 + total_work(world))
+            world.judge()
+            (client,) = world.clients
+            engines = len(world.core.state.engines)
+            for id_, (options, work, _) in client.submitted.items():
+                offered = all(amount <= OFFERS[name] for name, amount in options.resources)
+                for i in client.items_of(id_):
+                    able = len(work.unmet[i]) < engines
+                    status = m.Status.OK if able else m.Status.UNMET
+                    assert client.results[id_, i][0].status == (status if offered else m.Status.REFUSED)
+                    assert len(world.asked[id_, i]) <= len(work.unmet[i])
+                    assert able or not offered or len(world.asked[id_, i]) == engines
 
 
 if REPLAYED is not None:

@@ -69,6 +69,10 @@ class World:
         self.hosts_lost = False
         self.roots: dict[int, int] = {}
         """The tasks that clients know, for the calls that engines were given."""
+        self.asked: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        """The engines that could not run each (task, item)."""
+        self.offers: dict[str, float] = {}
+        """What each host offers to tasks."""
         self.has_threads = seed % 4 == 0  # not in all: what once went wrong shall go on as it did
         """Tasks leave threads behind, which print."""
         self.lag = self.random.choice([0.0002, 0.001, 0.01])
@@ -307,6 +311,10 @@ class World:
         if when == self.tick_at and self.alive:
             self.tick_at = float("inf")
             self.turn()
+
+    def options_of(self, root: int) -> m.Options | None:
+        """Return how a task wants to be run, if it is a client's."""
+        return next((client.submitted[root][0] for client in self.clients if root in client.submitted), None)
 
     # -- judging
 

@@ -66,6 +66,36 @@ def test_bad_names_and_places(home):
     assert not list(home.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--resources", "gpu"], "a resource is written NAME=AMOUNT, like gpu=2, not 'gpu'"),
+        (["--resources", "gpu=1", "--resources", "gpu=1"], "resource gpu is given twice"),
+        (["--threads", "-1"], "Invalid value for '--threads'"),
+    ],
+)
+def test_bad_resources_and_threads(home, words, complaint):
+    result = run("start", "-n", "1", *words)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+
+
+def test_what_is_offered_is_passed_on(home, monkeypatch):
+    started = []
+
+    def start(_name, options, **_how):
+        started.append(options)
+        raise OSError(28, "enough")
+
+    monkeypatch.setattr(local, "start", start)
+    run("start", "-n", "1", "--resources", "gpu=2", "--resources", "mem=0.5", "--threads", "3")
+    run("start", "-n", "1")
+    assert [(options.resources, options.threads) for options in started] == [
+        ((("gpu", 2.0), ("mem", 0.5)), 3),
+        ((), None),
+    ]
+
+
 def test_a_name_is_given_once(home):
     assert run("stop", "a", "--name", "b").exit_code == 2
     assert run("stop", "a", "--all").exit_code == 2

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ...ids import CONTROLLER_NO
 from ...wire.messages import Function, Options, Submit
 from ...wire.messages import Task as Wanted
+from .. import sessions
 from ..state import engine_is
 from . import restore
 from .ledger import (
@@ -21,7 +22,6 @@ from .ledger import (
     EngineGone,
     FunctionCame,
     Heard,
-    NannyIs,
     SetupCame,
     Submitted,
 )
@@ -53,7 +53,7 @@ def books(state: State) -> Books:
         if function.pickled:
             entries.append(FunctionCame(function.digest, 0, function.pickled))
         entries += [FunctionCame(function.digest, owner, b"") for owner in sorted(function.owners)]
-    entries += [NannyIs(n.peer, n.host, n.pid, n.cores, n.head) for n in state.nannies.values() if n.wanted is None]
+    entries += [sessions.nanny_is(nanny) for nanny in state.nannies.values() if nanny.wanted is None]
     for engine in state.engines.values():
         entries.append(engine_is(engine))
         if engine.incoming.have:

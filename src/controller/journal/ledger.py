@@ -114,7 +114,15 @@ class Killed(msgspec.Struct, array_like=True, tag=7, frozen=True):
     engines: list[str]
 
 
-Move = Assigned | Returned | Piece | Whole | Stopped | SetupCall | Killed
+class Lacked(msgspec.Struct, array_like=True, tag=9, frozen=True):
+    """A task was sent on by these engines (with incarnation): what it needs is not there, as the last of them said."""
+
+    task: int
+    engines: list[tuple[int, int]]
+    sentence: str
+
+
+Move = Assigned | Returned | Piece | Whole | Stopped | SetupCall | Killed | Lacked
 """What happens to tasks between submission and end. Their order matters, among themselves only."""
 
 
@@ -175,6 +183,8 @@ class NannyIs(NamedTuple):
     pid: int
     cores: int
     head: bool
+    resources: bytes = b"\x80"
+    """What the host offers: a MessagePack map."""
 
 
 class NannyGone(NamedTuple):
@@ -222,6 +232,7 @@ Entry = (
     | Stopped
     | SetupCall
     | Killed
+    | Lacked
     | ClientCame
     | ClientLeft
     | EngineIs

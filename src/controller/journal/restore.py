@@ -12,14 +12,15 @@ import msgspec
 
 from ...ids import CONTROLLER_NO, ClientNo, EngineId, Incarnation, Peer
 from ...wire.messages import DeathCertificate, Options, Result, Status
-from .. import fleet, intake, sessions, setups, stopping
-from ..records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState
+from .. import fleet, intake, pools, resources, sessions, setups, stopping
+from ..records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState, Unmet
 from ..state import State
 from .ledger import (
     LOST_PAYLOAD,
     TOO_LARGE,
     Assigned,
     Killed,
+    Lacked,
     Piece,
     Returned,
     SetupCall,
@@ -53,6 +54,11 @@ def summary(state: State) -> Summary:
     for root, tasks in touched.items():
         moves.append(Whole(root, [(t.id, t.lo, t.hi, t.attempt, list(t.early or ())) for t in tasks]))
     moves.extend(Killed(task.id, list(task.deaths)) for task in state.tasks.values() if task.deaths)
+    moves.extend(
+        Lacked(task.id, sorted(task.unmet.engines), task.unmet.sentence)
+        for task in state.tasks.values()
+        if task.unmet is not None
+    )
     moves.extend(Assigned(engine.id, list(engine.assigned)) for engine in state.engines.values() if engine.assigned)
     for task_id, stop in state.stops.items():
         moves.append(stop.move([task_id]))
@@ -111,6 +117,7 @@ def _restore_clients(state: State, saved: Saved) -> None:
 def _restore_fleet(state: State, saved: Saved, now: float) -> None:
     for there in saved.nannies:
         nanny = Nanny(Peer(there.peer), there.host, there.pid, there.cores, head=there.head)
+        nanny.resources = msgspec.msgpack.decode(there.resources, type=dict[str, float])
         state.nannies[nanny.peer] = nanny
         sessions.nanny_away(state, nanny, now)
     state.gone.update(saved.gone)
@@ -187,6 +194,9 @@ class _Tasks:
             case Killed(id_, engines):
                 if id_ in self.tasks:
                     self.tasks[id_].deaths = engines
+            case Lacked(id_, asked, sentence):
+                if id_ in self.tasks:
+                    self.tasks[id_].unmet = Unmet(frozenset(asked), sentence)
             case Stopped():
                 self.stops.update(dict.fromkeys(move.tasks, move))
             case Whole(root, pieces):
@@ -229,7 +239,7 @@ class _Tasks:
 
     def _new(self, original: Task, id_: int, lo: int, hi: int, attempt: int) -> Task:
         task = msgspec.structs.replace(
-            original, id=id_, lo=lo, hi=hi, attempt=attempt, engine=-1, early=None, deaths=None
+            original, id=id_, lo=lo, hi=hi, attempt=attempt, engine=-1, early=None, deaths=None, unmet=None
         )
         self.tasks[id_] = task
         ids = self.of_root.setdefault(task.root, [task.root] if task.root in self.tasks and id_ != task.root else [])
@@ -308,6 +318,7 @@ class _Tasks:
             task.cost_s = state.estimate_s(task)
             engine.load_s += task.cost_s
             engine.coroutines += task.is_coroutine
+        resources.pin(engine, (task for task in engine.assigned.values() if resources.is_pinned(task)))
         engine.in_setup = setups.is_under_way(engine)
         state.touch(engine)
 
@@ -319,8 +330,9 @@ class _Tasks:
     def _wait(self, task: Task) -> None:
         state, targets = self.state, task.options.targets
         task.engine = -1
-        if targets is not None and not any(fleet.can_serve(state, target) for target in targets):
-            state.refuse(task, fleet.why_not(state, targets))
+        pool = pools.pool_of(task)
+        if pool is not None and pools.is_hopeless(state, pool):
+            fleet.give_up(state, task, pool)
         elif task.options.ordered and targets is not None:
             engine = state.engines[targets[0]]
             engine.direct.append(task)

@@ -44,7 +44,7 @@ _submit = msgspec.msgpack.Decoder(Submit)
 _results = msgspec.msgpack.Decoder(Results | Outputs)
 _frames = msgspec.msgpack.Decoder(list[bytes])
 
-_MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped, l.SetupCall, l.Killed)
+_MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped, l.SetupCall, l.Killed, l.Lacked)
 
 
 class Store:
@@ -254,7 +254,7 @@ class Store:
                 execute("DELETE FROM engines WHERE id = ?", (id_,))
                 execute("INSERT OR REPLACE INTO gone VALUES (?, ?)", (id_, incarnation))
             case l.NannyIs():
-                execute("INSERT OR REPLACE INTO nannies VALUES (?, ?, ?, ?, ?)", entry)
+                execute("INSERT OR REPLACE INTO nannies VALUES (?, ?, ?, ?, ?, ?)", entry)
             case l.NannyGone(peer):
                 execute("DELETE FROM nannies WHERE peer = ?", (peer,))
             case l.SetupCame():
@@ -410,7 +410,7 @@ class Store:
             acked,
             dict(execute("SELECT digest, pickled FROM functions WHERE unused IS NULL").fetchall()),
             execute("SELECT * FROM owners").fetchall(),
-            [l.NannyIs._make((*row, bool(head))) for *row, head in execute("SELECT * FROM nannies")],
+            [l.NannyIs._make((*row, bool(head), offers)) for *row, head, offers in execute("SELECT * FROM nannies")],
             [
                 l.EngineIs._make((*row, bool(retiring), reason))
                 for *row, retiring, reason in execute("SELECT * FROM engines ORDER BY id")

@@ -90,6 +90,23 @@ def test_balanced_flags(fake, client):
     assert repr(client.load_balanced_view()) == "<LoadBalancedView any engine>"
 
 
+def test_the_resources_that_tasks_take(fake, client):
+    view = client.load_balanced_view().set_flags(resources={"mem": 2, "gpu": 0.5})
+    assert view.apply_sync(abs, -1) == 1
+    assert tasks(fake)[-1][1].resources == (("gpu", 0.5), ("mem", 2.0))
+    assert view.resources == {"mem": 2, "gpu": 0.5}
+    assert view.map_sync(abs, [-1, 2]) == [1, 2]
+    assert tasks(fake)[-1][1].resources == (("gpu", 0.5), ("mem", 2.0))
+    for wrong, kind in [({"gpu": 0}, ValueError), ({"gpu": "1"}, TypeError), (1, TypeError)]:
+        with pytest.raises(kind):
+            view.set_flags(resources=wrong)
+    view.set_flags(resources=None)
+    assert view.apply_sync(abs, -1) == 1
+    assert tasks(fake)[-1][1] == m.Options()
+    with pytest.raises(TypeError, match="DirectView has no flag 'resources'"):
+        client[:].set_flags(resources={"gpu": 1})
+
+
 def test_group_results(fake, client):
     fake.hold = True
     result = client[:].apply_async(lambda: 1)

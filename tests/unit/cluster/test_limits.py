@@ -1,7 +1,14 @@
 """How many engines fit."""
 
 import pytest
-from enginery.cluster.limits import available_bytes, check_count, nbytes, seconds
+from enginery.cluster.limits import (
+    available_bytes,
+    check_count,
+    check_threads,
+    nbytes,
+    parse_resources,
+    seconds,
+)
 from enginery.errors import ClusterError
 
 GB = 1 << 30
@@ -89,3 +96,41 @@ def test_what_is_no_time(text):
 def test_what_is_no_size(text):
     with pytest.raises(ValueError, match=f"a size is a number of bytes, or one like 500MB or 2GB, not {text!r}"):
         nbytes(text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "resources"),
+    [
+        ([], ()),
+        (["gpu=2"], (("gpu", 2.0),)),
+        (["mem=64", "gpu = 0.5"], (("gpu", 0.5), ("mem", 64.0))),
+        (["b=1,a=2"], (("a", 2.0), ("b", 1.0))),
+    ],
+)
+def test_resources(texts, resources):
+    assert parse_resources(texts) == resources
+
+
+@pytest.mark.parametrize(
+    ("texts", "complaint"),
+    [
+        (["gpu"], "a resource is written NAME=AMOUNT, like gpu=2, not 'gpu'"),
+        (["gpu=two"], "a resource is written NAME=AMOUNT, like gpu=2, not 'gpu=two'"),
+        (["gpu=1", "gpu=2"], "resource gpu is given twice"),
+        (["gpu=0"], "the amount of resource gpu is a number above 0, not 0.0"),
+        (["gpu=nan"], "the amount of resource gpu is a number above 0, not nan"),
+        (["=1"], "a resource is named by a word, not ''"),
+        (["gpu=1,"], "a resource is written NAME=AMOUNT, like gpu=2, not ''"),
+    ],
+)
+def test_resources_that_are_none(texts, complaint):
+    with pytest.raises(ValueError) as caught:
+        parse_resources(texts)
+    assert str(caught.value) == complaint
+
+
+@pytest.mark.parametrize("threads", [-1, True, 1.5, "2"])
+def test_threads_that_are_none(threads):
+    with pytest.raises(ClusterError, match="threads per engine are a number, or 0 to leave it to the libraries, not"):
+        check_threads(threads)
+    assert [check_threads(some) for some in (None, 0, 3)] == [None, 0, 3]

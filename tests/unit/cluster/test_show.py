@@ -75,3 +75,15 @@ def test_status_tells_of_the_journal():
 def test_on_a_terminal_it_is_drawn(monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert "ready" in show.status(STATE)
+
+
+def test_status_tells_of_threads_and_resources():
+    engines = [{"id": 0, "state": "ready", "pid": 10, "host": "h", "tasks": 1, "threads": 4, "reason": ""}]
+    hosts = [
+        {"host": "h", "resources": {"mem": 64.0, "gpu": 2.0}, "in_use": {"gpu": 0.5}},
+        {"host": "i", "resources": {}, "in_use": {}},
+    ]
+    lines = show.status({**STATE, "engines": engines, "hosts": hosts}).splitlines()
+    assert lines[2] == "resources in use on h: gpu 0.5 of 2, mem 0 of 64"
+    assert lines[3].split() == ["ENGINE", "STATE", "PID", "HOST", "THREADS", "TASKS"]
+    assert lines[4].split() == ["0", "ready", "10", "h", "4", "1"]

@@ -442,10 +442,12 @@ class Bench:
 
     # -- building
 
-    def start(self, engines: int = 1, clients: int = 1, hosts: int = 1) -> Bench:
+    def start(
+        self, engines: int = 1, clients: int = 1, hosts: int = 1, resources: dict[str, float] | None = None
+    ) -> Bench:
         """Have a cluster of so many ready engines (on each host) and clients who know them."""
         for _ in range(hosts):
-            self.add_nanny(engines)
+            self.add_nanny(engines, resources=resources)
         for _ in range(clients):
             self.add_client().hello()
         return self
@@ -456,9 +458,11 @@ class Bench:
         self.sides[client.name] = client
         return client
 
-    def add_nanny(self, engines: int = 0, *, cores: int = 4, ready: bool = True) -> NannySide:
+    def add_nanny(
+        self, engines: int = 0, *, cores: int = 4, ready: bool = True, resources: dict[str, float] | None = None
+    ) -> NannySide:
         n = len(self.nannies)
-        hello = m.NannyHello(m.VERSION, f"host{n}", 50 + n, cores, engines, head=n == 0)
+        hello = m.NannyHello(m.VERSION, f"host{n}", 50 + n, cores, engines, head=n == 0, resources=resources or {})
         nanny = NannySide(self, b"nhost%d.1" % n, hello)
         self.nannies.append(nanny)
         self.sides[nanny.name] = nanny
@@ -668,7 +672,8 @@ def books(state: State) -> dict[str, Any]:
         },
         "gone": dict(state.gone),
         "nannies": {
-            nanny.peer: (nanny.host, nanny.cores, nanny.head, nanny.engines) for nanny in state.nannies.values()
+            nanny.peer: (nanny.host, nanny.cores, nanny.head, nanny.resources, nanny.engines)
+            for nanny in state.nannies.values()
         },
     }
 
@@ -684,6 +689,7 @@ def _task(state: State, task: Any) -> tuple[Any, ...]:
         [bytes(frame) for frame in task.frames],
         task.attempt,
         task.deaths or [],
+        task.unmet,
         task.state,
         task.engine if task.state else -1,
         set(range(task.lo, task.hi)) - early if task.hi else None,

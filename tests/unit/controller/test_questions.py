@@ -30,11 +30,12 @@ def test_the_status_of_an_idle_cluster(bench: Bench):
                 "pid": 100,
                 "host": "host",
                 "tasks": 0,
+                "threads": 0,
                 "reason": "",
                 "setup": "",
             }
         ],
-        "hosts": [{"host": "host0", "pid": 50, "cores": 4, "engines": [0]}],
+        "hosts": [{"host": "host0", "pid": 50, "cores": 4, "engines": [0], "resources": {}, "in_use": {}}],
         "clients": [{"no": 1, "name": "c0", "pid": 7, "host": "here", "unfinished": 0, "away": False}],
         "tasks": {"waiting": 0, "assigned": 0, "finished": 0},
         "functions": 0,

@@ -25,8 +25,6 @@ NOT_YET: set[str] = {
     "LoadBalancedView.after",
     "LoadBalancedView.follow",
     "enginery.Dependency",
-    "enginery.depend",
-    "enginery.require",
 }
 """Names of ours that the page promises and that are still being built."""
 

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 from enginery.engine.functions import Functions
-from enginery.errors import SerializationError
+from enginery.errors import SerializationError, UnmetDependency
 from enginery.wire.messages import Function
 
 
@@ -76,3 +76,18 @@ def test_estimates():
     for _ in range(50):
         entry.learn(0.1)
     assert functions.estimate(b"a") == pytest.approx(0.1, rel=0.01)
+
+
+def test_what_a_function_needs_and_is_not_there_comes_out_as_it_is():
+    class Choosy:
+        def __reduce__(self):
+            return _refuse, ()
+
+    functions = Functions()
+    functions.add([Function(b"fx", pickle.dumps(Choosy()))])
+    with pytest.raises(UnmetDependency, match="no GPU here"):
+        functions.load(functions.entries[b"fx"])
+
+
+def _refuse():
+    raise UnmetDependency("no GPU here")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from enginery.errors import SerializationError
+from enginery.errors import SerializationError, UnmetDependency
 from enginery.recorder import NO_TASK
 from enginery.wire import messages as m
 
@@ -177,3 +177,14 @@ def test_output_of_items_is_counted_over_the_call(engine):
 def test_the_control_thread_is_woken_to_look_after_slices(engine):
     run(engine, engine.batch(double, list(range(1000))))
     assert engine.waker.woken == 1
+
+
+def test_an_item_whose_needs_are_not_met_is_told_of_alone(engine):
+    def choosy(x):
+        if x == 3:
+            raise UnmetDependency("not 3")
+        return x
+
+    results = run(engine, engine.batch(choosy, list(range(6))))
+    assert [(r.lo, r.hi, r.status) for r in results if r.status] == [(3, 4, m.Status.UNMET)]
+    assert sorted((r.lo, r.hi) for r in results if not r.status) == [(0, 3), (4, 6)]

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 from enginery.engine.runner import Runner
+from enginery.errors import UnmetDependency
 from enginery.recorder import COROUTINES, NO_TASK, OVER
 from enginery.wire import messages as m
 
@@ -295,3 +296,12 @@ def test_code_that_goes_on_when_it_is_cancelled_is_struck_the_next_time(bench):
             bench.coroutines.loop.turn()
     [result] = bench.finish(task)
     assert value(result).ename == "KeyboardInterrupt"
+
+
+def test_one_whose_needs_are_not_met(bench):
+    async def choosy():
+        await asyncio.sleep(0)
+        raise UnmetDependency("no GPU here")
+
+    [result] = bench.finish(bench.begin(choosy))
+    assert (result.status, result.payload) == (m.Status.UNMET, b"no GPU here")

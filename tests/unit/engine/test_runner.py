@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from enginery.errors import SerializationError
+from enginery.errors import SerializationError, UnmetDependency
 from enginery.recorder import AFTER_LAST, NO_TASK
 from enginery.serialize import dumps
 from enginery.wire import messages as m
@@ -155,3 +155,12 @@ def test_an_interrupt_that_came_before_the_code_is_not_lost(engine):
     assert ran == []
     assert value(result).ename == "KeyboardInterrupt"
     assert engine.current.target == NO_TASK
+
+
+def test_what_is_not_there_is_no_error(engine):
+    def choosy():
+        raise UnmetDependency("no GPU here")
+
+    [result] = run(engine, engine.call(choosy))
+    assert (result.status, result.payload) == (m.Status.UNMET, b"no GPU here")
+    assert engine.current.task == NO_TASK
