@@ -47,6 +47,7 @@ def test_it_is_iterated_as_its_parts_arrive(fake, client):
     got = []
     reader = threading.Thread(target=lambda: got.extend(joined))
     reader.start()
+    helpers.wait_until(lambda: len(fake.held) >= 5, "the calls are there")
     fake.run_held(3)
     helpers.wait_until(lambda: got == [7, 1, 1], "what is there was read")
     assert (joined.progress, joined.done()) == (3, False)

@@ -317,6 +317,8 @@ def test_the_first_error_is_raised_while_others_run(fake, client, kind, joined):
     fake.hold = True
     one = client.submit(abs, -1) if joined else None
     result = client[:].apply_async(int, "x") if kind == "group" else client.map(int, ["1", "x", "3"], chunksize=1)
+    total = (4 if kind == "group" else 3) + joined
+    helpers.wait_until(lambda: len(fake.held) == total, "all are there")
     if joined:
         result = AsyncResult.join(one, result)
         fake.run_held(1)
