@@ -229,7 +229,9 @@ def dumps_whole(obj: Any) -> bytes:
 
 def dumps_function(function: Callable[..., Any]) -> bytes:
     """Return the pickle of a function, in one piece; SerializationError naming what it captures that cannot travel."""
-    name = getattr(function, "__qualname__", None) or repr(function)
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    if name == "partial":
+        name = f"partial({getattr(getattr(function, 'func', None), '__qualname__', '...')}, ...)"
     return _dumps_any(function, lambda _buffer: True, [], by_value=True, what=f"function {name}")
 
 

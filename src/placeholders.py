@@ -94,6 +94,17 @@ def values_of(tasks: range, convert: Convert, assemble: Callable[[list[Any]], An
     return values if assemble is None else assemble(values)
 
 
+def joined_of(parts: list[tuple[Callable[..., Any], tuple[Any, ...], bool]]) -> list[Any]:
+    """Return the values of several results as one list; each is a call of one of these functions, and whether that is
+    of several values.
+    """
+    values: list[Any] = []
+    for function, arguments, several in parts:
+        value = function(*arguments)
+        values += value if several else [value]
+    return values
+
+
 def items_of(tasks: list[tuple[int, int]]) -> list[Any]:
     """Return the values of a map: `(task, items)` each; of no items for a plain call."""
     values: list[Any] = []

@@ -109,7 +109,7 @@ class LoadBalancedView(View):
         options = self._options
         task = link.new_tasks()
         now = time.time()
-        future = AsyncResult(link, task, now, options.label)
+        future = AsyncResult(link, task, now, options)
         if frames:
             watch(link, future, task, track=self._flags["track"])
         message = Task(task, function.digest, payload, len(frames))

@@ -343,6 +343,9 @@ class Client(Fleet, Guests, Jobs, Records):
     ) -> None:
         await self.aclose()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a client is a connection of its process, and cannot travel; code on engines can open its own")
+
     def __repr__(self) -> str:
         core = self._link.core
         if core.lost is not None:

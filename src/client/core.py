@@ -22,6 +22,7 @@ from ..ids import ClientNo, first_task_id
 from ..streams import Incoming, Outgoing, Verdict
 from ..wire import messages as m
 from .ended import Ended
+from .incarnations import Incarnations
 from .lightfuture import LightFuture
 from .sending import Sends
 from .submission import compose, compose_again, depends
@@ -131,6 +132,7 @@ class Core:
         self.cluster = ""
         self.controller_pid = 0
         self.engines: dict[int, m.EngineInfo] = {}
+        self.incarnations = Incarnations()
         self.on_fleet: Callable[[], None] | None = None
         """Is called when engines have come or gone."""
         self._request_numbers = count(1)
@@ -188,9 +190,9 @@ class Core:
                 if request is not None:
                     request.resolve((message, frames), None)
             case m.Engines():
-                self._on_engines(message.engines)
+                self._on_engines(message.engines, wall)
             case m.Welcome():
-                self._on_welcome(message)
+                self._on_welcome(message, wall)
             case m.Farewell():
                 self.lose(ControllerLost(f"{message.reason}; this client is of no more use"))
             case m.Refused():
@@ -250,7 +252,8 @@ class Core:
                 if result.duration > THREAD_S:
                     self._ended.add(result.id, sink)
 
-    def _on_engines(self, engines: list[m.EngineInfo]) -> None:
+    def _on_engines(self, engines: list[m.EngineInfo], wall: float) -> None:
+        self.incarnations.learn(engines, wall)
         known = dict(self.engines)
         for engine in engines:
             if engine.state == "dead":
@@ -261,7 +264,7 @@ class Core:
         if self.on_fleet is not None:
             self.on_fleet()
 
-    def _on_welcome(self, message: m.Welcome) -> None:
+    def _on_welcome(self, message: m.Welcome, wall: float) -> None:
         if self.client is not None and self.client != message.client:
             self.lose(ControllerLost("the controller was restarted and does not know this client any more"))
             return
@@ -272,6 +275,7 @@ class Core:
         self.cluster = message.cluster
         self.controller_pid = message.controller_pid
         self.durable = message.durable
+        self.incarnations.learn(message.engines, wall)
         self.engines = {engine.id: engine for engine in message.engines if engine.state != "dead"}
         if self.on_fleet is not None:
             self.on_fleet()

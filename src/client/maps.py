@@ -83,7 +83,7 @@ def new_result(
 ) -> AsyncMapResult:
     """Return a result with no items yet."""
     first = link.new_tasks(0)
-    return AsyncMapResult(link, first, time.time(), options.label, ordered=ordered, return_exceptions=return_exceptions)
+    return AsyncMapResult(link, first, time.time(), options, ordered=ordered, return_exceptions=return_exceptions)
 
 
 def submit_items(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from .. import serialize
@@ -12,6 +11,7 @@ from ..errors import (
     InvalidDependency,
     NoSuchEngine,
     SerializationError,
+    TaskAborted,
     TaskLost,
     TaskRefused,
     TaskTimeout,
@@ -52,7 +52,7 @@ def error_of(
         case Status.ERROR:
             return _remote(result, frames, engine)
         case Status.CANCELLED:
-            return CancelledError(result.payload.decode(errors="replace"))
+            return TaskAborted(result.payload.decode(errors="replace"))
         case Status.TIMEOUT:
             return TaskTimeout(result.payload.decode(errors="replace"))
         case Status.LOST:
@@ -85,7 +85,7 @@ def _inherited(result: Result, frames: Sequence[Any]) -> Exception:
 def _remote(result: Result, frames: Sequence[Any], engine: int | None) -> Exception:
     failure = serialize.loads(result.payload, frames)
     if isinstance(failure, serialize.Failure):
-        return serialize.to_exception(failure, engine)
+        return serialize.to_exception(failure, engine, {"msg_id": show_task(TaskId(result.id))})
     return TaskLost(f"engine {engine} reported an error in a way unknown here")
 
 

@@ -115,6 +115,9 @@ class View:
         finally:
             temporary.leave(mark)
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a view belongs to its client, a connection of its process, and cannot travel")
+
     def _repr_html_(self) -> str:
         from .show import view_html  # noqa: PLC0415 - for notebooks only
 

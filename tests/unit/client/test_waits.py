@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from enginery.client.calls import pack, pack_items
 from enginery.client.core import Core, Entry
@@ -27,6 +29,9 @@ class Link:
 
     def may_wait(self):
         return True
+
+    def find_incarnation(self, _engine, _at):
+        return 1
 
 
 def future(id_=T):
@@ -192,7 +197,7 @@ def test_items_of_a_map_may_be_results(core):
 def test_what_cannot_be_an_argument_is_named(core):
     cell = future()
     cell._convert = executed
-    with pytest.raises(SerializationError, match=r"argument 1 of f is a .*AsyncResult.*wait"):
+    with pytest.raises(SerializationError, match=r"argument 1 of f is an .*AsyncResult.*wait"):
         pack("f", (cell,), {})
     reading = AsyncMapResult(Link(), T, 0.0, None)
     with pytest.raises(SerializationError, match="input is still being read"):
@@ -266,3 +271,59 @@ def test_plain_calls_have_nothing_to_do_with_it(core):
     task, _ = sent(core)
     assert not task.needs
     assert not core._dependent
+
+
+# ------------------------------------------------------------------------------------------- other kinds of results
+
+
+def group_of(*values):
+    group = GroupResult(Link(), T, 0.0, None, tuple(range(len(values))))
+    for index, obj in enumerate(values):
+        if obj is not None:
+            file(group, value(T + index, obj))
+    return group
+
+
+def test_joined_results_are_one_list(core):
+    mapped = AsyncMapResult(Link(), T + 10, 0.0, None)
+    mapped.add_task(T + 10, 2)
+    mapped.seal()
+    read = file(future(T + 20), value(T + 20, "read"))
+    assert read.get() == "read"
+    joined = AsyncResult.join(group_of("a", None), future(T + 5), mapped, read)
+    task, frames = submit(core, joined)
+    assert task.needs == (T + 1, T + 5, T + 10)
+    more = [value(T + 1, "b"), value(T + 5, "c"), value(T + 10, [1, 2], 0, 2)]
+    assert arguments(task, frames, *more) == (["a", "b", "c", 1, 2, "read"],)
+
+
+def test_pieces_of_a_group(core):
+    group = group_of("a", None)
+    group._convert = take_first
+    first, second = group.split()
+    task, frames = submit(core, second, first)
+    assert task.needs == (T + 1,)
+    assert arguments(task, frames, value(T + 1, ["b"])) == ("b", "a")
+
+
+def test_pieces_of_a_map(core):
+    mapped = AsyncMapResult(Link(), T, 0.0, None)
+    mapped.add_task(T, 2)
+    mapped.add_task(T + 1, 3)
+    mapped.seal()
+    file(mapped, value(T + 1, [2, 3], 0, 2))
+    assert mapped[2] == 2
+    task, frames = submit(core, mapped.split()[1])
+    assert task.needs == (T + 1,)
+    assert arguments(task, frames, value(T + 1, [4], 2, 3)) == ([2, 3, 4],)
+
+
+def test_results_that_were_stored_are_their_values(core):
+    stored = pickle.loads(pickle.dumps([file(future(), value(T, 7)), group_of("a", "b")]))
+    task, frames = submit(core, *stored)
+    assert not task.needs
+    assert arguments(task, frames) == (7, ["a", "b"])
+    failed = pickle.loads(pickle.dumps(file(future(), failure(T, KeyError("gone")))))
+    task, _ = submit(core, failed)
+    assert task.needs == (T,)
+    assert find_given(task.payload).results[0].status == m.Status.ERROR
