@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import placeholders
 from ..errors import TaskLost
-from .futures import DATA, AsyncResult, raise_errors
+from .futures import DATA, AsyncResult, fresh, raise_errors
 from .lightfuture import CANCELLED, FINISHED, PENDING
 from .outcomes import CANCELLED as STATUS_CANCELLED
 from .outcomes import OK, error_of, value_of
@@ -137,10 +137,12 @@ class AsyncMapResult(SeveralResult):
         self._runs[run.lo] = run
         self._arrived.append(run)
         book[2] = left = left - (hi - lo)
-        if reply.status != OK and not self._return_exceptions:
-            self._failed = True
+        failed = reply.status != OK and not self._return_exceptions
+        self._failed = self._failed or failed
         if self._pieces is not None:
-            (self._pieces.settle if left <= 0 else self._pieces.notify)(reply.id)
+            self._pieces.notify(reply.id, failed=failed)
+            if left <= 0:
+                self._pieces.settle(reply.id)
         with self._lock:
             self._reported += hi - lo
             over = self._sealed and self._reported == self._count
@@ -178,7 +180,7 @@ class AsyncMapResult(SeveralResult):
             return values
         if self._return_exceptions:
             return [error] * (run.hi - run.lo)
-        raise error
+        raise fresh(error)
 
     def _next_run(self, position: int) -> Run | None:
         """Return the run after so many items (ordered) or runs (unordered), if it is here."""
@@ -330,6 +332,16 @@ class AsyncMapResult(SeveralResult):
             runs.setdefault(run.reply.id, []).append(run)
         return runs
 
+    def _runs_of(self, task: int) -> list[Run]:
+        first, items, left = self._tasks[task]
+        if left > 0:
+            return [self._runs[lo] for lo in sorted(lo for lo in self._runs.copy() if first <= lo < first + items)]
+        found, lo = [], first
+        while lo < first + items:  # they are all there, one after another
+            found.append(self._runs[lo])
+            lo = found[-1].hi
+        return found
+
     def _printed(self) -> dict[int, list[Output]]:
         """Return what was printed, by task."""
         printed: dict[int, list[Output]] = {}
@@ -341,7 +353,7 @@ class AsyncMapResult(SeveralResult):
         self, task: int, runs: Sequence[Run] | None = None, printed: dict[int, list[Output]] | None = None
     ) -> list[Part]:
         """Return what is known of one task: of each run of its items that is here, and of the rest."""
-        runs = self._runs_by_task().get(task, []) if runs is None else runs
+        runs = self._runs_of(task) if runs is None else runs
         records = (self._printed() if printed is None else printed).get(task, [])
         data = self._task_data.get(task)
         parts = []
@@ -355,7 +367,7 @@ class AsyncMapResult(SeveralResult):
 
     def _errors_of(self, task: int) -> list[Exception | None]:
         """Return the errors of the parts of one task, None where there is none."""
-        errors = [run.open(self._label)[1] for run in self._runs_by_task().get(task, [])]
+        errors = [run.open(self._label)[1] for run in self._runs_of(task)]
         return [*errors, self._lost] if self._tasks[task][2] > 0 else errors
 
     @property

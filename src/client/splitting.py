@@ -41,10 +41,11 @@ class Pieces:
             _settle(piece)
             piece._notify()
 
-    def notify(self, number: int) -> None:
-        """Something of this piece is here."""
+    def notify(self, number: int, *, failed: bool) -> None:
+        """Something of this piece is here, which failed or not."""
         piece = self._open.get(number)
-        if piece is not None:
+        if isinstance(piece, ItemsPiece):
+            piece._failed = piece._failed or failed
             piece._notify()
 
     def fail(self, error: Exception) -> None:
@@ -110,10 +111,6 @@ class ItemsPiece(SeveralResult):
 
     def _arrived(self) -> None:
         """Nothing is kept here."""
-
-    def _notify(self) -> None:
-        self._failed = self._failed or bool(self._statuses() - {OK})
-        super()._notify()
 
     def __len__(self) -> int:
         return self._count
