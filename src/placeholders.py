@@ -105,9 +105,9 @@ def joined_of(parts: list[tuple[Callable[..., Any], tuple[Any, ...], bool]]) -> 
     return values
 
 
-def items_of(tasks: list[tuple[int, int]]) -> list[Any]:
+def items_of(tasks: list[tuple[int, int]], assemble: Callable[[list[Any]], Any] | None = None) -> Any:
     """Return the values of a map: `(task, items)` each; of no items for a plain call."""
     values: list[Any] = []
     for task, count in tasks:
         values += _values().items(task, count) if count else [_values().value(task)]
-    return values
+    return values if assemble is None else assemble(values)

@@ -11,7 +11,7 @@ from . import joblibnames
 from .calls import pack
 from .core import Entry
 from .decorators import PARTS_PER_ENGINE
-from .dependencies import bind
+from .dependencies import bind, unbound
 from .futures import AsyncResult
 from .imap import lazy_map
 from .inputs import seeded
@@ -55,7 +55,7 @@ class LoadBalancedView(View):
 
     def __init__(self, client: Client, targets: Any = None) -> None:
         super().__init__(client, targets)
-        self._options = Options()
+        self._options = self._told = Options()
         self._set(
             {
                 **self._flags,
@@ -89,6 +89,7 @@ class LoadBalancedView(View):
         self._options = Options(
             ids, priority, retries, limit_s, flags["label"], after=after, follow=follow, resources=takes
         )
+        self._told = unbound(self._options)
 
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call `f(*args, **kwargs)` on an engine; return the result to come.
@@ -109,7 +110,7 @@ class LoadBalancedView(View):
         options = self._options
         task = link.new_tasks()
         now = time.time()
-        future = AsyncResult(link, task, now, options)
+        future = AsyncResult(link, task, now, self._told)
         if frames:
             watch(link, future, task, track=self._flags["track"])
         message = Task(task, function.digest, payload, len(frames))

@@ -106,6 +106,19 @@ def bind(value: Any, sinks: Mapping[int, Any]) -> m.Dependency | None:
     return bound
 
 
+def unbound(options: m.Options) -> m.Options:
+    """Return options that name the same tasks and keep none of their results: for a result to know by, which would
+    keep alive all that it came after, and what that came after in turn.
+    """
+    if options.after is None and options.follow is None:
+        return options
+    after, follow = (
+        None if one is None else m.Dependency(one.tasks, one.all, one.success, one.failure)
+        for one in (options.after, options.follow)
+    )
+    return msgspec.structs.replace(options, after=after, follow=follow)
+
+
 def _of_sink(sink: Any) -> AsyncResult | None:
     return sink if isinstance(sink, AsyncResult) else None
 

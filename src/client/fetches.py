@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import placeholders
 from ..errors import NoSuchTask
 from ..ids import MAX_TASK, TaskId, read_task, show_task
 from ..wire import messages as m
@@ -165,10 +164,8 @@ class FetchedResult(AsyncMapResult):
             return super()._new_run(lo, hi, reply, frames, now)
         return _Call(info, lo, Part(info.id, reply, now, self._map_records), frames)
 
-    def _stands_for(self) -> tuple[Any, ...]:
-        plain = {info.id for info in self._calls.values()}
-        tasks = [(task, 0 if task in plain else items) for task, (_, items, _) in self._tasks.items()]
-        return placeholders.items_of, (tasks,)
+    def _items_in(self, task: int) -> int:
+        return self._infos[task].items
 
     def _part_of(
         self, task: int, reply: Result | None, received: float, outputs: Sequence[Output], data: bytes | None

@@ -406,7 +406,11 @@ class AsyncMapResult(SeveralResult):
         return self._sealed
 
     def _stands_for(self) -> tuple[Any, ...]:
-        return placeholders.items_of, ([(task, items) for task, (_, items, _) in self._tasks.items()],)
+        return placeholders.items_of, ([(task, self._items_in(task)) for task in self._tasks], self._assemble)
+
+    def _items_in(self, task: int) -> int:
+        """Return how many items a task has; 0 if it is a plain call."""
+        return self._tasks[task][1]
 
     def _engines(self) -> tuple[int, ...]:
         return ()

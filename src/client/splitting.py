@@ -128,7 +128,7 @@ class ItemsPiece(SeveralResult):
         return self._whole._left_of(task)
 
     def _stands_for(self) -> tuple[Any, ...]:
-        return placeholders.items_of, ([(self._task, self._count)],)
+        return placeholders.items_of, ([(self._task, self._whole._items_in(self._task))],)
 
     def _has(self, index: int) -> bool:
         return self._whole._has(self._first + index)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .fetches import Tasks
     from .futures import AsyncResult
 
-_SETTING = ("_flags", "_options")
+_SETTING = ("_flags", "_options", "_told")
 """What flags become; read at each call."""
 
 _setting_lock = threading.RLock()

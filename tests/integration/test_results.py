@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import enginery
+import numpy as np
 import pytest
 from enginery import AsyncResult, CompositeError, EngineDied, RemoteError, SerializationError, TaskAborted
 
@@ -267,6 +268,33 @@ def test_the_first_error_is_raised_while_others_sleep(client):
     assert result.cancel()
     with pytest.raises(CompositeError, match="3 of 3"):
         result.get()
+
+
+def slow_list(values):
+    time.sleep(0.1)
+    return values
+
+
+def test_results_of_every_kind_are_arguments_while_pending_and_when_done(client):
+    one, group = client.submit(slow_list, 3), client[:].apply_async(slow_list, 4)
+    items = client.map(slow_list, range(5), chunksize=2)
+    joined = AsyncResult.join(one, group, items)
+    pieces = (group.split()[1], items.split()[1])
+    values = [joined, {"deep": pieces}]
+    expected = [[3, 4, 4, 4, 0, 1, 2, 3, 4], {"deep": (4, [2, 3])}]
+    assert client.submit(list, values).get(20) == expected
+    assert client.submit(list, values).get(20) == expected
+    stored = pickle.loads(pickle.dumps((one, group, joined)))
+    assert client.submit(list, stored).get(20) == [3, [4, 4, 4], expected[0]]
+    fetched = client.get_result([one, group.split()[0], items])
+    fetched.wait()
+    assert client.submit(list, (fetched, fetched.split()[0], fetched.split()[-1])).get(20) == [
+        [3, 4, 0, 1, 2, 3, 4],
+        [3],
+        [4],
+    ]
+    parts = client[:].parallel()(slow_list)(np.arange(6))
+    assert client.submit(type, parts).get(20) is np.ndarray, "put together, as get() would"
 
 
 # ------------------------------------------------------------------------------------------------ the pages about them

@@ -6,9 +6,11 @@ import asyncio
 import concurrent.futures
 import copy
 import datetime as dt
+import gc
 import os
 import threading
 import time
+import weakref
 
 import pytest
 from enginery.client.futures import AsyncResult
@@ -559,3 +561,21 @@ def test_a_raised_error_does_not_remember_all_who_saw_it(client):
     while tb is not None:
         depth, tb = depth + 1, tb.tb_next
     assert depth <= 3
+
+
+def test_a_result_keeps_none_of_those_it_came_after(fake, client):
+    """Else a chain would be alive, with all its values, as long as its end."""
+    view = client.load_balanced_view()
+    results = []
+    before = view.apply_async(abs, -1)
+    for make in (lambda: view.apply_async(abs, -2), lambda: view.map_async(abs, [-2])):
+        with view.temp_flags(after=before, follow=before):
+            results.append(make())
+    ids, gone = [before.msg_id], weakref.ref(before)
+    client.wait(timeout=10)
+    del before
+    fake.say(m.Ack(10))  # else it may have to be sent again, with what is known by then
+    helpers.wait_until(lambda: not client._link.core._dependent, "the controller has all")
+    gc.collect()
+    assert gone() is None
+    assert (results[0].after, results[0].follow, results[1].after) == (ids, ids, [ids])
