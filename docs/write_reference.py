@@ -39,6 +39,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "interactive",
         "require",
         "depend",
+        "Dependency",
         "Reference",
         "PrePickled",
         "publish_data",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .client.balancedview import LoadBalancedView
     from .client.client import Client
     from .client.decorators import parallel, remote
+    from .client.dependencies import Dependency
     from .client.directview import DirectView
     from .client.executor import ClusterExecutor
     from .client.futures import AsyncResult
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
         InvalidDependency,
         NoClusterError,
         NoEngines,
+        NoEnginesRegistered,
         NoSuchEngine,
         NoSuchTask,
         RemoteError,
         SerializationError,
+        TaskAborted,
         TaskLost,
         TaskRefused,
         TaskTimeout,
@@ -60,6 +63,7 @@ _HOMES = {
     "ClusterExists": ".errors",
     "CompositeError": ".errors",
     "ControllerLost": ".errors",
+    "Dependency": ".client.dependencies",
     "DirectView": ".client.directview",
     "EngineDied": ".errors",
     "EngineryError": ".errors",
@@ -69,12 +73,14 @@ _HOMES = {
     "LoadBalancedView": ".client.balancedview",
     "NoClusterError": ".errors",
     "NoEngines": ".errors",
+    "NoEnginesRegistered": ".errors",
     "NoSuchEngine": ".errors",
     "NoSuchTask": ".errors",
     "PrePickled": ".prepickled",
     "Reference": ".serialize",
     "RemoteError": ".errors",
     "SerializationError": ".errors",
+    "TaskAborted": ".errors",
     "TaskLost": ".errors",
     "TaskRefused": ".errors",
     "TaskTimeout": ".errors",
@@ -97,6 +103,7 @@ __all__ = [
     "ClusterExists",
     "CompositeError",
     "ControllerLost",
+    "Dependency",
     "DirectView",
     "EngineDied",
     "EngineryError",
@@ -106,12 +113,14 @@ __all__ = [
     "LoadBalancedView",
     "NoClusterError",
     "NoEngines",
+    "NoEnginesRegistered",
     "NoSuchEngine",
     "NoSuchTask",
     "PrePickled",
     "Reference",
     "RemoteError",
     "SerializationError",
+    "TaskAborted",
     "TaskLost",
     "TaskRefused",
     "TaskTimeout",

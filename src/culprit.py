@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import types
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,10 @@ def find_culprit(obj: Any, what: str) -> str:
             seen.add(id(child))
             problem = _why_not(child)
             if problem is not None:
-                noun, path = (noun or kind), path + label
+                if not path:
+                    noun, path = kind, label
+                else:
+                    path += label if label.startswith(_JOINTS) else f", its {kind} {label}"
                 obj, error = child, problem
                 break
         else:
@@ -38,10 +42,14 @@ def find_culprit(obj: Any, what: str) -> str:
     where = f"{what}: {noun} {path}" if path else what
     text = str(error)
     standard = isinstance(error, TypeError) and "cannot pickle" in text
-    return f"{where} is a {name}" + ("" if standard or error is None else f" that cannot be pickled: {text}")
+    article = "an" if name[0] in "aeiouAEIOU" else "a"
+    return f"{where} is {article} {name}" + ("" if standard or error is None else f" that cannot be pickled: {text}")
 
 
 _CULPRIT_STEPS = 10_000
+
+_JOINTS = (".", "[", "(")
+"""What begins so is written right after what it is a part of."""
 
 
 def _why_not(obj: Any) -> Exception | None:
@@ -73,8 +81,22 @@ def _children(obj: Any) -> Iterator[tuple[str, str, Any]]:
         yield "attribute", ".__func__", obj.__func__
     elif isinstance(obj, types.FunctionType):
         yield from _captured(obj)
-    elif not isinstance(obj, type | types.ModuleType):
+    elif isinstance(obj, functools.partial):
+        yield "function", ".func", obj.func
+        yield from (("argument", f".args[{index}]", value) for index, value in enumerate(obj.args))
+        yield from (("argument", f".keywords[{name!r}]", value) for name, value in obj.keywords.items())
+    elif isinstance(obj, type):
+        yield from (("attribute", f".{name}", value) for name, value in vars(obj).items() if name not in _NO_STATE)
+    elif isinstance(obj, staticmethod | classmethod):
+        yield "function", "", obj.__func__
+    elif isinstance(obj, property):
+        yield from (("function", "", function) for function in (obj.fget, obj.fset, obj.fdel) if function is not None)
+    elif not isinstance(obj, types.ModuleType):
         yield from _reduced(obj)
+
+
+_NO_STATE = {"__dict__", "__weakref__"}
+"""What a class makes anew for itself."""
 
 
 def _reduced(obj: Any) -> Iterator[tuple[str, str, Any]]:
@@ -94,7 +116,11 @@ def _reduced(obj: Any) -> Iterator[tuple[str, str, Any]]:
             yield "state", ".__getstate__()", part
     yield from (("item", f"[{index}]", value) for index, value in enumerate(items or ()))
     yield from (("item", f"[{key!r:.40}]", value) for key, value in pairs or ())
-    yield from (("argument", f"({index})", value) for index, value in enumerate(args or ()))
+    for index, value in enumerate(args or ()):
+        if isinstance(value, type):
+            yield "class", value.__qualname__, value
+        else:
+            yield "argument", f"({index})", value
 
 
 def _captured(function: types.FunctionType) -> Iterator[tuple[str, str, Any]]:

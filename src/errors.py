@@ -3,6 +3,7 @@
 ```
 EngineryError
 ├── RemoteError            your code raised on an engine (an instance of the original type too, where possible)
+├── TaskAborted            it was cancelled or aborted (a concurrent.futures.CancelledError)
 ├── TaskLost               the task was not carried out, through no fault of its code
 │   ├── EngineDied         its engine's process ended; carries a death certificate
 │   └── ControllerLost     the controller is gone; nobody can say what becomes of the task
@@ -14,14 +15,12 @@ EngineryError
 │       └── InvalidDependency      what it is to come after is not known
 ├── NoSuchTask             the cluster does not know a task of that id or label (a KeyError)
 ├── SerializationError     a value cannot travel (a TypeError)
-├── NoEngines              there is no engine to do this
+├── NoEngines              there is no engine to do this (NoEnginesRegistered is its older name)
 ├── ClusterError           starting, finding or steering a cluster failed
 │   ├── NoClusterError     there is no such cluster running
 │   └── ClusterExists      there is one of that name already
 └── CompositeError         several tasks failed (an ExceptionGroup)
 ```
-
-A cancelled task raises `concurrent.futures.CancelledError`, as everywhere.
 
 Errors know nobody but the words for a death (`certificate`). They carry data, `str()` composes the sentence, and they
 pickle.
@@ -31,13 +30,14 @@ from __future__ import annotations
 
 import re
 import weakref
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .certificate import in_words
 from .ids import show_engines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class EngineryError(Exception):
@@ -61,6 +61,13 @@ class _Detail:
         return self if instance is None else instance.__dict__["_remote"][self._name]
 
 
+class _Traceback(_Detail):
+    """The text of the traceback, made when somebody looks."""
+
+    def __get__(self, instance: RemoteError | None, owner: type | None = None) -> Any:
+        return self if instance is None else "".join(RemoteError.render_traceback(instance))
+
+
 class RemoteError(EngineryError):
     """An exception that user code raised on an engine.
 
@@ -70,6 +77,10 @@ class RemoteError(EngineryError):
             client.submit(lambda: 1 / 0).result()
         except ZeroDivisionError as error:
             print(error.engine, error.traceback)
+
+    Its text, notes and own attributes are those of the original; the exceptions that led to it are in its traceback.
+    Where the type cannot be rebuilt (its module is not here, its instances cannot be pickled), it is a `RemoteError`
+    that names it: `ename`, `evalue`.
     """
 
     ename = _Detail("Name of the exception's type.")
@@ -77,6 +88,8 @@ class RemoteError(EngineryError):
     frames = _Detail("The remote stack, outermost first: `(file, line number, function, source line)` each.")
     engine = _Detail("Id of the engine; None if unknown.")
     cause = _Detail("The tracebacks of the exceptions that led to it, as text.")
+    traceback = _Traceback("The remote traceback, as text.")
+    engine_info = _Detail("Where: a dict of `engine_id`, `engine_uuid`, `host`, `pid`, `msg_id`, as far as is known.")
 
     def __init__(
         self,
@@ -85,12 +98,21 @@ class RemoteError(EngineryError):
         frames: Sequence[tuple[str, int, str, str]] = (),
         engine: int | None = None,
         cause: str = "",
+        *,
+        engine_info: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(ename, evalue)
-        self.set_remote(ename, evalue, frames, engine, cause)
+        self.set_remote(ename, evalue, frames, engine, cause, engine_info=engine_info)
 
     def set_remote(
-        self, ename: str, evalue: str, frames: Sequence[tuple[str, int, str, str]], engine: int | None, cause: str
+        self,
+        ename: str,
+        evalue: str,
+        frames: Sequence[tuple[str, int, str, str]],
+        engine: int | None,
+        cause: str,
+        *,
+        engine_info: Mapping[str, Any] | None = None,
     ) -> None:
         """Set the details, for an exception that is made without its constructor."""
         self.__dict__["_remote"] = {
@@ -99,12 +121,8 @@ class RemoteError(EngineryError):
             "frames": [tuple(frame) for frame in frames],
             "engine": engine,
             "cause": cause,
+            "engine_info": {"engine_id": engine, **(engine_info or {})},
         }
-
-    @property
-    def traceback(self) -> str:
-        """The remote traceback as text."""
-        return "".join(self.render_traceback())
 
     def render_traceback(self) -> list[str]:
         """Return the remote traceback as lines, each with its newline, like `traceback.format_exception`."""
@@ -130,7 +148,7 @@ class RemoteError(EngineryError):
         """Print the remote traceback to stderr."""
         import sys  # noqa: PLC0415 - only when somebody looks
 
-        sys.stderr.write(RemoteError.traceback.__get__(self))
+        sys.stderr.write("".join(RemoteError.render_traceback(self)))
 
     def _render_traceback_(self) -> list[str]:
         """Return what IPython shows for this exception: the remote frames, not those of the wait."""
@@ -147,11 +165,15 @@ class RemoteError(EngineryError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         remote = self.__dict__["_remote"]
-        return (
-            RemoteError,
-            tuple(remote.values()),
-            {"__notes__": self.__notes__} if hasattr(self, "__notes__") else None,
-        )
+        return _remote_error, (dict(remote), list(getattr(self, "__notes__", ())))
+
+
+def _remote_error(remote: dict[str, Any], notes: list[str]) -> RemoteError:
+    error = RemoteError(**remote)
+    for note in notes:
+        error.add_note(note)
+    error.__cause__ = RemoteTraceback(error)
+    return error
 
 
 def _rendered(error: Exception) -> str:
@@ -188,6 +210,14 @@ class RemoteTraceback(Exception):
         engine = error.__dict__["_remote"]["engine"]
         where = "" if engine is None else f"on engine {engine}:"
         return f"{where}\n" + "".join(RemoteError.render_traceback(error)).rstrip("\n")
+
+
+class TaskAborted(EngineryError, CancelledError):
+    """The task was cancelled or aborted: withdrawn before it started, or stopped while it ran; the text says which."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: the sentence; the frames of the wait say nothing of it."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class TaskLost(EngineryError):
@@ -303,6 +333,10 @@ class NoEngines(EngineryError):
     """There is no engine that could do this."""
 
 
+NoEnginesRegistered = NoEngines
+"""The older name of `NoEngines`."""
+
+
 class ClusterError(EngineryError):
     """Starting, finding or steering a cluster failed; the text says why and what to do."""
 
@@ -318,12 +352,18 @@ class ClusterExists(ClusterError):
 _CELL = re.compile(r"<ipython-input-[^>]*>")
 """The name of a cell, which has the engine's own number in it."""
 
-_GROUPS_MAX = 10
-"""So many different errors are shown in full."""
-
 
 class CompositeError(EngineryError, ExceptionGroup[Exception]):
-    """Several tasks failed. `exceptions` are their errors, in the order of the tasks (`elist` is the older name)."""
+    """Several tasks failed. `exceptions` are their errors, in the order of the tasks (`elist` is the older name).
+
+        try:
+            client[:].apply_sync(f)
+        except* ZeroDivisionError as group: ...      # those of that type; the others go on
+
+    `tb_limit` is how many tracebacks are shown at most.
+    """
+
+    tb_limit = 10
 
     def derive(self, excs: Sequence[Exception], /) -> CompositeError:  # type: ignore[override] # narrower on purpose
         """Return a group of the same kind with other members, as `split` and `subgroup` want it."""
@@ -341,27 +381,34 @@ class CompositeError(EngineryError, ExceptionGroup[Exception]):
             line = _CELL.sub("<cell>", _first_line(error))
             alike.setdefault((type(error), line), []).append(error)
         blocks = []
-        for (_, line), errors in list(alike.items())[:_GROUPS_MAX]:
+        for (_, line), errors in list(alike.items())[: self.tb_limit]:
             engines = sorted({engine for error in errors if (engine := _engine_of(error)) is not None})
             where = f"[{'engine' if len(engines) == 1 else 'engines'} {show_engines(engines)}] " if engines else ""
             rest = f"{line}\n{_rendered(errors[0])}" if isinstance(errors[0], RemoteError) else _rendered(errors[0])
             blocks.append(where + rest)
-        if len(alike) > _GROUPS_MAX:
-            blocks.append(f"... and {len(alike) - _GROUPS_MAX} other errors; see .exceptions of the CompositeError")
+        if len(alike) > self.tb_limit:
+            blocks.append(f"... and {len(alike) - self.tb_limit} other errors; see .exceptions of the CompositeError")
         return ["\n\n".join([*blocks, f"CompositeError: {self.message.partition(';')[0]}"])]
 
-    def raise_exception(self, index: int = 0) -> None:
-        """Raise one of the errors."""
-        raise self.exceptions[index]
+    def raise_exception(self, index: int = 0) -> NoReturn:
+        """Raise one of the errors, by its place in `exceptions`; IndexError if there is none."""
+        raise self._get(index)
 
     def print_traceback(self, index: int | None = None) -> None:
-        """Print the tracebacks of all errors, or of one, to stderr."""
-        import sys  # noqa: PLC0415
+        """Print the traceback of one of the errors to stderr, or those of the first `tb_limit`."""
+        import sys  # noqa: PLC0415 - only when somebody looks
         import traceback  # noqa: PLC0415
 
-        chosen = self.exceptions if index is None else (self.exceptions[index],)
-        for error in chosen:
+        for error in self.exceptions[: self.tb_limit] if index is None else (self._get(index),):
             if isinstance(error, RemoteError):
-                error.print_traceback()
+                RemoteError.print_traceback(error)
             else:
                 sys.stderr.write("".join(traceback.format_exception(error)))
+        if index is None and len(self.exceptions) > self.tb_limit:
+            sys.stderr.write(f"... and {len(self.exceptions) - self.tb_limit} more\n")
+
+    def _get(self, index: int) -> Exception:
+        count = len(self.exceptions)
+        if not -count <= index < count:
+            raise IndexError(f"there is no error {index}: the CompositeError has {count}")
+        return self.exceptions[index]

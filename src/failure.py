@@ -12,6 +12,7 @@ from .errors import RemoteError, RemoteTraceback, SerializationError
 from .pickles import PROTOCOL, declare_plain, dumps, is_plain, loads
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
 Frame = tuple[str, int, str, str]
@@ -33,9 +34,20 @@ class Failure(msgspec.Struct):
     notes: list[str] = msgspec.field(default_factory=list)
     cause: str = ""
     """The tracebacks of what caused it, rendered, with the sentence that joins them."""
+    place: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Where it happened: `engine_uuid`, `host`, `pid`."""
 
 
 declare_plain(Failure)
+
+
+_place: dict[str, Any] = {}
+
+
+def set_place(**place: Any) -> None:
+    """Say where this process is, for all failures that happen in it."""
+    _place.clear()
+    _place.update(place)
 
 
 def failure_from(exc: BaseException, skip: tuple[str, ...] = ()) -> Failure:
@@ -45,7 +57,7 @@ def failure_from(exc: BaseException, skip: tuple[str, ...] = ()) -> Failure:
     """
     relayed = exc.__dict__.get("_failure") if isinstance(exc, RemoteError) else None
     if isinstance(relayed, Failure):
-        return relayed  # the task was a client itself, and passes on what befell it
+        return msgspec.structs.replace(relayed, place=_place)  # the task was a client, and passes on what befell it
     skip = (_OWN_FILES, *skip)
     pickled, buffers = _pickle_exception(exc)
     return Failure(
@@ -56,6 +68,7 @@ def failure_from(exc: BaseException, skip: tuple[str, ...] = ()) -> Failure:
         buffers,
         [str(note) for note in getattr(exc, "__notes__", ())],
         _render_cause(exc, skip, {id(exc)}),
+        _place,
     )
 
 
@@ -101,6 +114,8 @@ def _pickle_exception(exc: BaseException) -> tuple[bytes | None, list[bytes]]:
     builtin = _builtin_base(kind)
     try:
         _, args, state = (*builtin.__reduce__(exc), None)[:3]
+        if besides := _besides(exc):
+            state = {**(state or {}), **besides}
         if kind is builtin and not state and is_plain(args):
             return pickle.dumps((kind, args, state), PROTOCOL), []
         try:
@@ -117,6 +132,19 @@ def _pickle_exception(exc: BaseException) -> tuple[bytes | None, list[bytes]]:
 
 def _builtin_base(kind: type[BaseException]) -> Any:
     return next(base for base in kind.__mro__ if base.__module__ == "builtins")
+
+
+def _besides(exc: BaseException) -> dict[str, Any]:
+    """Return what an exception has that its built-in base does not tell: what it keeps in slots, and which name."""
+    found = {}
+    for kind in type(exc).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(exc, name) and not name.startswith("__"):
+                found[name] = getattr(exc, name)
+    if isinstance(exc, NameError | AttributeError) and exc.name is not None:
+        found["name"] = exc.name
+    return found
 
 
 def _render_cause(exc: BaseException, skip: tuple[str, ...], seen: set[int]) -> str:
@@ -137,8 +165,12 @@ def _render_cause(exc: BaseException, skip: tuple[str, ...], seen: set[int]) -> 
 # ------------------------------------------------------------------------------------------ failure back to exception
 
 
-def to_exception(failure: Failure, engine: int | None = None) -> RemoteError:
+def to_exception(
+    failure: Failure, engine: int | None = None, engine_info: Mapping[str, Any] | None = None
+) -> RemoteError:
     """Return the exception to raise here: of the original type where that can be rebuilt, and always a `RemoteError`.
+
+    `engine_info` is what is known here of where it happened, besides what the failure says.
 
     Exceptions that steer an interpreter rather than report (`SystemExit`, `KeyboardInterrupt`, `StopIteration`) come as
     plain `RemoteError`: raised here they would end the wrong program, or the wrong loop.
@@ -157,7 +189,8 @@ def to_exception(failure: Failure, engine: int | None = None) -> RemoteError:
         for note in failure.notes:
             error.add_note(note)
     if "_remote" not in error.__dict__:  # else the task raised a RemoteError of its own, which says more
-        error.set_remote(failure.ename, failure.evalue, failure.frames, engine, failure.cause)
+        info = {**failure.place, **(engine_info or {})}
+        error.set_remote(failure.ename, failure.evalue, failure.frames, engine, failure.cause, engine_info=info)
     error.__dict__["_failure"] = failure
     error.__cause__ = RemoteTraceback(error)
     return error
@@ -190,14 +223,15 @@ def _dual(kind: type[Exception]) -> type[RemoteError]:
 
 
 def _reduce_dual(self: RemoteError, _protocol: Any) -> tuple[Any, ...]:
-    return to_exception, (self.__dict__["_failure"], self.__dict__["_remote"]["engine"])
+    remote = self.__dict__["_remote"]
+    return to_exception, (self.__dict__["_failure"], remote["engine"], remote["engine_info"])
 
 
 def _rebuild(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any] | None) -> RemoteError:
     """Return an instance of the dual class, without running constructors of the user."""
-    dual = _dual(kind)
-    error: RemoteError = dual.__new__(dual, *args)
-    _builtin_base(kind).__init__(error, *args)
+    dual, builtin = _dual(kind), _builtin_base(kind)
+    error: RemoteError = builtin.__new__(dual, *args)
+    builtin.__init__(error, *args)
     if state:
-        error.__setstate__(state)
+        builtin.__setstate__(error, state)
     return error

@@ -24,10 +24,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import SerializationError
+from .placeholders import collecting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import ModuleType
+
+    Wrap = Callable[[list[memoryview], list[Any]], list[memoryview]]
 
 Buffer = memoryview
 
@@ -166,10 +169,12 @@ user_modules = _UserModules()
 # ------------------------------------------------------------------------------------------------------------- dumps
 
 
-def dumps(obj: Any, *, by_value: bool = True) -> tuple[bytes, Sequence[Buffer]]:
+def dumps(obj: Any, *, by_value: bool = True, wrap: Wrap | None = None) -> tuple[bytes, Sequence[Buffer]]:
     """Return the payload and the out-of-band buffers of a value; the buffers must not change until they are sent.
 
-    With `by_value` False the user's modules travel by reference. Raises `SerializationError` naming the culprit.
+    With `by_value` False the user's modules travel by reference. With `wrap`, results of tasks inside the value go as
+    placeholders, and the buffers are what `wrap` makes of them and those results. Raises `SerializationError` naming
+    the culprit.
 
     >>> payload, buffers = dumps({"x": [1, 2]})
     >>> loads(payload, buffers)
@@ -195,8 +200,13 @@ def dumps(obj: Any, *, by_value: bool = True) -> tuple[bytes, Sequence[Buffer]]:
             payload = pickle.dumps(obj, PROTOCOL, buffer_callback=keep)
         except (ValueError, MemoryError, RuntimeError) as error:  # changed by another thread meanwhile, too large
             raise SerializationError(f"the value cannot be pickled: {error}") from error
-    else:
+    elif wrap is None:
         payload = _dumps_any(obj, keep, buffers, by_value=by_value)
+    else:
+        found: list[Any] = []
+        with collecting(found):
+            payload = _dumps_any(obj, keep, buffers, by_value=by_value)
+        buffers = wrap(buffers, found) if found else buffers
     if len(payload) >= PAYLOAD_MAX:
         buffers.insert(0, memoryview(payload))
         return b"", buffers
@@ -219,7 +229,9 @@ def dumps_whole(obj: Any) -> bytes:
 
 def dumps_function(function: Callable[..., Any]) -> bytes:
     """Return the pickle of a function, in one piece; SerializationError naming what it captures that cannot travel."""
-    name = getattr(function, "__qualname__", None) or repr(function)
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    if name == "partial":
+        name = f"partial({getattr(getattr(function, 'func', None), '__qualname__', '...')}, ...)"
     return _dumps_any(function, lambda _buffer: True, [], by_value=True, what=f"function {name}")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .culprit import find_culprit, is_picklable
-from .failure import Failure, failure_from, to_exception
+from .failure import Failure, failure_from, set_place, to_exception
 from .pickles import PROTOCOL, Buffer, dumps, dumps_function, dumps_whole, loads, pickling_with, user_modules
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "loads",
     "pickling_with",
     "set_namespace",
+    "set_place",
     "to_exception",
     "user_modules",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ class Outgoing:
         kept = self._kept
         while kept and kept[0][0].seq <= have:
             kept.popleft()
+
+    def since(self, number: int) -> list[tuple[Numbered, Sequence[Any]]]:
+        """Return what is kept beyond that number, in order."""
+        kept = list(takewhile(lambda pair: pair[0].seq > number, reversed(self._kept)))
+        kept.reverse()
+        return kept
 
     def after(self, have: int) -> list[tuple[Numbered, Sequence[Any]]]:
         """Return what the receiver misses, which has everything up to that number."""

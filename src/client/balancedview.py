@@ -11,6 +11,7 @@ from . import joblibnames
 from .calls import pack
 from .core import Entry
 from .decorators import PARTS_PER_ENGINE
+from .dependencies import bind, unbound
 from .futures import AsyncResult
 from .imap import lazy_map
 from .inputs import seeded
@@ -36,16 +37,36 @@ class LoadBalancedView(View):
 
     Flags: `targets` (engines that may run it; None for any), `block`, `track`, `label`, `retries` (further attempts
     after an error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first),
-    `resources` (what a task takes of what its host offers while it runs: `{"gpu": 1}`; hosts offer what the cluster was
-    started with).
+    `after` (begin when these have ended: a result, a task's id, a list of these, or a `Dependency`), `follow` (the
+    same, and run on an engine where they ran), `resources` (what a task takes of what its host offers while it runs:
+    `{"gpu": 1}`; hosts offer what the cluster was started with). What can never run fails at once, with
+    ImpossibleDependency.
     """
 
-    FLAGS: ClassVar[tuple[str, ...]] = (*View.FLAGS, "retries", "timeout", "priority", "resources")
+    FLAGS: ClassVar[tuple[str, ...]] = (
+        *View.FLAGS,
+        "retries",
+        "timeout",
+        "priority",
+        "after",
+        "follow",
+        "resources",
+    )
 
     def __init__(self, client: Client, targets: Any = None) -> None:
         super().__init__(client, targets)
-        self._options = Options()
-        self._set({**self._flags, "retries": 0, "timeout": None, "priority": 0, "resources": None})
+        self._options = self._told = Options()
+        self._set(
+            {
+                **self._flags,
+                "retries": 0,
+                "timeout": None,
+                "priority": 0,
+                "after": None,
+                "follow": None,
+                "resources": None,
+            }
+        )
 
     def __repr__(self) -> str:
         where = "any engine" if self.targets is None else repr(self.targets)
@@ -59,16 +80,25 @@ class LoadBalancedView(View):
             raise ValueError(f"timeout is a number of seconds or None, not {timeout!r}")
         if not isinstance(priority, int):
             raise TypeError(f"priority is an integer, not {type(priority).__name__}")
+        sinks = self._client._link.core.sinks
+        after, follow = bind(flags["after"], sinks), bind(flags["follow"], sinks)
         ids = None if targets is None or targets == "all" else self._client._resolve(targets)[0]
         takes = amounts(flags["resources"])
         super()._set(flags)
         limit_s = None if timeout is None else float(timeout)
-        self._options = Options(ids, priority, retries, limit_s, flags["label"], resources=takes)
+        self._options = Options(
+            ids, priority, retries, limit_s, flags["label"], after=after, follow=follow, resources=takes
+        )
+        self._told = unbound(self._options)
 
     def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call `f(*args, **kwargs)` on an engine; return the result to come.
 
             future = view.apply_async(pow, 2, 10)
+
+        A result among the arguments, at any depth, stands for its value, and need not be there yet. The call begins
+        when it is, and gets it from the cluster, not from here. If there is none, the call raises what that task
+        raised, with a note.
 
         A coroutine function is awaited there; an engine runs up to 64 of them at once. Raises SerializationError
         naming the argument that cannot travel.
@@ -80,7 +110,7 @@ class LoadBalancedView(View):
         options = self._options
         task = link.new_tasks()
         now = time.time()
-        future = AsyncResult(link, task, now, options.label)
+        future = AsyncResult(link, task, now, self._told)
         if frames:
             watch(link, future, task, track=self._flags["track"])
         message = Task(task, function.digest, payload, len(frames))

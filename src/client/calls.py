@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SerializationError
+from ..placeholders import collecting
 from ..serialize import dumps, find_culprit, is_picklable
+from .waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,22 +18,28 @@ if TYPE_CHECKING:
 def pack(
     function: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[bytes, Sequence[Buffer]]:
-    """Return the pickled arguments of a call; SerializationError names the argument that cannot travel, and why."""
+    """Return the pickled arguments of a call; SerializationError names the argument that cannot travel, and why.
+
+    Results of tasks among them are placeholders; the frames say so, see `Waits`.
+    """
     try:
-        return dumps((args, kwargs))
+        return dumps((args, kwargs), wrap=Waits)
     except SerializationError as error:
-        raise SerializationError(_explain(function, args, kwargs) or str(error)) from error.__cause__
+        with collecting([]):
+            raise SerializationError(_explain(function, args, kwargs) or str(error)) from error.__cause__
 
 
 def pack_items(items: Any, first: int) -> tuple[bytes, Sequence[Buffer]]:
     """Return the pickled items of a divisible task; SerializationError names the item that cannot travel, and why.
 
-    `items` is a list of items, or a tuple of columns; `first` the number of the first item.
+    `items` is a list of items, or a tuple of columns; `first` the number of the first item. Results of tasks are
+    placeholders, as in `pack`.
     """
     try:
-        return dumps(items)
+        return dumps(items, wrap=Waits)
     except SerializationError as error:
-        raise SerializationError(_explain_items(items, first) or str(error)) from error.__cause__
+        with collecting([]):
+            raise SerializationError(_explain_items(items, first) or str(error)) from error.__cause__
 
 
 def name_of(function: Callable[..., Any] | str) -> str:

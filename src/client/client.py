@@ -229,8 +229,9 @@ class Client(Fleet, Guests, Jobs, Records):
             future = client.submit(pow, 2, 10)
             future.result()
 
-        Never waits. The function travels with what it captures, as it is now; a coroutine function is awaited on the
-        engine, which runs several at once. Raises SerializationError naming the argument that cannot travel,
+        Never waits. A result among the arguments, at any depth, stands for its value, which may be still to come. The
+        function travels with what it captures, as it is now; a coroutine function is awaited on the engine, which runs
+        several at once. Raises SerializationError naming the argument that cannot travel,
         ControllerLost if the cluster is gone.
         """
         return self._balanced.apply_async(f, *args, **kwargs)
@@ -341,6 +342,9 @@ class Client(Fleet, Guests, Jobs, Records):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a client is a connection of its process, and cannot travel; code on engines can open its own")
 
     def __repr__(self) -> str:
         core = self._link.core

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
@@ -22,8 +22,10 @@ from ..ids import ClientNo, first_task_id
 from ..streams import Incoming, Outgoing, Verdict
 from ..wire import messages as m
 from .ended import Ended
+from .incarnations import Incarnations
 from .lightfuture import LightFuture
 from .sending import Sends
+from .submission import compose, compose_again, depends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,6 +132,7 @@ class Core:
         self.cluster = ""
         self.controller_pid = 0
         self.engines: dict[int, m.EngineInfo] = {}
+        self.incarnations = Incarnations()
         self.on_fleet: Callable[[], None] | None = None
         """Is called when engines have come or gone."""
         self._request_numbers = count(1)
@@ -143,6 +146,8 @@ class Core:
         """Another controller takes over if this one dies."""
         self._incoming = Incoming()
         self._outgoing = Outgoing()
+        self._dependent: dict[int, list[Entry]] = {}
+        """The tasks of messages, by number, that say what had come of others."""
         self._acked = 0
         """What the controller was told that we have."""
         self._ack_at: float | None = None
@@ -185,9 +190,9 @@ class Core:
                 if request is not None:
                     request.resolve((message, frames), None)
             case m.Engines():
-                self._on_engines(message.engines)
+                self._on_engines(message.engines, wall)
             case m.Welcome():
-                self._on_welcome(message)
+                self._on_welcome(message, wall)
             case m.Farewell():
                 self.lose(ControllerLost(f"{message.reason}; this client is of no more use"))
             case m.Refused():
@@ -216,6 +221,9 @@ class Core:
     def _on_acked(self, have: int) -> None:
         self._outgoing.acked(have)
         self.sends.confirm(have)
+        if self._dependent:
+            for seq in [seq for seq in self._dependent if seq <= have]:
+                del self._dependent[seq]
 
     def _ack(self) -> None:
         self._acked = self._incoming.have
@@ -244,7 +252,8 @@ class Core:
                 if result.duration > THREAD_S:
                     self._ended.add(result.id, sink)
 
-    def _on_engines(self, engines: list[m.EngineInfo]) -> None:
+    def _on_engines(self, engines: list[m.EngineInfo], wall: float) -> None:
+        self.incarnations.learn(engines, wall)
         known = dict(self.engines)
         for engine in engines:
             if engine.state == "dead":
@@ -255,7 +264,7 @@ class Core:
         if self.on_fleet is not None:
             self.on_fleet()
 
-    def _on_welcome(self, message: m.Welcome) -> None:
+    def _on_welcome(self, message: m.Welcome, wall: float) -> None:
         if self.client is not None and self.client != message.client:
             self.lose(ControllerLost("the controller was restarted and does not know this client any more"))
             return
@@ -266,6 +275,7 @@ class Core:
         self.cluster = message.cluster
         self.controller_pid = message.controller_pid
         self.durable = message.durable
+        self.incarnations.learn(message.engines, wall)
         self.engines = {engine.id: engine for engine in message.engines if engine.state != "dead"}
         if self.on_fleet is not None:
             self.on_fleet()
@@ -375,7 +385,7 @@ class Core:
                 messages.append((m.Goodbye(outbox[-1].cancel), ()))
             return messages
         if self._resume_after is not None:
-            messages += self._outgoing.after(self._resume_after)
+            messages += [self._anew(*sent) for sent in self._outgoing.after(self._resume_after)]
             messages += [(request, ()) for request in self._asked.values()]
             self._resume_after = None
         batch: list[Entry] = []
@@ -415,15 +425,24 @@ class Core:
 
     def take_single(self, entry: Entry) -> m.Submit:
         """Return the message that submits one task, past the outbox, when all is calm."""
-        functions: list[m.Function] = []
-        self._name_function(entry.function, functions)
-        message = m.Submit(functions, [entry.options], [entry.task])
+        if depends(entry.options):
+            message, _, _ = compose([entry], self._name_function)
+            self._dependent[self._outgoing.last + 1] = [entry]
+        else:
+            functions: list[m.Function] = []
+            self._name_function(entry.function, functions)
+            message = m.Submit(functions, [entry.options], [entry.task])
         self._outgoing.number(message)
         return message
 
     def unsay(self) -> None:
         """It is not certain that what `take_single` returned was sent: have the hello said, and the missing sent."""
         self._greet()
+
+    def _anew(self, message: m.Numbered, frames: Sequence[Any]) -> tuple[msgspec.Struct, Sequence[Any]]:
+        """Return what is to be sent in place of a message that may not have come."""
+        batch = self._dependent.get(message.seq)
+        return (message, frames) if batch is None else compose_again(batch, cast("m.Submit", message))[:2]
 
     def _single(self, message: msgspec.Struct, messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:
         request = getattr(message, "request", None)
@@ -434,34 +453,15 @@ class Core:
         messages.append((message, ()))
 
     def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:
-        """Make one Submit of these tasks; options and functions that several share are in it once."""
+        """Make one Submit of these tasks."""
         if not batch:
             return
-        functions: list[m.Function] = []
-        options_list: list[m.Options] = []
-        places: dict[int, int] = {}
-        frames: list[Any] = []
-        tasks: list[m.Task] = []
-        last_options, place, last_function = None, 0, None
-        for entry in batch:
-            task, function, options, parts = entry.task, entry.function, entry.options, entry.frames
-            if options is not last_options:
-                last_options = options
-                place = places.setdefault(id(options), len(options_list))
-                if place == len(options_list):
-                    options_list.append(options)
-            if place:
-                task.options = place
-            if function is not last_function:
-                last_function = function
-                self._name_function(function, functions)
-            if parts:
-                frames.extend(parts)
-            tasks.append(task)
-        message = m.Submit(functions, options_list, tasks)
+        message, frames, depends = compose(batch, self._name_function)
         self._outgoing.number(message, frames)
+        if depends:
+            self._dependent[message.seq] = batch
         if self.sends.waiting:
-            self.sends.number(tasks, message.seq)
+            self.sends.number(message.tasks, message.seq)
         messages.append((message, frames))
         if self._sent_bytes > FUNCTIONS_MAX_BYTES:
             self._forget({entry.function.digest for entry in batch}, messages)

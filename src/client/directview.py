@@ -120,12 +120,12 @@ class DirectView(View):
         convert: Callable[..., Any] | None = None,
         assemble: Callable[[list[Any]], Any] | None = None,
     ) -> AsyncResult:
-        link, label = self._client._link, self._flags["label"]
+        link, options = self._client._link, self._options_for(ids)
         result: AsyncResult
         if scalar:
-            result = AsyncResult(link, first, now, label)
+            result = AsyncResult(link, first, now, options)
         else:
-            result = group = GroupResult(link, first, now, label, ids)
+            result = group = GroupResult(link, first, now, options, ids)
             group._assemble = assemble
         if convert is not None:
             result._convert = convert

@@ -6,7 +6,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .futures import Part
+    from .metadata import Part
 
 
 class ExecuteReply:

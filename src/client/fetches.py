@@ -7,16 +7,15 @@ The controller is asked twice: which tasks there are (`Find`), which is answered
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NoSuchTask
 from ..ids import MAX_TASK, TaskId, read_task, show_task
 from ..wire import messages as m
 from .execution import executed
-from .futures import AsyncResult, Part, unpack
-from .groupresult import GroupResult
+from .futures import AsyncResult, unpack
 from .mapresult import AsyncMapResult, Run
+from .metadata import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,8 +40,9 @@ def get_result(link: Link, cluster: str, tasks: Tasks | None, label: str | None)
     infos = find(link, cluster, ids, label)
     result: AsyncResult
     if single and not infos[0].items:
-        result = AsyncResult(link, infos[0].id, infos[0].submitted, infos[0].label)
+        result = AsyncResult(link, infos[0].id, infos[0].submitted, m.Options(label=infos[0].label))
         result._convert = converter(infos[0])
+        result._fetched = True
     else:
         result = FetchedResult(link, infos, label)
     _Fetch(link, result, [info.id for info in infos]).ask()
@@ -61,12 +61,12 @@ def named(tasks: Tasks | None, label: str | None) -> tuple[list[int] | None, boo
             raise TypeError(f"label is a string, not {type(label).__name__}")
         return None, False
     if isinstance(tasks, AsyncResult):
-        return _ids_of(tasks), tasks._scalar
+        return tasks._task_ids(), tasks._scalar
     if isinstance(tasks, str | int):
         return [read_id(tasks)], True
     ids: list[int] = []
     for task in tasks:
-        ids += _ids_of(task) if isinstance(task, AsyncResult) else [read_id(task)]
+        ids += task._task_ids() if isinstance(task, AsyncResult) else [read_id(task)]
     return list(dict.fromkeys(ids)), False  # the id of a map's task is there once for each run of its items
 
 
@@ -80,14 +80,6 @@ def read_id(task: Any) -> int:
     if isinstance(task, int) and not isinstance(task, bool) and 0 <= task <= MAX_TASK:
         return task
     raise TypeError(f'a task is named by its id, as msg_id gives it ("3-17"), not {task!r}')
-
-
-def _ids_of(result: AsyncResult) -> list[int]:
-    if isinstance(result, AsyncMapResult):
-        return list(result._tasks)
-    if isinstance(result, GroupResult):
-        return [result._task + index for index in range(len(result))]
-    return [result._task]
 
 
 def find(link: Link, cluster: str, ids: list[int] | None, label: str | None) -> list[TaskInfo]:
@@ -149,11 +141,15 @@ class FetchedResult(AsyncMapResult):
     As AsyncMapResult, it can be iterated as they arrive, and indexed.
     """
 
+    _fetched = True
+
     def __init__(self, link: Canceller, infos: Sequence[TaskInfo], label: str | None) -> None:
         labels = {info.label for info in infos}
         shared = label if label is not None else labels.pop() if len(labels) == 1 else None
         first = infos[0].id if infos else 0
-        super().__init__(link, first, min((info.submitted for info in infos), default=time.time()), shared)
+        submitted = min((info.submitted for info in infos), default=time.time())
+        super().__init__(link, first, submitted, m.Options(label=shared))
+        self._infos = {info.id: info for info in infos}
         self._calls: dict[int, TaskInfo] = {}
         """Those that are plain calls, by the number of their value."""
         for info in infos:
@@ -168,21 +164,14 @@ class FetchedResult(AsyncMapResult):
             return super()._new_run(lo, hi, reply, frames, now)
         return _Call(info, lo, Part(info.id, reply, now, self._map_records), frames)
 
-    def _parts(self) -> list[Part]:
-        printed: dict[int, list[Output]] = {}
-        for record in self._map_records:
-            printed.setdefault(record.task, []).append(record)
-        parts: list[Part] = []
-        runs = deque(self._in_order())
-        for task, (first, items, _) in self._tasks.items():
-            records = printed.get(task, [])
-            if not runs or runs[0].lo >= first + items:
-                parts.append(Part(task, None, 0.0, records))
-            while runs and runs[0].lo < first + items:
-                run = runs.popleft()
-                mine = [record for record in records if run.lo <= first + record.lo < run.hi]
-                parts.append(Part(task, run.reply, run.received, mine))
-        return parts
+    def _items_in(self, task: int) -> int:
+        return self._infos[task].items
+
+    def _part_of(
+        self, task: int, reply: Result | None, received: float, outputs: Sequence[Output], data: bytes | None
+    ) -> Part:
+        info = self._infos[task]
+        return Part(task, reply, received, outputs, data, info.submitted, m.Options(label=info.label))
 
 
 class _Call(Run):
@@ -198,7 +187,7 @@ class _Call(Run):
 
     def _read(self, label: str | None) -> tuple[list[Any], Exception | None]:
         convert = converter(self._info)
-        value, error = unpack(self.reply, self._frames, self._info.label or label, convert, self._parts)
+        value, error = unpack(self.reply, self.frames, self._info.label or label, convert, self._parts)
         return ([value] if error is None else []), error
 
     def _parts(self) -> list[Part]:

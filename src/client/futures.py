@@ -5,25 +5,29 @@ Results are unpickled when somebody asks for the value, in the thread that asks;
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+import concurrent.futures
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
-from ..errors import CompositeError, RemoteError
+from ..errors import CompositeError, EngineryError, RemoteError, TaskAborted
 from ..ids import TaskId, show_task
-from ..serialize import loads
-from ..wire.messages import Status
+from ..placeholders import stand_in
 from .lightfuture import CANCELLED, FINISHED, PENDING, LightFuture
+from .metadata import METADATA, Metadata, Part
 from .outcomes import CANCELLED as STATUS_CANCELLED
 from .outcomes import OK, error_of, value_of
 from .sending import Sending
+from .shown import Shown
+from .waits import AsArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Self
+    from collections.abc import Callable, Sequence
 
-    from ..wire.messages import Output, Result
+    from ..wire.messages import Options, Output, Result
+    from .joined import JoinedResult
+    from .splitting import Pieces
+
+When = Literal["FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED"]
+"""For what to wait, as `concurrent.futures` spells it."""
 
 
 class Canceller(Protocol):
@@ -38,16 +42,8 @@ class Canceller(Protocol):
     def check(self) -> None:
         """Raise if nothing will come any more."""
 
-
-class Part(NamedTuple):
-    """One task of a result, as far as it is known: the source of all metadata."""
-
-    task: int
-    reply: Result | None
-    received: float
-    outputs: Sequence[Output]
-    data: bytes | None = None
-    """What it published last, pickled."""
+    def find_incarnation(self, engine: int, at: float) -> int | None:
+        """Return which process of an engine was there at a time, if that is known."""
 
 
 DATA = "data"
@@ -56,19 +52,20 @@ DATA = "data"
 GOES_ON = "What was waited for goes on. To stop it: cancel() on its result, or on the client for everything."
 
 
-def _utc(seconds: float) -> datetime | None:
-    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+def limit_of(timeout: float | None) -> float | None:
+    """Return for how long to wait; None: as long as it takes."""
+    return None if timeout is None or timeout < 0 else timeout
 
 
-def _stream(part: Part, kind: str) -> str:
-    return "".join(str(record.data) for record in part.outputs if record.kind == kind)
+def _check_when(when: str) -> None:
+    if when not in _WHEN:
+        raise ValueError(f"return_when is one of {', '.join(_WHEN)}, not {when!r}")
 
 
-def _status(part: Part) -> str:
-    return "pending" if part.reply is None else Status(part.reply.status).name.lower()
+_WHEN = (concurrent.futures.FIRST_COMPLETED, concurrent.futures.FIRST_EXCEPTION, concurrent.futures.ALL_COMPLETED)
 
 
-class AsyncResult(Sending, LightFuture[Any]):
+class AsyncResult(Sending, AsArgument, LightFuture[Any], Metadata, Shown):
     """The result of a call that runs, or will run, on an engine: a `concurrent.futures.Future` that can be awaited.
 
         future = client.submit(pow, 2, 10)
@@ -76,7 +73,10 @@ class AsyncResult(Sending, LightFuture[Any]):
         await future                          # the same in a coroutine
 
     Besides what every future has, it knows what became of its task: `engine_id`, `status`, `stdout`, `started`, ...
-    (also as `future["engine_id"]`). For several tasks these are lists.
+    (also as `future["engine_id"]`, or all as `future.metadata`). For several tasks these are lists.
+
+    To cancel a coroutine that awaits it is to cancel its task; `await asyncio.shield(future)` keeps that from it. When
+    it is done it can be pickled, and is then the same, with value or error and metadata, wherever that is unpickled.
     """
 
     _reply: Result | None = None
@@ -96,21 +96,24 @@ class AsyncResult(Sending, LightFuture[Any]):
     _lost: Exception | None = None
     _opened: tuple[Any, Exception | None] | None = None
     """The value or the error, once somebody has asked."""
-    _scalar = True
     _is_map = False
+    _fetched = False
+    """It was asked for by id, and so may be older than what its client has seen."""
+    _pieces: Pieces | None = None
+    """What `split` made of it."""
 
-    def __init__(self, link: Canceller, task: int, submitted: float, label: str | None = None) -> None:
+    def __init__(self, link: Canceller, task: int, submitted: float, options: Options | None = None) -> None:
         self._link = link
         self._task = task
         self._submitted = submitted
-        self._label = label
+        self._options = options
 
     # ---------------------------------------------------------------- filed by the I/O thread
 
     def accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
         """Take a result; return whether it was the last under its task id."""
-        self._reply = reply
         self._frames = frames
+        self._reply = reply  # after its frames: other threads look
         self._received = now
         if reply.status == OK:
             self._settle()
@@ -141,21 +144,28 @@ class AsyncResult(Sending, LightFuture[Any]):
         """Return the value, or None and the error."""
         opened = self._opened
         if opened is None:
-            opened = self._opened = self._read()
-            self._frames = ()
+            opened = self._read()
+            if self._opened is None:
+                self._opened = opened
+            if not self._needed:
+                self._frames = ()  # after that: a thread that reads what is gone finds here what was read
+                reply = self._reply
+                if reply is not None and opened[1] is None:
+                    reply.payload = b""
+            return self._opened
         return opened
 
     def _read(self) -> tuple[Any, Exception | None]:
         if self._lost is not None:
             return None, self._lost
-        frames, reply = self._frames, self._reply
+        frames, reply, options = self._frames, self._reply, self._options
         assert reply is not None, "a finished task has a result"
-        return unpack(reply, frames, self._label, self._convert, self._parts)
+        return unpack(reply, frames, None if options is None else options.label, self._convert, self._parts)
 
     def _outcome(self) -> Any:
         value, error = self._open()
         if error is not None:
-            raise error
+            raise fresh(error)
         return value
 
     def _check_wait(self) -> None:
@@ -167,30 +177,81 @@ class AsyncResult(Sending, LightFuture[Any]):
 
     # ---------------------------------------------------------------- waiting
 
-    def get(self, timeout: float | None = None, *, return_exceptions: bool = False) -> Any:
+    def get(
+        self,
+        timeout: float | None = None,
+        return_exceptions: bool | None = None,
+        return_when: When | None = None,
+    ) -> Any:
         """Return the value; wait for it at most `timeout` seconds (-1 or None: as long as it takes).
 
+            client[:].apply_async(f).get(timeout=10)
+
         Raises TimeoutError (the task goes on), or what the call raised; with `return_exceptions` that is returned.
-        Where several tasks failed, CompositeError.
+        Where several tasks failed, CompositeError; with `return_when="FIRST_EXCEPTION"`, the first error as soon as it
+        is here, while the others go on. ValueError for another `return_when` that does not give all values.
         """
-        timeout = None if timeout is None or timeout < 0 else timeout
-        if not self._wait_done(timeout):
-            assert timeout is not None
-            raise self._too_late(timeout)
-        if return_exceptions:
-            return self._values()
-        return self._outcome()
+        limit = limit_of(timeout)
+        if return_when is not None:
+            _check_when(return_when)
+            if return_when == concurrent.futures.FIRST_COMPLETED:
+                raise ValueError('get() returns all values; wait(return_when="FIRST_COMPLETED") tells which are there')
+        if return_when == concurrent.futures.FIRST_EXCEPTION and not return_exceptions:
+            if not self._wait_failed(limit):
+                raise self._too_late(limit)
+            if not self.done():
+                raise self._errors()[0]
+        if not self._wait_done(limit):
+            raise self._too_late(limit)
+        if return_exceptions is None:
+            return self._outcome()
+        return self._values() if return_exceptions else self._raising()
+
+    def _wait_failed(self, timeout: float | None) -> bool:
+        """Wait until something has failed or all is done; return whether it is so."""
+        return self._wait_done(timeout)
 
     def _values(self) -> Any:
+        """Return what there is, errors among the values."""
         value, error = self._open()
         return value if error is None else error
 
-    def wait(self, timeout: float | None = -1) -> bool:
-        """Wait until it is done, at most `timeout` seconds (-1 or None: as long as it takes); return whether it is."""
-        return self._wait_done(None if timeout is None or timeout < 0 else timeout)
+    def _raising(self) -> Any:
+        """Return the value, or raise the error, even if errors were to be values."""
+        return self._outcome()
+
+    def _collect(self) -> tuple[list[Any], list[Exception]]:
+        """Return all values in order, errors among them, and the errors that are to be raised."""
+        value, error = self._open()
+        return ([value], []) if error is None else ([error], [error])
+
+    @overload
+    def wait(self, timeout: float | None = -1, return_when: None = None) -> bool: ...
+
+    @overload
+    def wait(self, timeout: float | None = -1, *, return_when: When) -> tuple[set[AsyncResult], set[AsyncResult]]: ...
+
+    def wait(self, timeout: float | None = -1, return_when: When | None = None) -> Any:
+        """Wait until it is done, at most `timeout` seconds (-1 or None: as long as it takes); return whether it is.
+
+            done, pending = result.wait(return_when="FIRST_COMPLETED")
+
+        With `return_when`, wait for the first of its tasks that is done, or fails, or for all of them, and return two
+        sets: the results (see `split`) that are done, and those that are not.
+        """
+        limit = limit_of(timeout)
+        if return_when is None:
+            return self._wait_done(limit)
+        _check_when(return_when)
+        try:
+            done, pending = concurrent.futures.wait(self.split(), limit, return_when)
+        except KeyboardInterrupt as error:
+            self._interrupted(error)
+            raise
+        return set(done), set(pending)
 
     def ready(self) -> bool:
-        """Return whether it is done."""
+        """Return whether it is done; the older name of `done()`."""
         return self.done()
 
     def successful(self) -> bool:
@@ -203,6 +264,54 @@ class AsyncResult(Sending, LightFuture[Any]):
     def r(self) -> Any:
         """The value, as `get()`."""
         return self.get()
+
+    def get_dict(self, timeout: float | None = None) -> dict[int, Any]:
+        """Return the values by engine id, waiting and raising as `get()`.
+
+            client[:].apply_async(os.getpid).get_dict()      # {0: 4711, 1: 4712, ...}
+
+        Of a map it is the list of values that each engine computed. Raises ValueError if else an engine has several.
+        """
+        self.get(timeout)
+        found: dict[int, Any] = {}
+        for engine, value in zip(self._value_engines(), self._collect()[0], strict=True):
+            if self._is_map:
+                found.setdefault(engine, []).append(value)
+            elif engine in found:
+                raise ValueError(f"engine {engine} has several of these results, so they are no dict; use get()")
+            else:
+                found[engine] = value
+        return found
+
+    def _value_engines(self) -> Sequence[int]:
+        """Return of which engine each value is; all is done."""
+        return [] if self._reply is None else [self._reply.engine]
+
+    # ---------------------------------------------------------------- several results as one, one as several
+
+    def split(self) -> tuple[AsyncResult, ...]:
+        """Return a result for each of its tasks: futures of their own, to wait for, get, and cancel alone.
+
+            for one in concurrent.futures.as_completed(client[:].apply_async(f).split()):
+                print(one.engine_id, one.get())
+
+        Asked again, it returns the same. A task of a map has many items: its result is the list of their values. Of a
+        single task, it is the result itself.
+        """
+        return (self,)
+
+    @staticmethod
+    def join(*results: AsyncResult) -> JoinedResult:
+        """Return one result for several, of any kinds: its value is one list of all their values, in order.
+
+            both = AsyncResult.join(client.submit(f), client[:].apply_async(g), client.map(h, xs))
+            for value in both: ...
+
+        To cancel it is to cancel them all. Raises TypeError for what is not a result.
+        """
+        from .joined import JoinedResult  # noqa: PLC0415 - it rests on this module
+
+        return JoinedResult(results)
 
     # ---------------------------------------------------------------- stopping
 
@@ -242,196 +351,80 @@ class AsyncResult(Sending, LightFuture[Any]):
 
     # ---------------------------------------------------------------- metadata
 
+    @property
+    def _label(self) -> str | None:
+        return None if self._options is None else self._options.label
+
     def _parts(self) -> list[Part]:
-        return [Part(self._task, self._reply, self._received, self._records or (), self._data)]
+        return [self._part_of(self._task, self._reply, self._received, self._records or (), self._data)]
 
-    def _each(self, get: Callable[[Part], Any]) -> Any:
-        values = [get(part) for part in self._parts()]
-        return values[0] if self._scalar else values
+    def _task_ids(self) -> list[int]:
+        """Return the ids of all its tasks, each once."""
+        return list(dict.fromkeys(part.task for part in self._parts()))
 
-    @property
-    def msg_id(self) -> Any:
-        """The task's id, as text."""
-        return self._each(lambda part: show_task(TaskId(part.task)))
+    def _part_of(
+        self, task: int, reply: Result | None, received: float, outputs: Sequence[Output], data: bytes | None
+    ) -> Part:
+        return Part(task, reply, received, outputs, data, self._submitted, self._options)
 
-    @property
-    def engine_id(self) -> Any:
-        """The engine that ran it; None while that is not known."""
-        return self._each(lambda part: part.reply.engine if part.reply and part.reply.engine >= 0 else None)
-
-    @property
-    def status(self) -> Any:
-        """`pending`, `ok`, `error`, `cancelled`, `timeout`, `lost`, `refused` or `unknown`."""
-        return self._each(_status)
-
-    @property
-    def submitted(self) -> datetime:
-        """When it was submitted."""
-        return datetime.fromtimestamp(self._submitted, UTC)
-
-    @property
-    def started(self) -> Any:
-        """When it started, by the engine's clock; None if it has not ended yet, or never started."""
-        return self._each(lambda part: _utc(part.reply.started) if part.reply else None)
-
-    @property
-    def completed(self) -> Any:
-        """When it ended, by the engine's clock."""
-        return self._each(
-            lambda part: _utc(part.reply.started + part.reply.duration) if part.reply and part.reply.started else None
-        )
-
-    @property
-    def received(self) -> Any:
-        """When its result arrived here."""
-        return self._each(lambda part: _utc(part.received))
-
-    @property
-    def stdout(self) -> Any:
-        """What it has printed so far."""
-        return self._each(lambda part: _stream(part, "stdout"))
-
-    @property
-    def stderr(self) -> Any:
-        """What it has written to stderr so far."""
-        return self._each(lambda part: _stream(part, "stderr"))
-
-    @property
-    def outputs(self) -> Any:
-        """Rich outputs (figures, tables, ...) so far, as `(kind, data)`."""
-        streams = ("stdout", "stderr")
-        return self._each(lambda part: [(r.kind, r.data) for r in part.outputs if r.kind not in streams])
-
-    @property
-    def data(self) -> Any:
-        """What it published last; None if it has published nothing."""
-        return self._each(lambda part: None if part.data is None else loads(part.data, ()))
+    def _uuid_of(self, part: Part) -> str | None:
+        reply = part.reply
+        if reply is None or reply.engine < 0:
+            return None
+        at = reply.started if self._fetched else part.received
+        incarnation = self._link.find_incarnation(reply.engine, at)
+        return None if incarnation is None else f"{reply.engine}.{incarnation}"
 
     @property
     def error(self) -> Any:
-        """The error, without waiting: None while it is pending or if there is none."""
+        """Its error, without waiting: None while it is pending, or if there is none."""
+        return self._whole_error()
+
+    def _whole_error(self) -> Exception | None:
+        """Return what `get()` would raise, without waiting: None while it is pending, or if it would not."""
         return self._open()[1] if self.done() else None
 
-    @property
-    def label(self) -> str | None:
-        """The label it was submitted with."""
-        return self._label
-
     def __getitem__(self, key: Any) -> Any:
+        """Return metadata by name; KeyError for what is none, TypeError for anything else: one value has no items.
+
+        future["engine_id"]
+        """
         if isinstance(key, str) and key in METADATA:
             return getattr(self, key)
         if isinstance(key, str):
             raise KeyError(f"{key!r} is not metadata of a task; there are: {', '.join(METADATA)}")
         raise TypeError(f"a {type(self).__name__} of one task has no items; use get()")
 
-    # ---------------------------------------------------------------- its output, shown
+    # ---------------------------------------------------------------- its output
 
     def _log(self) -> Sequence[Output]:
-        """Return all records of output in the order in which they came; it grows at its end."""
         return self._records or ()
 
     def _engines(self) -> tuple[int, ...]:
-        """Return the engines it is of, as far as that is known."""
         return () if self._reply is None or self._reply.engine < 0 else (self._reply.engine,)
 
     def _ended_engines(self) -> list[tuple[int, bool]]:
-        """Return the engines that are done, each with whether that was without a value."""
         reply = self._reply
         return [] if reply is None or reply.engine < 0 else [(reply.engine, reply.status != OK)]
 
     def _errors(self) -> list[Exception]:
         """Return the errors that are known by now."""
-        error = self._open()[1] if self.done() else None
+        error = self._whole_error()
         return [] if error is None else [error]
 
     def _total(self) -> int:
-        """Return what `progress` will be when all is done."""
         return 1
 
-    def display_outputs(self, groupby: str = "type") -> None:
-        """Wait until it is done, then show what was printed and displayed: in a notebook as rich output, else as text.
+    # ---------------------------------------------------------------- elsewhere, and as text
 
-        `groupby` is "type" (what all engines printed, then what they displayed, then their values), "engine" or
-        "order".
-        """
-        from ..jupyter.lines import GROUPINGS  # noqa: PLC0415 - only who looks needs it
-        from ..jupyter.live import display_outputs  # noqa: PLC0415
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
+        from .stored import reduced  # noqa: PLC0415 - it rests on this module
 
-        if groupby not in GROUPINGS:
-            raise ValueError(f"groupby is one of {', '.join(GROUPINGS)}, not {groupby!r}")
-        self._wait_done(None)
-        display_outputs(self, groupby)
-
-    @contextmanager
-    def stream_output(self) -> Iterator[Self]:
-        """Print what is printed there as it comes, each line with its engine, while the `with` block runs.
-
-        with client[:].execute(code).stream_output() as result:
-            result.wait()
-        """
-        from ..jupyter.streaming import streamed  # noqa: PLC0415 - only who looks needs it
-
-        with streamed(self):
-            yield self
-
-    def wait_interactive(self, interval: float = 0.25, timeout: float | None = -1) -> bool:
-        """Wait with a progress bar, as `wait`; it is drawn anew every `interval` seconds."""
-        from ..jupyter.live import wait_interactive  # noqa: PLC0415 - only who looks needs it
-
-        return wait_interactive(self, interval, None if timeout is None or timeout < 0 else timeout)
-
-    # ---------------------------------------------------------------- progress and times
-
-    @property
-    def progress(self) -> int:
-        """How many of its tasks (for a map: items) have ended."""
-        return sum(part.reply is not None for part in self._parts())
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since it was submitted, to its end if it is done."""
-        return (self._last_received() if self.done() else time.time()) - self._submitted
-
-    @property
-    def serial_time(self) -> float:
-        """Seconds of run time on engines, summed."""
-        return sum(part.reply.duration for part in self._parts() if part.reply is not None)
-
-    @property
-    def wall_time(self) -> float:
-        """Seconds from submission until the last result was here; TimeoutError if it is not done."""
-        if not self.done():
-            raise TimeoutError("the result is not ready yet; use `elapsed`, or wait()")
-        return self._last_received() - self._submitted
-
-    def _last_received(self) -> float:
-        return max((part.received for part in self._parts()), default=0.0) or time.time()
-
-    def _repr_html_(self) -> str:
-        from .show import result_html  # noqa: PLC0415 - for notebooks only
-
-        return result_html(self)
+        return stand_in(self) or reduced(self)
 
     def __repr__(self) -> str:
         label = f" {self._label!r}" if self._label else ""
         return f"<{type(self).__name__}{label} {show_task(TaskId(self._task))}: {_state_text(self)}>"
-
-
-METADATA = (
-    "msg_id",
-    "engine_id",
-    "status",
-    "submitted",
-    "started",
-    "completed",
-    "received",
-    "stdout",
-    "stderr",
-    "outputs",
-    "data",
-    "error",
-    "label",
-)
 
 
 def _state_text(result: AsyncResult) -> str:
@@ -455,7 +448,6 @@ def unpack(
                 _add_shown(error, parts()[0].outputs)
             return None, error
         value = value_of(reply, frames)
-        reply.payload = b""  # unpickled: no need to keep both
         return (value if convert is None else convert(value, parts()[0])), None
     except Exception as error:  # unpickling runs code of the user's
         return None, error
@@ -469,9 +461,16 @@ def _add_shown(error: RemoteError, records: Sequence[Output]) -> None:
             return
 
 
+def fresh(error: Exception) -> Exception:
+    """Return an error to be raised, without what it remembers of being raised before: each wait would add its frames,
+    and keep their variables alive. Of errors that arose here (in what makes one of many values) the frames are told.
+    """
+    return error.with_traceback(None) if isinstance(error, EngineryError) else error
+
+
 def raise_errors(errors: list[Exception], what: str) -> None:
-    """Raise the error if there is one, and a CompositeError of all if there are several."""
-    if len(errors) == 1:
+    """Raise the error if there is one, a CompositeError of all if there are several; only one if all were cancelled."""
+    if len(errors) == 1 or (errors and all(isinstance(error, TaskAborted) for error in errors)):
         raise errors[0]
     if errors:
         first = f"{type(errors[0]).__name__}: {errors[0]}"

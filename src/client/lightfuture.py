@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from typing import Self
 
 T = TypeVar("T")
 
@@ -79,6 +80,8 @@ class LightFuture(Future[T], Generic[T]):
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override] # never set, by nobody
+        if self._state == PENDING:
+            self._check_wait()  # `wait` and `as_completed` are about to wait
         return self._waiting_now().waiters
 
     @property
@@ -135,19 +138,26 @@ class LightFuture(Future[T], Generic[T]):
             raise
         return True
 
-    def _wait_for(self, condition: Callable[[], bool]) -> None:
-        """Wait for something that comes before the end. Ctrl-C ends the wait and harms nothing."""
+    def _wait_for(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait for something that comes before the end; say whether it is. Ctrl-C ends the wait and harms nothing."""
+        if condition():
+            return True
         self._check_wait()
+        deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             self._watching += 1
             try:
                 while not condition():
-                    self._condition.wait()
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        return False
+                    self._condition.wait(left)
             except KeyboardInterrupt as error:
                 self._interrupted(error)
                 raise
             finally:
                 self._watching -= 1
+        return True
 
     def _notify(self) -> None:
         """Something came, and is filed already. Costs nothing unless somebody is in `_wait_for`.
@@ -185,11 +195,9 @@ class LightFuture(Future[T], Generic[T]):
             raise self._too_late(timeout)
         try:
             self._outcome()
-        except CancelledError:
-            if self._state == CANCELLED:
-                raise
-            return CancelledError()
         except Exception as error:
+            if self._state == CANCELLED and isinstance(error, CancelledError):
+                raise
             return error
         return None
 
@@ -220,6 +228,12 @@ class LightFuture(Future[T], Generic[T]):
                 self._abandon()
                 raise
         return self._outcome()
+
+    def __copy__(self) -> Self:
+        return self  # it stands for something that happens once
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
 
     def __reduce__(self) -> Any:
         raise TypeError("a future cannot travel to an engine; pass what its result() returns")

@@ -127,6 +127,10 @@ class Link:
         asyncio = sys.modules.get("asyncio")  # not imported for this: without it there is no coroutine
         return asyncio is None or asyncio._get_running_loop() is None
 
+    def find_incarnation(self, engine: int, at: float) -> int | None:
+        """Return which process of an engine was there at a time, in seconds of the epoch, if that is known."""
+        return self.core.incarnations.find(engine, at)
+
     def new_tasks(self, count: int = 1) -> int:
         """Return the first of so many new task ids in a row."""
         with self._ids_lock:

@@ -13,6 +13,7 @@ from ..wire.messages import Task
 from ..wire.parts import COROUTINE
 from .calls import pack_items
 from .core import Entry
+from .dependencies import unbound
 from .mapresult import AsyncMapResult
 from .sending import watch
 
@@ -82,8 +83,8 @@ def new_result(
     link: Link, options: Options, *, ordered: bool = True, return_exceptions: bool = False
 ) -> AsyncMapResult:
     """Return a result with no items yet."""
-    first = link.new_tasks(0)
-    return AsyncMapResult(link, first, time.time(), options.label, ordered=ordered, return_exceptions=return_exceptions)
+    first, told = link.new_tasks(0), unbound(options)
+    return AsyncMapResult(link, first, time.time(), told, ordered=ordered, return_exceptions=return_exceptions)
 
 
 def submit_items(

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from .. import serialize
 from ..errors import (
     EngineDied,
     ImpossibleDependency,
+    InvalidDependency,
     NoSuchEngine,
     SerializationError,
+    TaskAborted,
     TaskLost,
     TaskRefused,
     TaskTimeout,
 )
 from ..ids import TaskId, show_task
+from ..reasons import never
 from ..wire.codec import MalformedError, decode_certificate
-from ..wire.messages import Status
+from ..wire.given import get_inherited
+from ..wire.messages import Result, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from ..wire.messages import Result
 
 OK = int(Status.OK)
 CANCELLED = int(Status.CANCELLED)
@@ -51,7 +52,7 @@ def error_of(
         case Status.ERROR:
             return _remote(result, frames, engine)
         case Status.CANCELLED:
-            return CancelledError(result.payload.decode(errors="replace"))
+            return TaskAborted(result.payload.decode(errors="replace"))
         case Status.TIMEOUT:
             return TaskTimeout(result.payload.decode(errors="replace"))
         case Status.LOST:
@@ -62,16 +63,29 @@ def error_of(
             return kind(sentence)
         case Status.UNMET | Status.IMPOSSIBLE:
             return ImpossibleDependency(result.payload.decode(errors="replace"))
+        case Status.INVALID:
+            return InvalidDependency(result.payload.decode(errors="replace"))
+        case Status.INHERITED:
+            return _inherited(result, frames)
         case Status.UNKNOWN:
             reason = result.payload.decode(errors="replace")
             return TaskLost(f"it is not known what became of task {show_task(TaskId(result.id))}: {reason}")
     return TaskLost(f"task {show_task(TaskId(result.id))} ended in a way unknown here (status {result.status})")
 
 
+def _inherited(result: Result, frames: Sequence[Any]) -> Exception:
+    """Return the error of the task whose value was needed, with a note that says by whom."""
+    said = get_inherited(result.payload)
+    cause = Result(said.task, said.status, said.payload, result.frames, said.engine)
+    error = error_of(cause, frames)
+    error.add_note(never(result.id, None, said.why))
+    return error
+
+
 def _remote(result: Result, frames: Sequence[Any], engine: int | None) -> Exception:
     failure = serialize.loads(result.payload, frames)
     if isinstance(failure, serialize.Failure):
-        return serialize.to_exception(failure, engine)
+        return serialize.to_exception(failure, engine, {"msg_id": show_task(TaskId(result.id))})
     return TaskLost(f"engine {engine} reported an error in a way unknown here")
 
 

@@ -79,7 +79,7 @@ def _release(result: AsyncResult) -> None:
         result._replies = [None if kept is None else (kept[0], (), kept[2]) for kept in result._replies]
     elif isinstance(result, AsyncMapResult):
         for run in result._runs.values():
-            run._opened, run._frames = ([], gone), ()
+            run._opened, run.frames = ([], gone), ()
         replies = [run.reply for run in result._runs.values()]
     for reply in replies:
         if reply is not None:

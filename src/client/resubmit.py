@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 AT_A_TIME = 1000
 """Tasks that are asked for in one message."""
 
+_KINDS = (AsyncResult, GroupResult, AsyncMapResult)
+"""Of these, what is submitted again is of the same kind; of others (joined, split, fetched) it is a `FetchedResult`."""
+
 Calls = list[tuple["Task", "Options", "Sequence[Any]", "Function"]]
 """What was submitted, in order."""
 
@@ -37,12 +40,11 @@ def resubmit(client: Records, tasks: Tasks | None, label: str | None) -> AsyncRe
     infos = find(link, client._cluster, ids, label)
     calls = _recall(link, [info.id for info in infos])  # all of them before the first is submitted
     first, now = link.new_tasks(len(infos)), time.time()
-    old = tasks if isinstance(tasks, AsyncResult) and not isinstance(tasks, FetchedResult) else None
-    if old is not None:
-        result = _like(old, first, now, infos, calls)
+    if isinstance(tasks, AsyncResult) and type(tasks) in _KINDS:
+        result = _like(tasks, first, now, infos, calls)
         result._client = client
     elif single and not infos[0].items:
-        result = AsyncResult(link, first, now, infos[0].label)
+        result = AsyncResult(link, first, now, m.Options(label=infos[0].label))
         result._convert = converter(infos[0])
     else:
         fresh = [msgspec.structs.replace(info, id=first + place, submitted=now) for place, info in enumerate(infos)]
@@ -77,20 +79,20 @@ def _recall(link: Link, ids: list[int]) -> Calls:
 def _like(old: AsyncResult, first: int, now: float, infos: list[TaskInfo], calls: Calls) -> AsyncResult:
     """Return a result of the same kind, for tasks whose ids are those from `first` on."""
     link = old._link
-    label = infos[0].label if infos else None
+    told = m.Options(label=infos[0].label if infos else None)
     result: AsyncResult
     if isinstance(old, AsyncMapResult):
         result = mapped = AsyncMapResult(
-            link, first, now, label, ordered=old._ordered, return_exceptions=old._return_exceptions
+            link, first, now, told, ordered=old._ordered, return_exceptions=old._return_exceptions
         )
         for place, info in enumerate(infos):
             mapped.add_task(first + place, info.items)
         mapped.seal()
     elif isinstance(old, GroupResult):
         targets = [target for _, options, _, _ in calls for target in options.targets or ()]
-        result = group = GroupResult(link, first, now, label, targets)
+        result = group = GroupResult(link, first, now, told, targets)
         group._assemble = old._assemble
     else:
-        result = AsyncResult(link, first, now, label)
+        result = AsyncResult(link, first, now, told)
     result._convert = old._convert
     return result

@@ -43,7 +43,7 @@ def register(
     ids, _ = client._resolve("all", empty=True)
     link, now = client._link, time.time()
     first = link.new_tasks(max(1, len(ids)))  # the message has one in any case
-    result = GroupResult(link, first, now, name, ids)
+    result = GroupResult(link, first, now, Options(label=name), ids)
     if isinstance(code, str):
         result._convert = executed
     task = Task(first, _SETUP.digest, payload, copies=len(ids))

@@ -67,12 +67,12 @@ def result_html(result: AsyncResult) -> Markup:
     state = "done" if result.done() else "pending"
     if result.done() and result.cancelled():
         state = "cancelled"
-    facts: list[Any] = [faint(f"{result.label or ''} {_first(result.msg_id)}".strip())]
+    facts: list[Any] = [faint(f"{result._label or ''} {_first(result.msg_id)}".strip())]
     facts.append(progress(*counted) if counted[1] > 1 else state)
     facts.append(f"{result.wall_time if result.done() else result.elapsed:.3g} s")
     if counted[1] == 1 and (engine := _first(result.engine_id)) is not None:
         facts.append(f"engine {engine}")
-    error = None if state == "cancelled" else result.error
+    error = None if state == "cancelled" else result._whole_error()
     body = Markup("") if error is None else Markup(f"<div>{text(f'{type(error).__name__}: {error}')}</div>")
     return card(type(result).__name__, state if counted[1] > 1 else "", *facts, body=body)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .fetches import Tasks
     from .futures import AsyncResult
 
-_SETTING = ("_flags", "_options")
+_SETTING = ("_flags", "_options", "_told")
 """What flags become; read at each call."""
 
 _setting_lock = threading.RLock()
@@ -114,6 +114,9 @@ class View:
             yield self
         finally:
             temporary.leave(mark)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a view belongs to its client, a connection of its process, and cannot travel")
 
     def _repr_html_(self) -> str:
         from .show import view_html  # noqa: PLC0415 - for notebooks only

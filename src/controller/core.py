@@ -61,6 +61,7 @@ from ..wire.messages import (
 )
 from . import (
     asking,
+    dependents,
     fetches,
     fleet,
     intake,
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from ..ids import Peer
+    from ..wire.messages import Fetched, Reply
     from .records import Client, Engine
 
 log = logging.getLogger("enginery.controller")
@@ -264,6 +266,10 @@ class Core:
         elif peer in state.engine_peers:
             sessions.engine_away(state, state.engine_peers[peer], now)
 
+    def looked_up(self, message: Fetched | Reply, frames: Sequence[Any]) -> None:
+        """Take the journal's answer to a question of ours."""
+        dependents.on_results(self.state, message, frames)
+
     def tick(self, now: float) -> None:
         """Do what is due."""
         self.state.run_timers(now)
@@ -310,6 +316,8 @@ class Core:
     def take(self) -> Turn:
         """Place what is ready and return what there is to commit and to send."""
         state = self.state
+        if not state.graph.is_settled:
+            dependents.settle(state)
         if not state.stopping:
             placement.place(state)
             taking.take_back(state)

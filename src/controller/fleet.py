@@ -22,7 +22,7 @@ from ..wire.messages import (
     Status,
     StopEngine,
 )
-from . import outcomes, pools, resources, setups
+from . import lines, outcomes, pools, resources, setups
 from .journal.ledger import Heard, NannyGone
 from .records import Engine, EngineState, TaskState
 
@@ -175,6 +175,7 @@ def gone_sentence(engine: Engine) -> str:
 def refuse_direct(state: State, engine: Engine, sentence: str) -> None:
     """End the tasks that wait for one engine, which will not come."""
     waiting = [task for task in engine.direct if task.state == TaskState.WAITING]
+    waiting += lines.take_line(state, engine)
     engine.direct.clear()
     for task in waiting:
         task.state = TaskState.ENDED

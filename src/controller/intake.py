@@ -22,7 +22,7 @@ from ..wire.messages import (
     Welcome,
 )
 from ..wire.parts import is_coroutine
-from . import fleet, pools, setups, stopping
+from . import dependents, fleet, lines, pools, setups, stopping
 from .journal.ledger import Acked, ClientCame, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
@@ -66,9 +66,9 @@ def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
     engines = [engine.info() for _, engine in sorted(state.engines.items())]
     welcome = Welcome(client.no, state.cluster, state.pid, engines, client.acked, state.durable)
     state.outbox.say(peer, welcome)
+    on_ack(state, client, message.have)
     for missed, frames in client.outgoing.after(message.have):
         state.outbox.say(peer, missed, frames)
-    on_ack(state, client, message.have)
 
 
 def enter_client(state: State, client: Client) -> None:
@@ -79,7 +79,11 @@ def enter_client(state: State, client: Client) -> None:
 
 def on_ack(state: State, client: Client, have: int) -> None:
     """A client has our messages up to that number."""
+    if state.graph.missing or state.graph.partial:
+        dependents.look(state)
     client.outgoing.acked(have)
+    if client.unheard is not None:
+        client.unheard.acked(have)
     if have:
         state.note(Acked(client.no, have))
 
@@ -130,6 +134,8 @@ def on_goodbye(state: State, client: Client, message: Goodbye, now: float) -> No
 def _forget_client(state: State, client: Client) -> None:
     state.clients.pop(client.no, None)
     state.client_peers.pop(client.peer, None)
+    if state.graph.missing or state.graph.partial:
+        dependents.look(state)
     client.outgoing.clear()
     state.note(ClientLeft(client.no))
     for digest in client.digests:
@@ -162,6 +168,7 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
     first, beyond = first_task_id(no), first_task_id(ClientNo(no + 1))
     default = Options()
     digest, entry = b"", None
+    run_options, is_plain = default, True  # a run of tasks with the same options
     batch: list[Task] = []
     batch_options = default
     at = 0
@@ -183,8 +190,13 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
             sentence = "its function is not known to the controller"
             _refuse_unborn(state, client, submitted, sentence)
             continue
-        if options.targets is not None or options.ordered or options.resources:
-            _submit_targeted(state, client, submitted, options, parts)
+        if options is not run_options:
+            run_options = options
+            is_plain = options.targets is None and not (
+                options.ordered or options.resources or options.after or options.follow
+            )
+        if not is_plain or submitted.needs:
+            _submit_special(state, client, submitted, options, parts)
             continue
         task = Task(submitted.id, no, digest, submitted.payload, options, parts, submitted.id, 0, submitted.items)
         tasks[task.id] = task
@@ -210,9 +222,9 @@ def _refuse_unborn(state: State, client: Client, submitted: Wanted, sentence: st
     state.outbox.to_client(client)
 
 
-def _submit_targeted(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
-    """Enter a task for certain engines: one for each in turn (a direct view), or one for any of them; or one that takes
-    resources.
+def _submit_special(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
+    """Enter a task that depends on others, or takes resources, or is for certain engines: one for each in turn (a
+    direct view), or one for any of them.
     """
     targets = options.targets or ()
     if options.setup is not None and (sentence := setups.keep(state, submitted, options)):
@@ -230,7 +242,10 @@ def _submit_targeted(state: State, client: Client, submitted: Wanted, options: O
             _refuse_unborn(state, client, submitted, fleet.why_hopeless(state, pool))
             return
         task = _enter(state, client, submitted, options, frames, task_id=submitted.id)
-        state.queue_for(task).push(client, task)
+        if submitted.needs or options.after or options.follow:
+            _depend(state, task, submitted.needs)
+        else:
+            state.queue_for(task).push(client, task)
         return
     for copy, target in enumerate(targets):
         task_id = submitted.id + copy
@@ -243,8 +258,22 @@ def _submit_targeted(state: State, client: Client, submitted: Wanted, options: O
             continue
         engine = state.engines[target]
         mine = options if len(targets) == 1 else msgspec.structs.replace(options, targets=(target,))
-        engine.direct.append(_enter(state, client, submitted, mine, frames, task_id=task_id))
-        state.touch(engine)
+        task = _enter(state, client, submitted, mine, frames, task_id=task_id)
+        if submitted.needs or options.after or options.follow:
+            _depend(state, task, submitted.needs)
+        elif state.graph.lines and lines.is_held_up(state, task):
+            lines.line_up(state, task)
+        else:
+            engine.direct.append(task)
+            state.touch(engine)
+
+
+def _depend(state: State, task: Task, needs: tuple[int, ...]) -> None:
+    """Have a task of the books wait for others."""
+    try:
+        dependents.enter(state, task, needs)
+    except ValueError as error:
+        state.refuse(task, f"what it was given of the values it needs cannot be read: {error}")
 
 
 def _enter(

@@ -26,7 +26,7 @@ POISON = 3
 def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) -> None:
     """An engine reports results. The first branch is the inner loop of the controller's receiving side."""
     assigned, tasks, clients = engine.assigned, state.tasks, state.clients
-    entries, stops, sought = state.functions.entries, state.stops, state.sought
+    entries, stops, sought, nodes = state.functions.entries, state.stops, state.sought, state.graph.nodes
     at = 0
     if frames:
         engine.owes_ack = True  # they may be large
@@ -49,7 +49,9 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
         if task.order > begun:  # noqa: PLR1730 - calling max() costs more, for every task
             begun = task.order
         result.engine = engine.id
-        if result.status == Status.OK and not (task.hi or task.attempt or stops or sought or in_setup):
+        if result.status == Status.OK and not (
+            task.hi or task.attempt or stops or sought or in_setup or (nodes and task.id in nodes)
+        ):
             del assigned[task.id], tasks[task.id]
             task.state = TaskState.ENDED
             freed_s += task.cost_s

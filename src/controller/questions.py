@@ -64,6 +64,7 @@ def status(state: State, now: float) -> dict[str, Any]:
         ],
         "tasks": {
             "waiting": sum(task.state == TaskState.WAITING for task in state.tasks.values()),
+            "blocked": state.graph.held(),
             "assigned": assigned,
             "finished": state.finished,
         },

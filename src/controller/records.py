@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .asking import Question
+    from .unheard import Unheard
 
 
 class TaskState(IntEnum):
     """Where a task is.
 
     WAITING -> ASSIGNED -> ENDED, back from ASSIGNED to WAITING when it is given back or tried again, and from WAITING
-    to ENDED when it is withdrawn.
+    to ENDED when it is withdrawn. One that depends on others is BLOCKED before all that, and so is one that has to keep
+    its place behind such a one; from there it may end, too.
     """
 
     WAITING = 0
     ASSIGNED = 1
     ENDED = 2
+    BLOCKED = 3
 
 
 class Unmet(NamedTuple):
@@ -99,6 +102,7 @@ class Client:
         "pid",
         "results",
         "unfinished",
+        "unheard",
         "used_s",
     )
 
@@ -118,6 +122,8 @@ class Client:
         self.owes_ack = False
         """It keeps much until it is told that we have it."""
         self.outgoing = Outgoing()
+        self.unheard: Unheard | None = None
+        """Finds results in that, once somebody has asked for some."""
         self.used_s = 0.0
         """Engine time given to it, as the fair queue counts it."""
         self.unfinished = 0
@@ -205,7 +211,8 @@ class Engine:
         self.retiring = False
         """To be stopped as soon as it has nothing to do, and not to be replaced."""
         self.incarnation = Incarnation(last)
-        self.version = 0
+        self.version = last << 32
+        """Rises with every change; never again what it was, also when the id has gone and come again."""
         self.renew()
 
     def renew(self) -> None:

@@ -21,7 +21,8 @@ from ..security import CLIENT_ROLE, ENGINE_ROLE
 from ..transport import NOBLOCK
 from ..wire import codec
 from ..wire.codec import MalformedError
-from ..wire.messages import Purge
+from ..wire.messages import Fetched, Purge, Reply
+from .journal.ledger import CONTROLLER
 
 if TYPE_CHECKING:
     from ..security import ZapHandler
@@ -145,7 +146,11 @@ class Server:
         done = self.journal.done
         while self._held and self._held[0][0] <= done:
             self._send(self._held.popleft()[1])
-        self._send(self.journal.take_answers())
+        answers = self.journal.take_answers()
+        self._send([envelope for envelope in answers if envelope.peer != CONTROLLER])
+        for envelope in answers:
+            if envelope.peer == CONTROLLER and isinstance(envelope.message, Fetched | Reply):
+                self.core.looked_up(envelope.message, envelope.frames)
         self.core.state.journal_failure = self.journal.failure
 
     def _send(self, messages: list[Envelope]) -> None:

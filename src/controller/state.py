@@ -16,6 +16,7 @@ from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
 from ..wire.messages import Engines, Reply, Result, Status
 from . import pools, resources
 from .functions import FunctionStore
+from .graph import Graph
 from .journal.ledger import (
     LOST_PAYLOAD,
     TOO_LARGE,
@@ -93,6 +94,8 @@ class State:
         self.pools: dict[pools.Pool, FairQueue] = {}
         """Waiting tasks that not every engine may run at any time. Of those that take resources, the pool that was
         served last is the last."""
+        self.graph = Graph()
+        """Tasks that wait for others."""
         self.idle: set[int] = set()
         """Ready engines that have nothing assigned but coroutines."""
         self.laden: set[int] = set()
@@ -304,6 +307,8 @@ class State:
         if over and task.client == CONTROLLER_NO:
             self.note(Whole(task.root, []))  # no result of it is delivered that would tell
         elif over:
+            if self.graph.nodes:
+                self.graph.end(task.root)
             self.finished += 1
             client = self.clients.get(task.client)
             if client is not None:
@@ -344,10 +349,12 @@ class State:
 
     def deliver(self, task: Task, result: Result, frames: Sequence[Any] = ()) -> None:
         """Pass a result on to the task's client, if it is still to be found."""
+        result.id = task.root
+        if self.graph.nodes:
+            self.graph.take_result(task.root, result, frames)
         client = self.receiver_of(task)
         if client is None:
             return
-        result.id = task.root
         if task.root in self.sought:
             self.told.add(task.root)
         client.results.append(result)
@@ -429,12 +436,14 @@ class State:
             waiting.update(task.id for task in members)
         for engine in self.engines.values():
             waiting.update(task.id for task in engine.direct if task.state == TaskState.WAITING)
+        held = self.graph.check({task.root for task in self.tasks.values()})
         resources.check(self)
         uses: dict[bytes, int] = {}
         for task in self.tasks.values():
             assert task.state != TaskState.ENDED
             assert (task.id in waiting) == (task.state == TaskState.WAITING), f"{task}"
             assert (task.id in assigned) == (task.state == TaskState.ASSIGNED), f"{task}"
+            assert (task.id in held) == (task.state == TaskState.BLOCKED), f"{task}"
             assert self.owner_of(task.root) == task.client
             uses[task.function] = uses.get(task.function, 0) + 1
         for entry in self.functions.entries.values():

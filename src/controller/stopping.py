@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..ids import Peer, TaskId, show_task
 from ..wire.messages import Cancel, Interrupt, Result, Status, TakeBack
-from . import fleet
+from . import fleet, lines
 from .journal.ledger import Stopped
 from .records import TaskState
 
@@ -115,7 +115,7 @@ def on_cancel(state: State, client: Client, message: Cancel, now: float) -> None
         if tasks:
             request.open[root] = len(tasks)
         for task in tasks:
-            if task.state == TaskState.WAITING:
+            if task.state != TaskState.ASSIGNED:
                 waiting.append(task)
             else:
                 stop = state.stops.get(task.id)
@@ -155,8 +155,10 @@ def ask_back(state: State, engine: Engine, ids: list[int]) -> None:
 
 def leave_queue(state: State, task: Task) -> None:
     """Take a waiting task out of where it waits."""
-    task.state = TaskState.ENDED
-    if not task.options.ordered:
+    before, task.state = task.state, TaskState.ENDED
+    if before == TaskState.BLOCKED:
+        lines.leave(state, task)
+    elif not task.options.ordered:
         state.queue_for(task).withdraw(task)
 
 

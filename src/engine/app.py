@@ -249,6 +249,8 @@ class _Engine:
         self._greeting = True
         """A hello is not answered yet."""
         engine, incarnation = EngineId(setup.engine), Incarnation(setup.incarnation)
+        host = socket_module.gethostname()
+        serialize.set_place(engine_uuid=f"{engine}.{incarnation}", host=host, pid=os.getpid())
         recorder = FlightRecorder(Path(setup.recorder))
         waker, outbox, output = Waker(), Outbox(), template.output
         output.engine, output.position, output.nudge = engine, recorder.slots, waker.nudge

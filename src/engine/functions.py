@@ -67,7 +67,8 @@ class Functions:
 
     def build_in(self, digest: bytes, call: Callable[..., Any], hide: tuple[str, ...] = ()) -> None:
         """Have an operation of the engine's own under that digest."""
-        self.entries[digest] = Function(b"", call, hide)
+        self.entries[digest] = entry = Function(b"", call, hide)
+        entry.name = digest[1:].decode()
 
     def add(self, functions: Iterable[m.Function]) -> None:
         """Receive functions. One that is here already, or was to be forgotten, stays."""

@@ -210,7 +210,7 @@ def _twin_class() -> Any:
             result.add_done_callback(lambda result: self._on_done(answer, result))
 
         def _on_done(self, answer: Answer, result: AsyncResult) -> None:
-            error = result.error
+            error = result._whole_error()
             called = error is None or isinstance(error, RemoteError)
             answer.ended(self._engine, error if called else None)
             if isinstance(error, EngineryError) and not called:

@@ -213,7 +213,7 @@ class Magics:
         finally:
             if not stream:
                 display_outputs(result, groupby or "type")
-        error = result.error
+        error = result._whole_error()
         if error is not None:
             raise error
 

@@ -35,6 +35,11 @@ class Status(IntEnum):
     controller, which tries the others; to a client when none is left."""
     IMPOSSIBLE = 8
     """What it depends on has ended in a way that it was not to come after. `payload` is a sentence in UTF-8."""
+    INHERITED = 9
+    """A task whose value is among its arguments has ended without one. `payload` is an encoded `given.Inherited`, which
+    says how; frames are those of that end."""
+    INVALID = 10
+    """It names a task to come after, or a value, that is not known. `payload` is a sentence in UTF-8."""
 
 
 COROUTINE = b"c"
@@ -59,6 +64,19 @@ class Function(msgspec.Struct, array_like=True, frozen=True, gc=False):
     pickled: bytes
 
 
+class Outcome(msgspec.Struct, array_like=True, frozen=True):
+    """What is known of the end of a task."""
+
+    task: int
+    ok: bool
+    engines: tuple[int, ...] = ()
+    """Where it, or a part of it, ran."""
+    why: str = ""
+    """How it ended, if not `ok`, in words that go on from "task 3-17, which"."""
+    over: bool = True
+    """False: this is of some of its items, and others are to come."""
+
+
 class Dependency(msgspec.Struct, array_like=True, frozen=True):
     """Tasks that a task comes after."""
 
@@ -69,6 +87,8 @@ class Dependency(msgspec.Struct, array_like=True, frozen=True):
     """One that has succeeded counts."""
     failure: bool = False
     """One that has failed counts."""
+    known: tuple[Outcome, ...] = ()
+    """What the client knows of some of them: the controller may have forgotten what it has told."""
 
 
 class Options(msgspec.Struct, array_like=True, frozen=True):
@@ -113,7 +133,8 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     """With `ordered` targets: this many tasks with ids `id, id+1, ...`, one for each target in turn, sharing payload
     and frames."""
     needs: tuple[int, ...] = ()
-    """Tasks whose values are among its arguments, each once."""
+    """Tasks whose values are among its arguments and still to come, each once; what the client has of them, and all of
+    the others, is in the payload: see `given`."""
 
 
 class Call(msgspec.Struct, array_like=True, gc=False):

@@ -86,7 +86,7 @@ def test_what_a_killed_client_submitted_outlives_it_and_the_cluster(named):
         assert result.stdout == [f"epoch {i}\n" for i in range(6)]
         assert result.status == ["ok", "ok", "error", "ok", "ok", "ok"]
         assert result.msg_id == ids
-        assert result.label == "training"
+        assert result.label == ["training"] * 6
         one = client.get_result(ids[3])
         assert one.get(20) == {"epoch": 3}
         assert one.stdout == "epoch 3\n"

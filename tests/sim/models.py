@@ -12,6 +12,10 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from enginery.client.core import Entry
+from enginery.client.dependencies import Bound
+from enginery.client.submission import compose, compose_again
+from enginery.client.waits import Waits
 from enginery.ids import (
     ClientNo,
     EngineId,
@@ -27,10 +31,13 @@ from enginery.recorder import AFTER_LAST, COROUTINES, OVER
 from enginery.streams import Incoming, Outgoing, Verdict
 from enginery.wire import codec
 from enginery.wire import messages as m
+from enginery.wire.given import find_given
 from enginery.wire.parts import is_coroutine
+from graphs import Links, check_given, future_of, judge_links
 from world import CONTROLLER
 
 if TYPE_CHECKING:
+    from enginery.client.futures import AsyncResult
     from world import World
 
 RESCUE_S = 0.03
@@ -61,7 +68,13 @@ class Coroutine:
         self.call = call
         self.slot = slot
         self.began = began
-        self.work = msgspec.msgpack.decode(call.payload, type=Work)
+        self.work = work_of(call)
+
+
+def work_of(call: m.Call) -> Work:
+    """Return what a task does, whatever it was given besides."""
+    given = find_given(call.payload)
+    return msgspec.msgpack.decode(call.payload if given is None else given.payload, type=Work)
 
 
 class Engine:
@@ -210,6 +223,7 @@ class Engine:
         call, frames = self.queue.popleft()
         if call.announce:
             self.world.send(self.main, CONTROLLER, m.Started(call.id))
+        check_given(self.world, call, frames)
         self.nanny.hold(self, call)
         if is_coroutine(call.function, call.hi):
             self.begin_coroutine(call)
@@ -223,7 +237,7 @@ class Engine:
         """Claim and begin the next item (or a few), or the whole of a plain call."""
         current = self.current
         call = current[0]
-        work = msgspec.msgpack.decode(call.payload, type=Work)
+        work = work_of(call)
         if call.hi:
             count = min(self.world.random.choice(self.nanny.claims), current[3] - current[2])
             current[4] = current[2] + count
@@ -349,7 +363,7 @@ class Engine:
             return
         if self.current is None or self.current[0].id != task:
             return
-        work = msgspec.msgpack.decode(self.current[0].payload, type=Work)
+        work = work_of(self.current[0])
         if not work.deaf:
             self.world.after(0.001, self.finish, self.run_number, work, self.current[2], "interrupt")
 
@@ -514,6 +528,10 @@ class Client:
         self.left = False
         self.away = False
         self.outgoing, self.incoming = Outgoing(), Incoming()
+        self.futures: dict[int, AsyncResult] = {}
+        """Real ones, where tasks depend on others."""
+        self.batches: dict[int, list[Entry]] = {}
+        """What messages were composed of, by number, that said what had come of other tasks."""
         world.peers[self.name] = self
         world.clients.append(self)
         if not world.alive:
@@ -549,7 +567,7 @@ class Client:
                 self.engines = {e.id: (e.state, e.incarnation) for e in message.engines if e.state != "dead"}
                 if again:
                     for missed, parts in self.outgoing.after(message.have):
-                        self.say(missed, parts)
+                        self.say_again(missed, parts)
                     for request in list(self.asked.values()):
                         self.say(request)
             case m.Engines():
@@ -570,8 +588,10 @@ class Client:
                 for result in message.results:
                     parts = frames[at : at + result.frames]
                     at += result.frames
-                    if result.frames:
+                    if result.frames and result.status != m.Status.INHERITED:
                         assert parts == [result.payload], "frames of one task arrived with another"
+                    if result.id in self.futures:
+                        self.futures[result.id].accept(result, parts, self.world.now)
                     for i in range(result.lo, result.hi) if result.hi else [0]:
                         self.results[result.id, i].append(result)
                         self.world.ended[result.id, i] = self.world.now
@@ -605,8 +625,47 @@ class Client:
             for copy in range(copies):
                 self.submitted[id_ + copy] = (options, work, n)
                 ids.append(id_ + copy)
+                if self.world.has_dependents:
+                    self.futures[id_ + copy] = future_of(id_ + copy, n)
         self.say(m.Submit([m.Function(function, b"pickle")], [options], tasks), frames)
         return ids
+
+    def submit_dependent(self, works: list[Work], options: m.Options, links: Links, *, items: bool) -> list[int]:
+        """Submit a task for each work, all of which depend on the same others; composed as a real client does."""
+        batch, ids = [], []
+        after = self._bound(links.after) if links.after else None
+        follow = self._bound(links.follow) if links.follow else None
+        options = msgspec.structs.replace(options, after=after, follow=follow)
+        function = m.Function(b"dependent", b"pickle")
+        for work in works:
+            id_ = first_task_id(ClientNo(self.no)) + self.count
+            copies = len(options.targets or ()) if options.ordered else 1
+            self.count += copies
+            frames: list[bytes] = [b"frame"] if self.world.random.random() < 0.2 else []
+            n = len(work.durations) if items else 0
+            task = m.Task(id_, function.digest, msgspec.msgpack.encode(work), len(frames), 0, n, copies)
+            needed = [self.futures.get(other) or self.world.foreign(other) for other in links.needs]
+            batch.append(Entry(task, function, options, Waits(frames, needed) if needed else frames))
+            for copy in range(copies):
+                self.submitted[id_ + copy] = (options, work, n)
+                self.futures[id_ + copy] = future_of(id_ + copy, n)
+                self.world.links[id_ + copy] = links
+                ids.append(id_ + copy)
+        submission = compose(batch, lambda function, functions: functions.append(function))
+        self.say(submission.message, submission.frames)
+        self.batches[submission.message.seq] = batch
+        return ids
+
+    def _bound(self, wanted: m.Dependency) -> Bound:
+        bound = Bound(wanted.tasks, wanted.all, wanted.success, wanted.failure)
+        bound.__dict__["origin"] = {task: self.futures.get(task) for task in wanted.tasks}
+        return bound
+
+    def say_again(self, message: Any, frames: Any) -> None:
+        """Say what may not have come, in view of what has come since."""
+        if message.seq in self.batches:
+            message, frames, _ = compose_again(self.batches[message.seq], message)
+        self.say(message, frames)
 
     def ask(self, kind: Any, *arguments: Any) -> int:
         self.requests += 1
@@ -685,6 +744,8 @@ class Client:
         assert len(results) == 1, f"task {id_} item {i} of {n}: results {results}"
         result = results[0]
         begun = world.started[id_, i]
+        if id_ in world.links:
+            judge_links(world, id_, result)
         asked = world.asked[id_, i]
         assert begun - len(asked) <= 1 + options.retries, f"{id_} item {i} ran {begun} times, {asked} could not"
         match result.status:
@@ -706,8 +767,12 @@ class Client:
                 assert id_ in cancelled, f"{id_} was not to be cancelled"
             case m.Status.TIMEOUT:
                 assert options.timeout_s is not None
+            case m.Status.INHERITED | m.Status.IMPOSSIBLE | m.Status.INVALID:
+                assert id_ in world.links
+                assert not begun
             case m.Status.REFUSED:
-                assert options.targets is not None or options.resources, f"{result}"
+                follows = id_ in world.links and world.links[id_].follow is not None
+                assert options.targets is not None or options.resources or follows, f"{result}"
                 assert begun <= options.retries, "it had its last attempt, and that is how it ended"
             case m.Status.UNMET:
                 assert asked, "nobody was asked"

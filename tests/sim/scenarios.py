@@ -8,6 +8,7 @@ import signal
 import msgspec
 from enginery.controller.records import EngineState
 from enginery.wire import messages as m
+from graphs import Links
 from models import HUNG, Client, Nanny, Work
 from world import World
 
@@ -47,9 +48,10 @@ def some_targets(rng: random.Random, engines: int) -> list[int] | None:
     return rng.choice([None, sorted(rng.sample(range(engines), rng.randint(1, engines)))])
 
 
-def disasters(seed: int, *, engines: int = 0, verbose: bool = False) -> World:
-    """A cluster to which a random choice of everything happens."""
+def disasters(seed: int, *, engines: int = 0, dependents: bool = False, verbose: bool = False) -> World:
+    """A cluster to which a random choice of everything happens; with `dependents`, some tasks depend on others."""
     world = World(seed, durable=seed % 5 != 0, verbose=verbose)
+    world.has_dependents = dependents
     rng = random.Random(seed)
     engines = engines or rng.randint(1, 5)
     choosy = random.Random(seed) if seed % 3 == 2 else None  # not in all: what once went wrong shall go on as it did
@@ -69,6 +71,11 @@ def disasters(seed: int, *, engines: int = 0, verbose: bool = False) -> World:
         stays = len(clients) == 1 or client is not clients[0]  # the tasks of a client that leaves would hang for ever
         if rng.random() < 0.3 and stays:
             world.after(rng.uniform(0, 3), _hang, world, client, rng, engines)
+    if dependents:
+        extra = random.Random(f"dependents {seed}")
+        for client in clients:
+            for _ in range(extra.randint(3, 15)):
+                world.after(extra.uniform(0, 3), _submit_dependents, world, client, extra, engines, deadly)
     for _ in range(rng.choice([0, 0, 1, 4])):
         world.after(rng.uniform(0, 4), _kill_one, world, rng)
     world.nannies[0].bad_starts = rng.choice([0, 0, 1, 8])
@@ -113,6 +120,43 @@ def _submit(world: World, client: Client, rng: random.Random, engines: int, dead
         chosen = rng.sample(ids, rng.randint(1, len(ids)))
         grace, interrupt = rng.choice([None, 0.2]), rng.random() < 0.8
         world.after(rng.expovariate(2), _cancel, client, chosen, grace, interrupt)
+
+
+def _submit_dependents(world: World, client: Client, rng: random.Random, engines: int, deadly: float) -> None:
+    """Tasks that depend on some before them, mostly on the last ones, and on other clients' now and then."""
+    mine = list(client.submitted)
+    others = [id_ for other in world.clients if other is not client for id_ in other.submitted]
+
+    def some(most: int) -> tuple[int, ...]:
+        near = mine[-rng.choice([1, 3, 20, 1000]) :]
+        chosen = rng.sample(near, min(len(near), rng.randint(1, most)))
+        if others and rng.random() < 0.1:
+            chosen.append(rng.choice(others))
+        return tuple(dict.fromkeys(chosen))
+
+    def dependency() -> m.Dependency:
+        success, failure = rng.choice([(True, False), (True, False), (True, True), (False, True)])
+        return m.Dependency(some(5), rng.random() < 0.7, success, failure)
+
+    if not mine or client.left:
+        return
+    ordered = rng.random() < 0.2
+    links = Links(
+        some(rng.choice([1, 2, 30])) if ordered or rng.random() < 0.7 else (),
+        dependency() if not ordered and rng.random() < 0.4 else None,
+        dependency() if not ordered and rng.random() < 0.3 else None,
+    )
+    if not any(links):
+        return
+    targets = tuple(sorted(rng.sample(range(engines), rng.randint(1, engines)))) if ordered else None
+    options = m.Options(targets=targets, ordered=ordered, retries=rng.choice([0, 0, 2]))
+    items = not ordered and rng.random() < 0.3
+    works = [
+        some_work(rng, items=rng.randint(1, 20) if items else 0, deadly=deadly) for _ in range(rng.choice([1, 1, 5]))
+    ]
+    ids = client.submit_dependent(works, options, links, items=items)
+    if rng.random() < 0.15:
+        world.after(rng.expovariate(2), _cancel, client, rng.sample(ids, 1), rng.choice([None, 0.2]), True)
 
 
 OFFERS = {"gpu": 2.0, "mem": 10.0}

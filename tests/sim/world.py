@@ -20,16 +20,22 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from enginery.controller.core import Core
+from enginery.controller.journal.archive import Archive
+from enginery.controller.journal.ledger import CONTROLLER as OURSELVES
 from enginery.controller.journal.restore import restore
 from enginery.controller.journal.store import Store
 from enginery.controller.records import TaskState
 from enginery.ids import Peer, TaskId, show_task
 from enginery.wire import codec
 from enginery.wire import messages as m
+from graphs import future_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from enginery.client.futures import AsyncResult
+    from enginery.controller.journal.ledger import Lookup
+    from graphs import Links
     from models import Client, Nanny
 
 CONTROLLER = Peer(b"controller")
@@ -69,6 +75,9 @@ class World:
         self.hosts_lost = False
         self.roots: dict[int, int] = {}
         """The tasks that clients know, for the calls that engines were given."""
+        self.has_dependents = False
+        self.links: dict[int, Links] = {}
+        """What tasks depend on, where they do."""
         self.asked: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
         """The engines that could not run each (task, item)."""
         self.offers: dict[str, float] = {}
@@ -267,6 +276,7 @@ class World:
                 self.store.commit(turn.entries, summary)
             if summary is not None and self.random.random() < 0.2:
                 self.store.expire(0.0, 0)
+        self._look_up(turn.lookups, core)
         tasks = core.state.tasks
         if not self.turns % self.check_every:
             core.state.check()
@@ -290,6 +300,30 @@ class World:
         if deadline is not None and (deadline < self.tick_at or self.tick_at <= self.now):
             self.tick_at = max(deadline, self.now)
             self.after(self.tick_at - self.now, self._tick, self.tick_at)
+
+    def foreign(self, id_: int) -> AsyncResult:
+        """Return a future for a task of another client, of which nothing has come."""
+        return future_of(id_, next(client.submitted[id_][2] for client in self.clients if id_ in client.submitted))
+
+    def _look_up(self, lookups: Sequence[Lookup], core: Core) -> None:
+        """Have the journal tell the controller what it asks, if it can, after a while."""
+        for lookup in lookups:
+            assert lookup.peer == OURSELVES, "no client asks here"
+            message, frames = m.Reply(lookup.message.request, error="the disk is full"), []
+            if not self.full_turns:
+                steps = Archive(self.store).answer(lookup.message, {})
+                while True:
+                    try:
+                        next(steps)
+                    except StopIteration as end:
+                        message, frames = end.value
+                        break
+            self.after(self.random.uniform(0, 0.01), self._looked_up, core, codec.encode(message), frames)
+
+    def _looked_up(self, core: Core, header: bytes, frames: list) -> None:
+        if core is self.core and self.alive:
+            core.looked_up(codec.decode_to_client(header), frames)
+            self._schedule_turn(0.0)
 
     def _disk_is_full(self, core: Core) -> bool:
         """Say whether nothing can be written in this turn; when that is over, the journal begins anew."""

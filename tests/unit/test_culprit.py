@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import threading
 
 import pytest
@@ -97,3 +98,72 @@ def test_dumps_says_it():
 def test_is_picklable():
     assert is_picklable([1, Config])
     assert not is_picklable([1, Config()])
+
+
+class WithLock:
+    held = threading.Lock()
+
+    def method(self):
+        return lock
+
+    @staticmethod
+    def static():
+        return 1
+
+
+def outer():
+    inner = captures()
+    return lambda: inner()
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (outer(), "arg: captured variable inner, its captured variable held is a _thread.lock"),
+        (functools.partial(captures()), "arg: function .func, its captured variable held is a _thread.lock"),
+        (functools.partial(len, threading.Lock()), "arg: argument .args[0] is a _thread.lock"),
+        (functools.partial(len, key=[threading.Lock()]), "arg: argument .keywords['key'][0] is a _thread.lock"),
+        ([Config().lock], "arg: item [0] is a _thread.lock"),
+        ({Config: (1, Config())}, f"arg: item [{Config!r:.40}][1].lock is a _thread.lock"),
+        (
+            {"deep": [{"er": (1, {"still": threading.Lock()})}]},
+            "arg: item ['deep'][0]['er'][1]['still'] is a _thread.lock",
+        ),
+    ],
+)
+def test_the_way_to_the_culprit_is_told(value, sentence):
+    assert find_culprit(value, "arg") == sentence
+
+
+def test_what_a_class_holds_is_found():
+    """Classes of scripts and notebooks travel by value, with all that they hold."""
+    cls = type("WithLock", (), {**vars(WithLock), "__module__": "__main__"})
+    assert find_culprit(cls, "arg") == "arg: attribute .held is a _thread.lock"
+    assert find_culprit(cls(), "arg") == "arg: class WithLock.held is a _thread.lock"
+
+
+def test_vowels_have_their_article():
+    class Odd:
+        def __reduce__(self):
+            raise ValueError("no")
+
+    Odd.__module__ = "enginery"
+    assert find_culprit(Odd(), "arg").startswith("arg is an enginery.")
+
+
+def test_a_function_is_called_what_people_call_it():
+    held = threading.Lock()
+    with pytest.raises(
+        SerializationError, match=r"^function partial\(len, \.\.\.\): argument \.args\[0\] is a _thread"
+    ):
+        dumps_function(functools.partial(len, held))
+
+    class Callable:
+        def __init__(self):
+            self.held = held
+
+        def __call__(self):
+            return 1
+
+    with pytest.raises(SerializationError, match=r"^function .*Callable: attribute \.held is a _thread\.lock"):
+        dumps_function(Callable())

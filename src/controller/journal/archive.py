@@ -30,6 +30,7 @@ from ...wire.messages import (
     Submit,
     TaskInfo,
 )
+from .ledger import Needed
 from .recall import recall
 from .rows import first_of_client, ids_of, submissions_of
 from .search import search
@@ -64,7 +65,7 @@ class Archive:
         self._store = store
 
     def answer(
-        self, message: Find | Fetch | Purge | Query | Recall, engines: Mapping[int, int]
+        self, message: Find | Fetch | Purge | Query | Recall | Needed, engines: Mapping[int, int]
     ) -> Generator[None, None, Answer]:
         """Find out what to say; return a message and its frames. `engines` says where tasks are now, for a `Query`."""
         match message:
@@ -80,6 +81,10 @@ class Archive:
                 return (yield from search(self._store, message, engines))
             case Recall():
                 return (yield from recall(self._store, message))
+            case Needed(request, tasks):
+                parts = yield from self.results_of(tasks)
+                results = [result for result, _ in parts]
+                return Fetched(request, results, [], []), [frame for _, frames in parts for frame in frames]
             case Purge():
                 self._purge(message.tasks)
                 return Reply(message.request, value=True), ()
@@ -146,6 +151,14 @@ class Archive:
                 results.append(result)
                 frames += parts
         return Fetched(message.request, results, outputs, left), frames
+
+    def results_of(self, tasks: Iterable[int]) -> Generator[None, None, list[tuple[Result, Sequence[bytes]]]]:
+        """Return all results of tasks, whether those are known otherwise or not."""
+        books = {task: _Book(TaskInfo(task, 0, None, 0.0, b"")) for task in tasks}
+        for row in self._rows(books):
+            self._read(row, books)
+            yield
+        return [part for book in books.values() for part in book.results]
 
     def _rows(self, tasks: Iterable[int]) -> list[int]:
         """Return which rows may speak of these tasks, the oldest first."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ...ids import CONTROLLER_NO
 from ...wire.messages import Function, Options, Submit
 from ...wire.messages import Task as Wanted
-from .. import sessions
+from .. import dependents, sessions
 from ..state import engine_is
 from . import restore
 from .ledger import (
@@ -77,25 +77,26 @@ def _submissions(state: State) -> Iterator[Submitted]:
     for root in sorted(roots):  # by client, that is
         task = roots[root]
         if batch and (batch[0].client != task.client or len(batch) == BATCH_TASKS):
-            yield _submission(batch)
+            yield _submission(state, batch)
             batch = []
         batch.append(task)
     if batch:
-        yield _submission(batch)
+        yield _submission(state, batch)
 
 
-def _submission(tasks: list[Task]) -> Submitted:
+def _submission(state: State, tasks: list[Task]) -> Submitted:
     options: list[Options] = []
     places: dict[int, int] = {}
     functions: list[Function] = []  # they have entries of their own
     wanted: list[Wanted] = []
     frames: list[object] = []
     for task in tasks:
-        place = places.setdefault(id(task.options), len(options))
+        payload, parts, needs, mine = dependents.as_submitted(state, task)
+        place = places.setdefault(id(mine), len(options))
         if place == len(options):
-            options.append(task.options)
-        wanted.append(Wanted(task.root, task.function, task.payload, len(task.frames), place, task.hi))
-        frames += task.frames
+            options.append(mine)
+        wanted.append(Wanted(task.root, task.function, payload, len(parts), place, task.hi, needs=needs))
+        frames += parts
     return Submitted(tasks[0].client, Submit(functions, options, wanted), frames)
 
 

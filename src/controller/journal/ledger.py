@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from ...ids import Peer
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ...ids import Peer
-    from ...wire.messages import Fetch, Find, Numbered, Purge, Query, Recall, Submit
+    from ...wire.messages import Fetch, Find, Numbered, Purge, Query, Recall, Result, Submit
 
 
 LOST_PAYLOAD = b"\xc1 too large for the journal"
@@ -246,11 +247,24 @@ Entry = (
 )
 
 
+CONTROLLER = Peer(b"")
+"""Who asks, where the controller itself asks the journal."""
+
+
+class Needed(NamedTuple):
+    """The controller wants the results of tasks that others need; answered by a `Fetched`, without those of tasks that
+    are not known.
+    """
+
+    request: int
+    tasks: list[int]
+
+
 class Lookup(NamedTuple):
-    """A client's question to the journal, to be answered from what was written so far."""
+    """A client's question to the journal, or ours, to be answered from what was written so far."""
 
     peer: Peer
-    message: Find | Fetch | Purge | Query | Recall
+    message: Find | Fetch | Purge | Query | Recall | Needed
     engines: Mapping[int, int] = MappingProxyType({})
     """Where tasks are now, by id, for a `Query` that wants to know."""
 
@@ -295,3 +309,5 @@ class Saved(NamedTuple):
     unheard: list[Delivered]
     """What clients have not confirmed, in order."""
     setups: Sequence[SetupCame] = ()
+    needed: Sequence[tuple[Result, Sequence[Any]]] = ()
+    """The results of tasks that others which have not ended depend on."""

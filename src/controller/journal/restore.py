@@ -12,7 +12,7 @@ import msgspec
 
 from ...ids import CONTROLLER_NO, ClientNo, EngineId, Incarnation, Peer
 from ...wire.messages import DeathCertificate, Options, Result, Status
-from .. import fleet, intake, pools, resources, sessions, setups, stopping
+from .. import dependents, fleet, intake, lines, pools, resources, sessions, setups, stopping
 from ..records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState, Unmet
 from ..state import State
 from .ledger import (
@@ -30,9 +30,10 @@ from .ledger import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ...wire.messages import Results, Submit
+    from ..graph import Part
     from .ledger import EngineIs, Move, Saved
 
 Runs = list[tuple[int, int]]
@@ -80,7 +81,7 @@ def restore(saved: Saved, cluster: str, epoch: int, last_client: int, now: float
         tasks.move(move)
     for root, lo, hi in saved.ended:
         tasks.end(root, lo, hi)
-    tasks.settle()
+    tasks.settle(saved.needed)
     for engine in list(state.engines.values()):
         if engine.nanny not in state.nannies and engine.state is not EngineState.FAILED:
             gone = DeathCertificate(engine.id, engine.incarnation, engine.pid, None, "its host left the cluster")
@@ -162,9 +163,14 @@ class _Tasks:
         self.stops: dict[int, Stopped] = {}
         self.of_root: dict[int, list[int]] = {}
         """Ids of the tasks of a root, where that is not the root itself alone."""
+        self.needs: dict[int, tuple[int, ...]] = {}
+        """What tasks need the values of, by root."""
 
     def enter(self, client: int, message: Submit, frames: Sequence[Any], open_: frozenset[int] | None) -> None:
         """Take in what a client has submitted, but for what had ended."""
+        for wanted in message.tasks:
+            if wanted.needs:
+                self.needs.update((wanted.id + copy, wanted.needs) for copy in range(wanted.copies))
         for task in expand(client, message, frames):
             if open_ is None or task.id in open_:
                 self.tasks[task.id] = task
@@ -272,8 +278,8 @@ class _Tasks:
 
     # ------------------------------------------------------------------------------------------------ into the books
 
-    def settle(self) -> None:
-        """Put the tasks into the books."""
+    def settle(self, needed: Iterable[Part]) -> None:
+        """Put the tasks into the books; `needed` are the results of those that others depend on."""
         state = self.state
         unwanted: list[Task] = []
         for task in self.tasks.values():
@@ -302,8 +308,7 @@ class _Tasks:
         for task_id, stopped in self.stops.items():
             if task_id in state.tasks and state.tasks[task_id].state == TaskState.ASSIGNED:
                 stopping.restore_stop(state, state.tasks[task_id], stopped)
-        for task in self._waiting():
-            self._wait(task)
+        self._settle_dependents(needed)
         for task in unwanted:
             client = state.clients.get(task.client) or state.ghost(task.client)
             client.results.append(Result(task.root, Status.UNKNOWN, TOO_LARGE.encode(), lo=task.lo, hi=task.hi))
@@ -322,6 +327,35 @@ class _Tasks:
         engine.in_setup = setups.is_under_way(engine)
         state.touch(engine)
 
+    def _settle_dependents(self, needed: Iterable[Part]) -> None:
+        """Have the waiting tasks wait where they are to, and those that depend on others know of these."""
+        state = self.state
+        parts: dict[int, list[Part]] = {}
+        for part in needed:
+            parts.setdefault(part[0].id, []).append(part)
+        depends = {
+            task.id
+            for task in state.tasks.values()
+            if task.root in self.needs or task.options.after is not None or task.options.follow is not None
+        }
+        for id_ in sorted(depends):
+            if state.tasks[id_].state == TaskState.ASSIGNED:
+                dependents.refill(state, state.tasks[id_], self.needs.get(state.tasks[id_].root, ()), parts)
+        for task in self._waiting():
+            if task.id not in depends:
+                self._wait(task)
+            elif self._can_wait(task):
+                dependents.restore(state, task, self.needs.get(task.root, ()), parts)
+        dependents.settle(state)
+
+    def _can_wait(self, task: Task) -> bool:
+        """Return whether an engine may come that can serve a task; else it has ended."""
+        pool = pools.pool_of(task)
+        if pool is None or not pools.is_hopeless(self.state, pool):
+            return True
+        fleet.give_up(self.state, task, pool)
+        return False
+
     def _waiting(self) -> Iterator[Task]:
         """The waiting tasks, the oldest first."""
         tasks = self.state.tasks.values()
@@ -330,9 +364,10 @@ class _Tasks:
     def _wait(self, task: Task) -> None:
         state, targets = self.state, task.options.targets
         task.engine = -1
-        pool = pools.pool_of(task)
-        if pool is not None and pools.is_hopeless(state, pool):
-            fleet.give_up(state, task, pool)
+        if not self._can_wait(task):
+            return
+        if task.options.ordered and lines.is_held_up(state, task):
+            lines.line_up(state, task)
         elif task.options.ordered and targets is not None:
             engine = state.engines[targets[0]]
             engine.direct.append(task)

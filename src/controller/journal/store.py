@@ -28,6 +28,7 @@ from ...wire.messages import Outputs, Results, Submit
 from . import bounds, disk, dump
 from . import ledger as l
 from .disk import IN_MEMORY, SchemaError, Transaction
+from .needs import needs_of, results_needed
 from .restore import ended_by
 from .spans import spans
 from .tables import OF_A_LIFE, SCHEMA, TABLES
@@ -274,6 +275,8 @@ class Store:
             "INSERT INTO submitted (client, first, last, at, nbytes, message, frames) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (entry.client, first, last, now, len(header) + len(body or b""), header, body),
         )
+        if needs := needs_of(message):
+            self._db.execute("INSERT INTO needs VALUES (?, ?, ?)", (row.lastrowid, min(needs), max(needs)))
         used = {task.options for task in tasks}
         for label in {options.label for index, options in enumerate(message.options) if index in used}:
             if label is not None:
@@ -328,6 +331,7 @@ class Store:
         """
         db = self._db
         with self.transaction():
+            db.execute("DELETE FROM needs WHERE submission NOT IN (SELECT id FROM submitted WHERE ended = 0)")
             before = db.total_changes
             horizon, oldest = time.time() - keep_s, 0.0
             total = int(
@@ -363,6 +367,8 @@ class Store:
         self._db.execute(
             f"DELETE FROM delivered WHERE {where} AND id <= ?"  # noqa: S608 - words of our own
             " AND NOT EXISTS (SELECT 1 FROM clients WHERE no = delivered.client AND acked < delivered.seq)"
+            " AND NOT EXISTS (SELECT 1 FROM needs AS n JOIN submitted ON submitted.id = submission"
+            " WHERE ended = 0 AND n.first <= delivered.last AND n.last >= delivered.first)"
             " AND NOT EXISTS (SELECT 1 FROM submitted AS s WHERE s.last >= delivered.first"
             f" AND s.first BETWEEN delivered.first >> {COUNT_BITS} << {COUNT_BITS} AND delivered.last)",
             (*values, int(self._get("summed") or 0)),
@@ -386,8 +392,7 @@ class Store:
 
     def load(self) -> l.Saved:
         """Return everything that a controller needs to go on."""
-        execute = self._db.execute
-        summed = int(self._get("summed") or 0)
+        execute, summed = self._db.execute, int(self._get("summed") or 0)
         moves = [move for (blob,) in execute("SELECT moves FROM moves ORDER BY id") for move in _moves.decode(blob)]
         self.moved = sum(l.size_of(move) for move in moves)
         ended: list[tuple[int, int, int]] = []
@@ -404,6 +409,7 @@ class Store:
                 " ORDER BY delivered.id"
             )
         ]
+        submitted = list(self._open_submissions())
         return l.Saved(
             clients,
             dict(execute("SELECT * FROM heard").fetchall()),
@@ -416,11 +422,12 @@ class Store:
                 for *row, retiring, reason in execute("SELECT * FROM engines ORDER BY id")
             ],
             [l.EngineGone._make(row) for row in execute("SELECT * FROM gone")],
-            list(self._open_submissions()),
+            submitted,
             ended,
             moves,
             unheard,
             [l.SetupCame._make(row) for row in execute("SELECT * FROM setups ORDER BY no")],
+            results_needed(self, submitted),
         )
 
     def _open_submissions(self) -> Iterator[tuple[l.Submitted, frozenset[int] | None]]:
@@ -436,10 +443,8 @@ class Store:
 
     def size(self) -> int:
         """Return how many bytes the file has."""
-        pages, free, page = (
-            int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("page_count", "freelist_count", "page_size")
-        )
+        names = ("page_count", "freelist_count", "page_size")
+        pages, free, page = (int(self._db.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
         return (pages - free) * page
 
 

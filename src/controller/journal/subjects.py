@@ -28,6 +28,8 @@ _WORSE = (
     Status.ERROR,
     Status.UNMET,
     Status.IMPOSSIBLE,
+    Status.INHERITED,
+    Status.INVALID,
     Status.REFUSED,
     Status.TIMEOUT,
     Status.LOST,

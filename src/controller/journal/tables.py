@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS setups (no INTEGER PRIMARY KEY, name TEXT, payload BL
 CREATE TABLE IF NOT EXISTS submitted (id INTEGER PRIMARY KEY, client INT, first INT, last INT, at REAL,
     nbytes INT, ended REAL DEFAULT 0, open BLOB, message BLOB, frames BLOB);
 CREATE INDEX IF NOT EXISTS submitted_first ON submitted (first, last);
+CREATE TABLE IF NOT EXISTS needs (submission INTEGER PRIMARY KEY, first INT, last INT);
 CREATE TABLE IF NOT EXISTS labels (label TEXT, submission INT, PRIMARY KEY (label, submission)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY, moves BLOB);
 CREATE TABLE IF NOT EXISTS delivered (id INTEGER PRIMARY KEY, client INT, seq INT, results INT, first INT,

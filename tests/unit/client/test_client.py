@@ -170,8 +170,6 @@ def test_arguments_that_cannot_travel_are_named(client):
     ]:
         with pytest.raises(SerializationError, match=rf"^{name} is a _thread.lock$"):
             client.submit(f, *args, **kwargs)
-    with pytest.raises(SerializationError, match="a future cannot travel"):
-        client.submit(f, client.submit(abs, 1))
     assert client.submit(abs, -1).result(10) == 1
 
 

@@ -92,7 +92,7 @@ def test_several_by_their_ids_or_a_label(client, records):
     assert result.get(5) == [1, 2, 3, 4]
     assert list(result) == [1, 2, 3, 4]
     assert (result[3], result[:2], len(result)) == (4, [1, 2], 4)
-    assert (result.msg_id, result.label) == (["3-1", "3-2", "3-3"], "x")
+    assert (result.msg_id, result.label) == (["3-1", "3-2", "3-3"], ["x"] * 3)
     assert repr(result) == "<FetchedResult 'x': 4 of 4 items done>"
 
 

@@ -18,8 +18,8 @@ def view(client, request):
 def label_of(view):
     """What a call is submitted with, not only what the attribute says."""
     result = view.apply_async(abs, -1)
-    assert result.label == view.label
-    return result.label
+    assert result._label == view.label
+    return result._label
 
 
 def in_thread(function):
@@ -188,7 +188,7 @@ def test_many_threads_submit_with_flags_of_their_own(client):
             label = f"{number}.{i}"
             with view.temp_flags(label=label, retries=number), direct.temp_flags(label=label, targets=[number % 4]):
                 results = [view.apply_async(pow, number, 2), direct.apply_async(pow, number, 2)]
-                if [result.label for result in results] != [label, label] or view.retries != number:
+                if [result._label for result in results] != [label, label] or view.retries != number:
                     wrong.append(label)
                 if [result.get(20) for result in results] != [number**2, [number**2]]:
                     wrong.append(label)

@@ -72,9 +72,9 @@ def test_abort_on_some_engines(fake, client):
     assert [other.status, free.status] == ["ok", "ok"]
     assert [type(value).__name__ for value in mapped.get(return_exceptions=True)[::2]] == [
         "int",
-        "CancelledError",
+        "TaskAborted",
         "int",
-        "CancelledError",
+        "TaskAborted",
     ]
 
 

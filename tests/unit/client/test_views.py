@@ -50,7 +50,7 @@ def test_flags(fake, client):
     with view.temp_flags(block=False, label="y"):
         result = view.apply(abs, -1)
         assert result.get() == [1] * 4
-        assert result.label == "y"
+        assert result.label == ["y"] * 4
     assert view.label == "x"
     view.block = False
     assert view.block is False
@@ -258,7 +258,7 @@ def test_direct_map_flags_and_ways(client):
     view = client[:]
     assert view.map(abs, [-1], block=True) == [1]
     with view.temp_flags(label="l", block=True):
-        assert view.map(abs, [-1], block=False).label == "l"
+        assert view.map(abs, [-1], block=False).label == ["l"]
         assert view.map(abs, [-1, -2]) == [1, 2]
     values = view.map_sync(lambda x: 1 / x, [1, 0, 2], return_exceptions=True)
     assert [type(value) for value in values[::2]] == [float, float]

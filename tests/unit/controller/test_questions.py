@@ -37,7 +37,7 @@ def test_the_status_of_an_idle_cluster(bench: Bench):
         ],
         "hosts": [{"host": "host0", "pid": 50, "cores": 4, "engines": [0], "resources": {}, "in_use": {}}],
         "clients": [{"no": 1, "name": "c0", "pid": 7, "host": "here", "unfinished": 0, "away": False}],
-        "tasks": {"waiting": 0, "assigned": 0, "finished": 0},
+        "tasks": {"waiting": 0, "blocked": 0, "assigned": 0, "finished": 0},
         "functions": 0,
         "setup": [],
         "journal": bench.store is not None,
@@ -52,7 +52,7 @@ def test_tasks_are_counted_where_they_are(bench: Bench):
     engine.finish(*engine.given()[:1])
     engine.given(), client.results()
     told = status(bench)
-    assert told["tasks"] == {"waiting": 2, "assigned": 2, "finished": 1}
+    assert told["tasks"] == {"waiting": 2, "blocked": 0, "assigned": 2, "finished": 1}
     assert [one["unfinished"] for one in told["clients"]] == [0, 4]
     assert told["engines"][0]["tasks"] == 2
     assert told["functions"] == 1

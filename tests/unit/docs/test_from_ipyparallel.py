@@ -21,26 +21,7 @@ THEIRS = {
     if not line.startswith("#")
 }
 
-NOT_YET: set[str] = {
-    "AsyncMapResult.get_dict",
-    "AsyncMapResult.join",
-    "AsyncMapResult.split",
-    "AsyncMapResult.timedelta",
-    "AsyncResult.after",
-    "AsyncResult.engine_uuid",
-    "AsyncResult.follow",
-    "AsyncResult.get_dict",
-    "AsyncResult.join",
-    "AsyncResult.split",
-    "AsyncResult.timedelta",
-    "CompositeError.tb_limit",
-    "LoadBalancedView.after",
-    "LoadBalancedView.follow",
-    "RemoteError.engine_info",
-    "enginery.Dependency",
-    "enginery.NoEnginesRegistered",
-    "enginery.TaskAborted",
-}
+NOT_YET: set[str] = set()
 """Names of ours that the page promises and that are still being built."""
 
 OURS = {

@@ -23,7 +23,19 @@ from enginery.wire.query import FIELDS, OPERATORS
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 BEGAN = 1_750_000_000
 LABELS = (None, "a", "b", "train-1", "train-2", "Train")
-WORST = ["ok", "cancelled", "error", "unmet", "impossible", "refused", "timeout", "lost", "unknown"]
+WORST = [
+    "ok",
+    "cancelled",
+    "error",
+    "unmet",
+    "impossible",
+    "inherited",
+    "invalid",
+    "refused",
+    "timeout",
+    "lost",
+    "unknown",
+]
 SEEDS = range(12)
 
 

@@ -1,0 +1,103 @@
+"""Values of other tasks among the arguments of a task.
+
+The pickled arguments have placeholders in their place (`placeholders`). What is known of the values travels beside them
+in one payload, `Given`, made by the client, the controller or both: nobody but the engine opens a value. Its frames are
+those of the arguments, then those of the results in turn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .parts import Count, Result, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+MARK = b"\xc1given"
+"""Begins such a payload: no pickle begins so."""
+
+SHARED_MIN = 1024
+"""A longer pickle of a value goes as a frame: so it is there once, however many tasks need it."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Given(msgspec.Struct, array_like=True):
+    """Arguments, and results whose values they have placeholders for."""
+
+    payload: bytes
+    """The pickled arguments."""
+    frames: Count
+    """How many of the frames are theirs."""
+    results: list[Result]
+    """By task; of a divisible one several, in any order."""
+
+    def split(self, frames: Sequence[Any]) -> tuple[Sequence[Any], list[tuple[Result, Sequence[Any]]]]:
+        """Return the arguments' own frames, and each result with its own; ValueError if the counts do not fit."""
+        at = self.frames
+        results = []
+        for result in self.results:
+            results.append((result, frames[at : at + result.frames]))
+            at += result.frames
+        if at != len(frames):
+            raise ValueError(f"{len(frames)} frames where {at} are spoken of")
+        return frames[: self.frames], results
+
+
+class Inherited(msgspec.Struct, array_like=True):
+    """How a task ended without which another could not run."""
+
+    task: int
+    status: int
+    payload: bytes
+    engine: int
+    why: str
+    """What became of the other, in words that go on from "it"."""
+
+
+_given = msgspec.msgpack.Decoder(Given)
+_inherited = msgspec.msgpack.Decoder(Inherited)
+
+
+def join(
+    payload: bytes, frames: Sequence[Any], results: Iterable[tuple[Result, Sequence[Any]]]
+) -> tuple[bytes, list[Any]]:
+    """Return arguments and results as one payload, and its frames."""
+    given = Given(payload, len(frames), [])
+    parts = list(frames)
+    for result, mine in results:
+        if result.status == Status.OK and len(result.payload) >= SHARED_MIN:
+            parts.append(result.payload)
+            result = msgspec.structs.replace(result, payload=b"", frames=result.frames + 1)  # noqa: PLW2901 - what stands for it
+        given.results.append(result)
+        parts += mine
+    return MARK + _encode(given), parts
+
+
+def find_given(payload: bytes) -> Given | None:
+    """Return what a payload has, if it has more than arguments; ValueError if it is malformed."""
+    if payload[: len(MARK)] != MARK:
+        return None
+    try:
+        return _given.decode(memoryview(payload)[len(MARK) :])
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
+
+
+def inherited(result: Result, why: str) -> bytes:
+    """Return the payload that hands on how a task ended without a value."""
+    if result.status == Status.INHERITED:  # it had inherited that itself
+        first = get_inherited(result.payload)
+        return _encode(Inherited(first.task, first.status, first.payload, first.engine, why))
+    return _encode(Inherited(result.id, result.status, result.payload, result.engine, why))
+
+
+def get_inherited(payload: bytes) -> Inherited:
+    """Return what the payload of an `INHERITED` result says; ValueError if it is malformed."""
+    try:
+        return _inherited.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
