@@ -69,13 +69,13 @@ FUNCTIONS_MAX_BYTES = 64 << 20
 class Sink(Protocol):
     """Who waits for a task. All methods are called by the I/O thread."""
 
-    def accept(self, reply: m.Result, frames: Sequence[Any], now: float) -> bool:
+    def _accept(self, reply: m.Result, frames: Sequence[Any], now: float) -> bool:
         """Take a result; return whether it was the last under its task id."""
 
-    def add_output(self, record: m.Output) -> None:
+    def _add_output(self, record: m.Output) -> None:
         """Take something that the task printed or displayed."""
 
-    def fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         """Nothing will come any more."""
 
 
@@ -177,7 +177,7 @@ class Core:
                 for record in message.records:
                     sink = self.sinks.get(record.task) or self._ended.find(record.task)
                     if sink is not None:
-                        sink.add_output(record)
+                        sink._add_output(record)
             case m.Reply():
                 request = self.requests.pop(message.request, None)
                 self._asked.pop(message.request, None)
@@ -247,7 +247,7 @@ class Core:
                 parts = frames[at : at + result.frames]
                 at += result.frames
             sink = sinks.get(result.id)
-            if sink is not None and sink.accept(result, parts, wall):
+            if sink is not None and sink._accept(result, parts, wall):
                 sinks.pop(result.id, None)
                 if result.duration > THREAD_S:
                     self._ended.add(result.id, sink)
@@ -353,7 +353,7 @@ class Core:
                 if isinstance(waiter, RequestFuture):
                     waiter.resolve(None, error)
                 else:
-                    waiter.fail(error)
+                    waiter._fail(error)
         self.engines = {}
         self.sends.lose(error)
         self.welcomed.resolve(None, error)

@@ -194,11 +194,11 @@ class DirectView(View):
                         submit_items(link, result, part, size, function=function, options=options, track=track)
                     addressed[next(reversed(result._tasks))] = target
         except BaseException:
-            result.seal()
+            result._seal()
             if not result.done():
                 result._abandon()  # the first parts are under way
             raise
-        result.seal()
+        result._seal()
         return result
 
     def _width(self) -> int:

@@ -121,16 +121,16 @@ class _Fetch:
             answer: tuple[Fetched, Sequence[Any]] = request.result()
             self._file(*answer)
         except Exception as error:  # whatever it is, nobody is to wait for ever
-            self._sink.fail(error)
+            self._sink._fail(error)
 
     def _file(self, message: Fetched, frames: Sequence[Any]) -> None:
         for record in message.outputs:
-            self._sink.add_output(record)
+            self._sink._add_output(record)
         now, at = time.time(), 0
         for result in message.results:
             parts = frames[at : at + result.frames]
             at += result.frames
-            self._sink.accept(result, parts, now)
+            self._sink._accept(result, parts, now)
         self._left = message.left + self._left
         self.ask()
 
@@ -155,8 +155,8 @@ class FetchedResult(AsyncMapResult):
         for info in infos:
             if not info.items:
                 self._calls[len(self)] = info
-            self.add_task(info.id, max(1, info.items))
-        self.seal()
+            self._add_task(info.id, max(1, info.items))
+        self._seal()
 
     def _new_run(self, lo: int, hi: int, reply: Result, frames: Sequence[Any], now: float) -> Run:
         info = self._calls.get(lo)

@@ -231,7 +231,7 @@ class Flow:
 
     # ---------------------------------------------------------------- filed by the I/O thread
 
-    def accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
+    def _accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
         """Take the results of a run of items; return whether it was the last of its task."""
         task = self._tasks.get(reply.id)
         if task is None:
@@ -260,10 +260,10 @@ class Flow:
                     self._arrived.append(run)
             self._change()
 
-    def add_output(self, record: Output) -> None:
+    def _add_output(self, record: Output) -> None:
         """Let go of what an item printed: there is no end of it, and nobody who could ask."""
 
-    def fail(self, _error: Exception) -> None:
+    def _fail(self, _error: Exception) -> None:
         """Nothing will come any more, for a reason that whoever waits asks the link for."""
         with self._condition:
             self._tasks.clear()

@@ -110,7 +110,7 @@ class AsyncResult(Sending, AsArgument, LightFuture[Any], Metadata, Shown):
 
     # ---------------------------------------------------------------- filed by the I/O thread
 
-    def accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
+    def _accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
         """Take a result; return whether it was the last under its task id."""
         self._frames = frames
         self._reply = reply  # after its frames: other threads look
@@ -121,7 +121,7 @@ class AsyncResult(Sending, AsArgument, LightFuture[Any], Metadata, Shown):
             self._settle(CANCELLED if reply.status == STATUS_CANCELLED else FINISHED, failed=True)
         return True
 
-    def add_output(self, record: Output) -> None:
+    def _add_output(self, record: Output) -> None:
         """Take something that the task printed, displayed or published."""
         if record.kind == DATA:
             self._data = record.data
@@ -132,7 +132,7 @@ class AsyncResult(Sending, AsArgument, LightFuture[Any], Metadata, Shown):
             self._records = []
         self._records.append(record)
 
-    def fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         """Nothing will come any more, for this reason."""
         if self._state == PENDING:
             self._lost = error
@@ -251,11 +251,18 @@ class AsyncResult(Sending, AsArgument, LightFuture[Any], Metadata, Shown):
         return set(done), set(pending)
 
     def ready(self) -> bool:
-        """Return whether it is done; the older name of `done()`."""
+        """Return whether it is done; the older name of `done()`.
+
+        client[:].apply_async(f).ready()
+        """
         return self.done()
 
     def successful(self) -> bool:
-        """Return whether it is done without an error; ValueError if it is not done."""
+        """Return whether it is done without an error; ValueError if it is not done.
+
+        result.wait()
+        print("done" if result.successful() else result.error)
+        """
         if not self.done():
             raise ValueError("the result is not ready yet; ask ready() first, or wait()")
         return not self.cancelled() and self.exception() is None
@@ -319,6 +326,8 @@ class AsyncResult(Sending, AsArgument, LightFuture[Any], Metadata, Shown):
         """Stop the task; return True if it will never run or has been stopped, False if it ended or runs on. Of
         several tasks or items: True if some were stopped and none runs on; those that had ended keep their results.
 
+            future.cancel(grace_s=5)      # an engine where it still runs in five seconds is replaced
+
         One that has not started is withdrawn. One that runs is interrupted (unless `interrupt` is False), again each
         second; if it still runs `grace_s` seconds later its engine is killed and replaced (never, without `grace_s`).
         Waits for the controller's word; in a coroutine or a done-callback it does not wait, and returns False.
@@ -340,7 +349,10 @@ class AsyncResult(Sending, AsArgument, LightFuture[Any], Metadata, Shown):
         return set() if self._reply is None else {self._reply.status}
 
     def abort(self) -> None:
-        """Withdraw what has not started; leave what runs alone."""
+        """Withdraw what has not started; leave what runs alone.
+
+        client.map(f, xs).abort()
+        """
         self.cancel(interrupt=False)
 
     def _abandon(self) -> None:

@@ -51,7 +51,7 @@ class GroupResult(SeveralResult):
         if not targets:
             self._settle()
 
-    def accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
+    def _accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
         """Take the result of one engine."""
         index = reply.id - self._task
         if self._replies[index] is None:
@@ -68,7 +68,7 @@ class GroupResult(SeveralResult):
                 self._settle(state, failed=statuses != {OK})
         return True
 
-    def add_output(self, record: Output) -> None:
+    def _add_output(self, record: Output) -> None:
         """Take something that one engine printed, displayed or published."""
         index = record.task - self._task
         if record.kind == DATA:

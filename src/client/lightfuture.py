@@ -172,25 +172,45 @@ class LightFuture(Future[T], Generic[T]):
     # ---------------------------------------------------------------- the public face
 
     def done(self) -> bool:
-        """Say whether the outcome is known (a value, an error, or that it was cancelled)."""
+        """Say whether the outcome is known (a value, an error, or that it was cancelled).
+
+        while not future.done(): ...        # `wait(timeout)` waits for it
+        """
         return self._state != PENDING
 
     def cancelled(self) -> bool:
-        """Say whether it was cancelled."""
+        """Say whether it was cancelled.
+
+        values = [future.result() for future in futures if not future.cancelled()]
+        """
         return self._state == CANCELLED
 
     def running(self) -> bool:
-        """Return False: it is not known here when a task starts."""
+        """Return False: it is not known here when a task starts.
+
+        client.queue_status()      # how many tasks each engine has
+        """
         return False
 
     def result(self, timeout: float | None = None) -> T:
-        """Return the value; wait for it at most `timeout` seconds (TimeoutError). Raises what the call raised."""
+        """Return the value; wait for it at most `timeout` seconds (None: as long as it takes).
+
+            client.submit(f, x).result(timeout=10)
+
+        Raises TimeoutError (the task goes on), CancelledError, or what the call raised.
+        """
         if self._state == PENDING and not self._wait_done(timeout):
             raise self._too_late(timeout)
         return self._outcome()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return the error, or None if there is none; CancelledError is raised, as everywhere."""
+        """Return the error, or None; wait for it at most `timeout` seconds (None: as long as it takes).
+
+            if (error := future.exception()) is not None:
+                print(error)
+
+        Raises TimeoutError, and CancelledError if it was cancelled.
+        """
         if self._state == PENDING and not self._wait_done(timeout):
             raise self._too_late(timeout)
         try:

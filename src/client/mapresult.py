@@ -110,12 +110,12 @@ class AsyncMapResult(SeveralResult):
 
     # ---------------------------------------------------------------- while the input is read
 
-    def add_task(self, task: int, items: int) -> None:
+    def _add_task(self, task: int, items: int) -> None:
         """A task for the next items is about to be submitted."""
         self._tasks[task] = [self._count, items, items]
         self._count += items
 
-    def seal(self) -> None:
+    def _seal(self) -> None:
         """All tasks are submitted: what is reported now can be all there is."""
         with self._lock:
             self._sealed = True
@@ -125,7 +125,7 @@ class AsyncMapResult(SeveralResult):
 
     # ---------------------------------------------------------------- filed by the I/O thread
 
-    def accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
+    def _accept(self, reply: Result, frames: Sequence[Any], now: float) -> bool:
         """Take the results of a run of items."""
         book = self._tasks[reply.id]
         first, items, left = book
@@ -154,7 +154,7 @@ class AsyncMapResult(SeveralResult):
     def _new_run(self, lo: int, hi: int, reply: Result, frames: Sequence[Any], now: float) -> Run:
         return Run(lo, hi, reply, frames, now)
 
-    def add_output(self, record: Output) -> None:
+    def _add_output(self, record: Output) -> None:
         """Take something that an item printed, displayed or published."""
         if record.kind == DATA:
             self._task_data[record.task] = record.data
@@ -305,6 +305,9 @@ class AsyncMapResult(SeveralResult):
 
     def split(self) -> tuple[AsyncResult, ...]:
         """Return a result for each task, in order: the values of the items that travelled in it.
+
+            for one in concurrent.futures.as_completed(client.map(f, xs).split()):
+                print(one.engine_id, one.get())
 
         See `AsyncResult.split`.
         """

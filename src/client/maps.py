@@ -61,11 +61,11 @@ def submit_map(
             nbytes = submit_items(link, result, items, count, function=function, options=options, track=track)
             sizes.learn(count, nbytes)
     except BaseException:
-        result.seal()
+        result._seal()
         if not result.done():
             result._abandon()
         raise
-    result.seal()
+    result._seal()
     return result
 
 
@@ -100,7 +100,7 @@ def submit_items(
     """Submit one task for the next items of a map; return how many bytes it has."""
     payload, frames = pack_items(items, len(result))
     task = link.new_tasks()
-    result.add_task(task, count)
+    result._add_task(task, count)
     if frames:
         watch(link, result, task, track=track)
     message = Task(task, function.digest, payload, len(frames), items=count)

@@ -86,8 +86,8 @@ def _like(old: AsyncResult, first: int, now: float, infos: list[TaskInfo], calls
             link, first, now, told, ordered=old._ordered, return_exceptions=old._return_exceptions
         )
         for place, info in enumerate(infos):
-            mapped.add_task(first + place, info.items)
-        mapped.seal()
+            mapped._add_task(first + place, info.items)
+        mapped._seal()
     elif isinstance(old, GroupResult):
         targets = [target for _, options, _, _ in calls for target in options.targets or ()]
         result = group = GroupResult(link, first, now, told, targets)

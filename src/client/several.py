@@ -63,9 +63,9 @@ class SeveralResult(AsyncResult):
         for listener in self._listeners:
             listener()
 
-    def fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         """Nothing will come any more, for this reason."""
-        super().fail(error)
+        super()._fail(error)
         if self._pieces is not None:
             self._pieces.fail(error)
         self._notify()

@@ -37,6 +37,8 @@ class Shown:
     def display_outputs(self, groupby: str = "type") -> None:
         """Wait until it is done, then show what was printed and displayed: in a notebook as rich output, else as text.
 
+            client[:].execute("print(n); plot(data)").display_outputs(groupby="engine")
+
         `groupby` is "type" (what all engines printed, then what they displayed, then their values), "engine" or
         "order"; ValueError for another. What the call raised is not raised here.
         """

@@ -53,7 +53,7 @@ class Pieces:
         for number in list(self._open):
             piece = self._open.pop(number, None)
             if piece is not None:
-                piece.fail(error)
+                piece._fail(error)
 
 
 def _settle(piece: AsyncResult) -> None:

@@ -28,8 +28,8 @@ def future_of(id_: int, items: int) -> AsyncResult:
     if not items:
         return AsyncResult(link, id_, 0.0)
     result = AsyncMapResult(link, id_, 0.0, None)
-    result.add_task(id_, items)
-    result.seal()
+    result._add_task(id_, items)
+    result._seal()
     return result
 
 

@@ -591,7 +591,7 @@ class Client:
                     if result.frames and result.status != m.Status.INHERITED:
                         assert parts == [result.payload], "frames of one task arrived with another"
                     if result.id in self.futures:
-                        self.futures[result.id].accept(result, parts, self.world.now)
+                        self.futures[result.id]._accept(result, parts, self.world.now)
                     for i in range(result.lo, result.hi) if result.hi else [0]:
                         self.results[result.id, i].append(result)
                         self.world.ended[result.id, i] = self.world.now

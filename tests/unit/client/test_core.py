@@ -20,14 +20,14 @@ class Sink:
         self.records = []
         self.error = None
 
-    def accept(self, reply, frames, now):
+    def _accept(self, reply, frames, now):
         self.got.append((reply, list(frames), now))
         return self.last
 
-    def add_output(self, record):
+    def _add_output(self, record):
         self.records.append(record)
 
-    def fail(self, error):
+    def _fail(self, error):
         self.error = error
 
 

@@ -19,7 +19,7 @@ T = (3 << 40) + 7
 def future(id_=T, status=None, engine=2):
     result = AsyncResult(None, id_, 0.0)
     if status is not None:
-        result.accept(m.Result(id_, status, b"sentence", 0, engine), (), 0.0)
+        result._accept(m.Result(id_, status, b"sentence", 0, engine), (), 0.0)
     return result
 
 
@@ -39,8 +39,8 @@ def test_what_can_be_named():
     assert Dependency(Dependency([a, b], all=False)).tasks == ["3-7", "3-8"]
     assert len(Dependency([a, a, "3-7"])) == 1
     mapped = AsyncMapResult(None, T, 0.0, None)
-    mapped.add_task(T, 3)
-    mapped.add_task(T + 1, 3)
+    mapped._add_task(T, 3)
+    mapped._add_task(T + 1, 3)
     assert Dependency(mapped).tasks == ["3-7", "3-8"]
     assert repr(Dependency([a, b], all=False)) == "Dependency([3-7, 3-8], all=False, success=True, failure=False)"
     assert bool(Dependency([]))
@@ -101,10 +101,10 @@ def test_who_follows_says_where_others_ran():
 
 def test_items_that_have_failed_are_said_at_once():
     mapped = AsyncMapResult(None, T, 0.0, None)
-    mapped.add_task(T, 3)
-    mapped.seal()
+    mapped._add_task(T, 3)
+    mapped._seal()
     assert sent(mapped) == m.Dependency((T,))
-    mapped.accept(m.Result(T, m.Status.ERROR, b"", 0, 1, lo=1, hi=2), (), 0.0)
+    mapped._accept(m.Result(T, m.Status.ERROR, b"", 0, 1, lo=1, hi=2), (), 0.0)
     assert sent(mapped).known == (m.Outcome(T, ok=False, engines=(1,), why="failed", over=False),)
 
 
@@ -117,7 +117,7 @@ def test_a_lone_task_says_it_too():
     entry = Entry(m.Task(T + 1, b"f", b"p"), m.Function(b"f", b"x"), m.Options(after=bind(result, {})), ())
     message = core.take_single(entry)
     assert message.options[0].after == m.Dependency((T,))
-    result.accept(m.Result(T, m.Status.OK, b"", 0, 2), (), 0.0)
+    result._accept(m.Result(T, m.Status.OK, b"", 0, 2), (), 0.0)
     core.receive(m.Resume(), (), 1.0)
     core.take()
     core.receive(m.Welcome(3, "c", 9, [], 0, True), (), 2.0)

@@ -271,8 +271,8 @@ def test_a_repeated_run_counts_once():
     flow = Flow(None, ordered=False)
     flow.add_task(5, 100, 3)
     for _ in range(2):
-        assert not flow.accept(m.Result(5, m.Status.CANCELLED, b"", lo=2, hi=3), (), 0.0)
-    assert flow.accept(m.Result(5, m.Status.CANCELLED, b"", lo=0, hi=2), (), 0.0)
+        assert not flow._accept(m.Result(5, m.Status.CANCELLED, b"", lo=2, hi=3), (), 0.0)
+    assert flow._accept(m.Result(5, m.Status.CANCELLED, b"", lo=0, hi=2), (), 0.0)
     assert [(run.lo, run.hi) for run in flow._arrived] == [(102, 103), (100, 102)]
     assert flow.done()
 

@@ -39,8 +39,8 @@ def died(task, lo, hi):
 def make(*sizes, **how):
     result = AsyncMapResult(NoLink(), 1, time.time(), None, **how)
     for task, size in enumerate(sizes, 1):
-        result.add_task(task, size)
-    result.seal()
+        result._add_task(task, size)
+    result._seal()
     return result
 
 
@@ -58,7 +58,7 @@ def test_runs_in_any_order_make_the_whole(seed):
     last_of = {piece.id: i for i, piece in enumerate(pieces)}
     for i, piece in enumerate(pieces):
         assert not result.done()
-        assert result.accept(piece, (), 5.0) == (last_of[piece.id] == i)
+        assert result._accept(piece, (), 5.0) == (last_of[piece.id] == i)
     assert result.done()
     assert result.get() == list(range(first))
     assert list(result) == list(range(first))
@@ -70,8 +70,8 @@ def test_runs_in_any_order_make_the_whole(seed):
 
 def test_a_repeated_run_counts_once():
     result = make(2, 2)
-    assert result.accept(ok(1, 0, [1, 2]), (), 0.0)
-    result.accept(ok(1, 0, [1, 2]), (), 0.0)
+    assert result._accept(ok(1, 0, [1, 2]), (), 0.0)
+    result._accept(ok(1, 0, [1, 2]), (), 0.0)
     assert result.progress == 2
     assert not result.done()
 
@@ -88,26 +88,26 @@ def test_an_empty_map_is_done():
 
 def test_it_is_done_only_when_sealed():
     result = AsyncMapResult(NoLink(), 1, time.time(), None)
-    result.add_task(1, 1)
-    result.accept(ok(1, 0, [1]), (), 0.0)
+    result._add_task(1, 1)
+    result._accept(ok(1, 0, [1]), (), 0.0)
     assert not result.done()
-    result.seal()
+    result._seal()
     assert result.done()
 
 
 def test_unordered_iteration_yields_what_came_first():
     result = make(2, 2, ordered=False)
-    result.accept(ok(2, 0, [3, 4]), (), 0.0)
-    result.accept(ok(1, 0, [1, 2]), (), 0.0)
+    result._accept(ok(2, 0, [3, 4]), (), 0.0)
+    result._accept(ok(1, 0, [1, 2]), (), 0.0)
     assert list(result) == [3, 4, 1, 2]
     assert result.get() == [1, 2, 3, 4]
 
 
 def test_lost_items_are_named_and_the_others_are_there():
     result = make(3, 2)
-    result.accept(ok(1, 0, [0, 1, 2]), (), 0.0)
-    result.accept(died(2, 1, 2), (), 0.0)
-    result.accept(ok(2, 0, [3]), (), 0.0)
+    result._accept(ok(1, 0, [0, 1, 2]), (), 0.0)
+    result._accept(died(2, 1, 2), (), 0.0)
+    result._accept(ok(2, 0, [3]), (), 0.0)
     with pytest.raises(EngineDied, match="while it ran item 4") as caught:
         result.get()
     assert caught.value.item == 4
@@ -119,16 +119,16 @@ def test_lost_items_are_named_and_the_others_are_there():
 
 def test_an_answer_of_the_wrong_length_is_an_error_not_a_shift():
     result = make(2)
-    result.accept(m.Result(1, 0, dumps([1])[0], lo=0, hi=2), (), 0.0)
+    result._accept(m.Result(1, 0, dumps([1])[0], lo=0, hi=2), (), 0.0)
     with pytest.raises(Exception, match="another length"):
         result.get()
 
 
 def test_metadata_is_by_run():
     result = make(3)
-    result.accept(ok(1, 1, [1, 2], engine=7), (), 9.0)
-    result.add_output(m.Output(1, "stdout", "hi", 7, lo=0))
-    result.accept(ok(1, 0, [0], engine=6), (), 9.0)
+    result._accept(ok(1, 1, [1, 2], engine=7), (), 9.0)
+    result._add_output(m.Output(1, "stdout", "hi", 7, lo=0))
+    result._accept(ok(1, 0, [0], engine=6), (), 9.0)
     assert result.engine_id == [6, 7]
     assert result.status == ["ok", "ok"]
     assert result.stdout == ["hi", ""]
@@ -145,10 +145,10 @@ def test_iteration_waits_for_what_comes_next():
 
     thread = threading.Thread(target=read)
     thread.start()
-    result.accept(ok(2, 0, [3, 4]), (), 0.0)
-    result.accept(ok(1, 0, [1]), (), 0.0)
+    result._accept(ok(2, 0, [3, 4]), (), 0.0)
+    result._accept(ok(1, 0, [1]), (), 0.0)
     helpers.wait_until(lambda: got == [1], "the first item is read")
-    result.accept(ok(1, 1, [2]), (), 0.0)
+    result._accept(ok(1, 1, [2]), (), 0.0)
     thread.join(10)
     assert got == [1, 2, 3, 4]
 
@@ -158,11 +158,11 @@ def test_async_iteration():
 
     async def main():
         got = []
-        threading.Timer(0.01, result.accept, (ok(2, 0, [3, 4]), (), 0.0)).start()
+        threading.Timer(0.01, result._accept, (ok(2, 0, [3, 4]), (), 0.0)).start()
         async for value in result:
             got.append(value)
             if len(got) == 1:
-                threading.Timer(0.01, result.accept, (ok(1, 0, [1, 2]), (), 0.0)).start()
+                threading.Timer(0.01, result._accept, (ok(1, 0, [1, 2]), (), 0.0)).start()
         return got
 
     assert asyncio.run(main()) == [3, 4, 1, 2]
@@ -170,10 +170,10 @@ def test_async_iteration():
 
 def test_loss_reaches_those_who_iterate():
     result = make(2, 1)
-    result.accept(ok(1, 0, [1, 2]), (), 0.0)
+    result._accept(ok(1, 0, [1, 2]), (), 0.0)
     iterator = iter(result)
     assert [next(iterator), next(iterator)] == [1, 2]
-    threading.Timer(0.02, result.fail, [ControllerLost("gone")]).start()
+    threading.Timer(0.02, result._fail, [ControllerLost("gone")]).start()
     with pytest.raises(ControllerLost):
         next(iterator)
     with pytest.raises(ControllerLost):
@@ -270,7 +270,7 @@ def test_a_million_items_cost_little():
     result = make(*[size] * 64)
     began = time.process_time()
     for reply in replies:
-        result.accept(reply, (), 0.0)
+        result._accept(reply, (), 0.0)
     values = result.get()
     assert len(values) == 64 * size
     assert time.process_time() - began < 1.0

@@ -392,15 +392,15 @@ def test_pieces_are_settled_once_however_they_are_split():
     for _ in range(100):
         result = AsyncMapResult(link, 1, time.time(), None)
         for task in range(1, 9):
-            result.add_task(task, 1)
-        result.seal()
+            result._add_task(task, 1)
+        result._seal()
         start = threading.Barrier(3)
         found = []
 
         def file(result=result, start=start):
             start.wait()
             for task in range(1, 9):
-                result.accept(m.Result(task, 0, b"\x80\x05]K\x01a.", 0, 0, 1.0, 0.1, 0, 0, 1), (), 1.0)
+                result._accept(m.Result(task, 0, b"\x80\x05]K\x01a.", 0, 0, 1.0, 0.1, 0, 0, 1), (), 1.0)
 
         def split(result=result, start=start, found=found):
             start.wait()

@@ -18,14 +18,14 @@ class Sink:
         self.records = []
         self.error = None
 
-    def accept(self, reply, _frames, _now):
+    def _accept(self, reply, _frames, _now):
         self.got.append(reply)
         return True
 
-    def add_output(self, record):
+    def _add_output(self, record):
         self.records.append(record)
 
-    def fail(self, error):
+    def _fail(self, error):
         self.error = error
 
 

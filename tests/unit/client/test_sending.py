@@ -24,13 +24,13 @@ def core():
 
 
 class Nobody:
-    def accept(self, reply, frames, now):
+    def _accept(self, reply, frames, now):
         return True
 
-    def add_output(self, record):
+    def _add_output(self, record):
         pass
 
-    def fail(self, error):
+    def _fail(self, error):
         self.error = error
 
 

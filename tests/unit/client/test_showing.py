@@ -94,8 +94,8 @@ def test_what_is_not_shown_goes_to_who_wants_it(fake, client, capsys, monkeypatc
         fake.run_held()
         result.wait()
     assert got == [(client, 0, {"type": "comm_open"})]
-    result.add_output(m.Output(task, "comm", {"type": "comm_msg"}, 0))  # of a thread that runs on
-    result.add_output(m.Output(task, "stdout", "late", 0))
+    result._add_output(m.Output(task, "comm", {"type": "comm_msg"}, 0))  # of a thread that runs on
+    result._add_output(m.Output(task, "stdout", "late", 0))
     assert got[1:] == [(client, 0, {"type": "comm_msg"})]
     assert [record.kind for record in result._log()] == ["comm", "stdout"]
     assert capsys.readouterr().out == ""

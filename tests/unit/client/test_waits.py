@@ -49,7 +49,7 @@ def failure(id_, error):
 
 
 def file(result, part):
-    result.accept(*part, 0.0)
+    result._accept(*part, 0.0)
     return result
 
 
@@ -157,9 +157,9 @@ def test_a_group_is_the_list_of_its_values(core):
 
 def test_a_map_is_the_list_of_its_items(core):
     result = AsyncMapResult(Link(), T, 0.0, None)
-    result.add_task(T, 4)
-    result.add_task(T + 1, 2)
-    result.seal()
+    result._add_task(T, 4)
+    result._add_task(T + 1, 2)
+    result._seal()
     file(result, value(T, [2, 3], 2, 4))
     file(result, value(T + 1, [4, 5], 0, 2))
     assert result[4] == 4  # read, and its pickle let go of
@@ -286,8 +286,8 @@ def group_of(*values):
 
 def test_joined_results_are_one_list(core):
     mapped = AsyncMapResult(Link(), T + 10, 0.0, None)
-    mapped.add_task(T + 10, 2)
-    mapped.seal()
+    mapped._add_task(T + 10, 2)
+    mapped._seal()
     read = file(future(T + 20), value(T + 20, "read"))
     assert read.get() == "read"
     joined = AsyncResult.join(group_of("a", None), future(T + 5), mapped, read)
@@ -308,9 +308,9 @@ def test_pieces_of_a_group(core):
 
 def test_pieces_of_a_map(core):
     mapped = AsyncMapResult(Link(), T, 0.0, None)
-    mapped.add_task(T, 2)
-    mapped.add_task(T + 1, 3)
-    mapped.seal()
+    mapped._add_task(T, 2)
+    mapped._add_task(T + 1, 3)
+    mapped._seal()
     file(mapped, value(T + 1, [2, 3], 0, 2))
     assert mapped[2] == 2
     task, frames = submit(core, mapped.split()[1])
