@@ -20,6 +20,10 @@ def test_the_page_is_what_the_docstrings_say():
     assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run python docs/write_reference.py"
 
 
+def test_everything_public_is_documented_with_an_example():
+    assert reference.find_gaps() == []
+
+
 def test_the_lists_of_public_names_agree():
     assert sorted(enginery.__all__) == sorted(enginery._HOMES)
     assert list(enginery.__all__) == sorted(enginery.__all__)
