@@ -53,6 +53,20 @@ MADE_BY_CALLS = {"DirectView", "LoadBalancedView", "ClusterExecutor", "AsyncResu
 """Classes that nobody constructs: views and results come from calls."""
 
 
+EXPLAINED_ONCE = {
+    "f": "the function to call",
+    "args": "what it is called with",
+    "kwargs": "what it is called with",
+    "sequences": "those of the builtin `map`",
+    "targets": "which engines; `Client.__getitem__` tells how to name them",
+    "block": "to wait for the value, or to get a result at once: a flag of the views, which their classes tell of",
+    "label": "what a task can be found by: a flag of the views",
+    "jobs": "results or ids; `Client.wait` tells which",
+    "key": "of `x[key]`: what its example has between the brackets",
+}
+"""Parameters that mean the same wherever they occur, and where a reader learns it: not every docstring names them."""
+
+
 class Entry(NamedTuple):
     """Something public: how it is called, and its object."""
 
@@ -63,6 +77,7 @@ class Entry(NamedTuple):
     signature: str
     doc: str
     level: int
+    parameters: tuple[str, ...] = ()
 
 
 def errors() -> list[str]:
@@ -80,15 +95,17 @@ def entries(section: str) -> Iterator[Entry]:
     for name in SECTIONS[section] or errors():
         value = getattr(enginery, name)
         if not isinstance(value, type):
-            yield Entry(name, "function", _signature(value), _doc(value), 3)
+            yield Entry(name, "function", _signature(value), _doc(value), 3, _parameters(value))
             continue
         bases = [base for base in value.__mro__[1:] if base.__name__ in enginery.__all__]
         constructed = not (_is_error(value) or name in MADE_BY_CALLS)
-        yield Entry(name, "class", _signature(value) if constructed else "", _doc(value), 3)
+        signature, parameters = (_signature(value), _parameters(value)) if constructed else ("", ())
+        yield Entry(name, "class", signature, _doc(value), 3, parameters)
         known = {member for base in bases for member in dir(base) if getattr(base, member) is getattr(value, member)}
         for member, kind, raw in members(value):
             if member not in known:
-                yield Entry(f"{name}.{member}", kind, _member_signature(kind, raw), _doc(raw), 4)
+                parameters = () if kind == "property" else _parameters(getattr(value, member))
+                yield Entry(f"{name}.{member}", kind, _member_signature(kind, raw), _doc(raw), 4, parameters)
 
 
 def members(cls: type) -> Iterator[tuple[str, str, Any]]:
@@ -132,6 +149,13 @@ def _signature(value: Any, *, skip_self: bool = False) -> str:
         if parameter.kind is parameter.POSITIONAL_ONLY and parameter.POSITIONAL_ONLY not in kinds[at + 1 :]:
             parts.append("/")
     return f"({', '.join(parts)})"
+
+
+def _parameters(value: Any) -> tuple[str, ...]:
+    try:
+        return tuple(name for name in inspect.signature(value).parameters if name != "self")
+    except (TypeError, ValueError):
+        return ()
 
 
 def _default(parameter: inspect.Parameter) -> str:
@@ -199,13 +223,27 @@ def find_gaps() -> list[str]:
     listed = {name for names in SECTIONS.values() for name in names} | set(errors())
     gaps += [f"{name} is public, but in no section" for name in enginery.__all__ if name not in listed]
     gaps += [f"{name} is in a section, but not public" for name in listed if name not in enginery.__all__]
+    docs = {entry.name: entry.doc for section in SECTIONS for entry in entries(section)}
     for section in SECTIONS:
         for entry in entries(section):
+            told = _told(entry, docs)
+            gaps += [f"{entry.name} does not tell what `{name}` is" for name in entry.parameters if name not in told]
             if not entry.doc:
                 gaps.append(f"{entry.name} has no docstring")
             elif entry.kind != "property" and section != "Errors" and not _has_example(entry.doc):
                 gaps.append(f"{entry.name} has no example")
     return gaps
+
+
+def _told(entry: Entry, docs: dict[str, str]) -> set[str]:
+    """Return all words of a docstring, of that of its class, and of those that its prose refers to."""
+    owner = entry.name.rpartition(".")[0]
+    told = [entry.doc, docs.get(owner, "")]
+    for code, lines in paragraphs(entry.doc):
+        for name in () if code else re.findall(r"[\w.]*\w", "\n".join(lines)):
+            found = name.removeprefix("enginery.")
+            told += [docs[other] for other in (found, f"{owner}.{found}") if other in docs]
+    return {*re.findall(r"\w+", "\n".join(told)), *EXPLAINED_ONCE}
 
 
 def _has_example(doc: str) -> bool:

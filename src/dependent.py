@@ -44,7 +44,7 @@ def require(*things: Any, **named: Any) -> Callable[[Callable[P, R]], Callable[P
     Strings name modules (`"numpy"`, `"os.path"`, `"pandas as pd"`); modules themselves will do, too. They are imported
     before each call, and are there under their names among the globals of the function and in the engine's namespace
     (`"os.path"` is there as `os`). Functions and classes travel along, and are there under their own names; other
-    things under the names that are given, as in `require(limit=10)`.
+    things under the names that are given: `named`, as in `require(limit=10)`.
 
     A task goes to another engine where a module cannot be imported; where none can, it fails with ImpossibleDependency,
     which names the module. Called plainly, the function raises UnmetDependency. Coroutine functions stay that.

@@ -102,9 +102,9 @@ class RemoteError(EngineryError):
         engine_info: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(ename, evalue)
-        self.set_remote(ename, evalue, frames, engine, cause, engine_info=engine_info)
+        self._set_remote(ename, evalue, frames, engine, cause, engine_info=engine_info)
 
-    def set_remote(
+    def _set_remote(
         self,
         ename: str,
         evalue: str,
@@ -366,7 +366,7 @@ class CompositeError(EngineryError, ExceptionGroup[Exception]):
     tb_limit = 10
 
     def derive(self, excs: Sequence[Exception], /) -> CompositeError:  # type: ignore[override] # narrower on purpose
-        """Return a group of the same kind with other members, as `split` and `subgroup` want it."""
+        """Return a group of the same kind with other members, `excs`, as `split` and `subgroup` want it."""
         return CompositeError(self.message, excs)
 
     @property
@@ -391,11 +391,11 @@ class CompositeError(EngineryError, ExceptionGroup[Exception]):
         return ["\n\n".join([*blocks, f"CompositeError: {self.message.partition(';')[0]}"])]
 
     def raise_exception(self, index: int = 0) -> NoReturn:
-        """Raise one of the errors, by its place in `exceptions`; IndexError if there is none."""
+        """Raise one of the errors, by its `index` in `exceptions`; IndexError if there is none."""
         raise self._get(index)
 
     def print_traceback(self, index: int | None = None) -> None:
-        """Print the traceback of one of the errors to stderr, or those of the first `tb_limit`."""
+        """Print the traceback of an error, by its `index`, to stderr, or (None) those of the first `tb_limit`."""
         import sys  # noqa: PLC0415 - only when somebody looks
         import traceback  # noqa: PLC0415
 

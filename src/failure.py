@@ -190,7 +190,7 @@ def to_exception(
             error.add_note(note)
     if "_remote" not in error.__dict__:  # else the task raised a RemoteError of its own, which says more
         info = {**failure.place, **(engine_info or {})}
-        error.set_remote(failure.ename, failure.evalue, failure.frames, engine, failure.cause, engine_info=info)
+        error._set_remote(failure.ename, failure.evalue, failure.frames, engine, failure.cause, engine_info=info)
     error.__dict__["_failure"] = failure
     error.__cause__ = RemoteTraceback(error)
     return error

@@ -172,7 +172,7 @@ class LoadBalancedView(View):
         return result
 
     def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **how: Any) -> list[Any]:
-        """Call `f` on each item, as `map_async`, and wait for the list of results.
+        """Call `f` on each item, as `map_async` (`how` is passed on), and wait for the list of results.
 
         view.map_sync(pow, [2, 3], [10, 2])      # [1024, 9]
         """
@@ -218,8 +218,8 @@ class LoadBalancedView(View):
         No more than `max_outstanding` items are read beyond those whose results were consumed. "auto" is what keeps
         the engines busy for a quarter of a second, by what items are seen to take: at least 4 items for each engine,
         at most 65,536 or 64 MB with their results. Quick items travel together, within that; `chunksize` says how
-        many. The input is read during `next`, in the thread that calls it. What items print is not kept. `seed` as in
-        `map_async`.
+        many. The input is read during `next`, in the thread that calls it. What items print is not kept. With
+        `return_exceptions` errors are values; `seed` is as in `map_async`.
 
         Returns a LazyMap, which has more to say of errors, cancelling and the end. Raises ValueError for an impossible
         `max_outstanding` or `chunksize`, TypeError as `map_async`.

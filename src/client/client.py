@@ -148,7 +148,8 @@ class Client(Fleet, Guests, Jobs, Records):
             client[0], client[-1]                     # one: its results are values
             client[:], client[1:3], client[[0, 2]]   # several: lists
 
-        Raises NoSuchEngine, which is an IndexError, naming the ids that are not there.
+        What calls have as `targets` is the same: an id, a list of ids, or a slice; and "all". Raises
+        NoSuchEngine, which is an IndexError, naming the ids that are not there.
         """
         if isinstance(key, str):
             raise TypeError(
@@ -164,7 +165,8 @@ class Client(Fleet, Guests, Jobs, Records):
 
             client.activate([0, 2], "_some")         # %px_some, %autopx_some, %pxresult_some, %pxconfig_some
 
-        The first client of a program does so by itself, for all engines.
+        With a `suffix` they are further magics, whose names end so. The first client of a program does this by
+        itself, for all engines.
         """
         view = self.direct_view(targets).set_flags(block=True)
         view.activate(suffix)

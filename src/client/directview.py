@@ -212,7 +212,7 @@ class DirectView(View):
         return result
 
     def map_sync(self, f: Callable[..., Any], /, *sequences: Iterable[Any], **how: Any) -> list[Any]:
-        """Call `f` on each item, as `map_async`, and wait for the list of results.
+        """Call `f` on each item, as `map_async` (`how` is passed on), and wait for the list of results.
 
         client[:].map_sync(f, xs, ys)
         """
@@ -220,7 +220,7 @@ class DirectView(View):
         return values
 
     def map(self, f: Callable[..., Any], /, *sequences: Iterable[Any], block: bool | None = None, **how: Any) -> Any:
-        """Call `f` on each item, as `map_async`, and wait or not as `block` (else the flag) says.
+        """Call `f` on each item, as `map_async` (`how` is passed on); wait or not as `block`, else the flag, says.
 
         client[:].map(f, xs, block=True)
         """
@@ -257,7 +257,7 @@ class DirectView(View):
         return self._call(_EXECUTE, "execute", (code,), {"silent": True, "store_history": False}, targets=targets)
 
     def run(self, filename: str | os.PathLike[str], targets: Targets = None, block: bool | None = None) -> Any:
-        """Run a file of this machine on each engine, as `execute`. Raises OSError if it cannot be read.
+        """Run the file `filename` of this machine on each engine, as `execute`. Raises OSError if it cannot be read.
 
         client[:].run("setup.py", block=True)
         """
@@ -289,7 +289,7 @@ class DirectView(View):
     # ---------------------------------------------------------------- variables
 
     def push(self, namespace: dict[str, Any], targets: Targets = None, block: bool | None = None) -> Any:
-        """Set variables on each engine; a dotted name sets an attribute.
+        """Set the variables of `namespace`, a dict by name, on each engine; a dotted name sets an attribute.
 
         client[:].push({"x": 1, "config.depth": 3}, block=True)
         """
@@ -299,14 +299,14 @@ class DirectView(View):
         return self._maybe_wait(self._call(_PUSH, "push", (namespace,), {}, targets=targets), block)
 
     def update(self, namespace: dict[str, Any]) -> Any:
-        """Set variables on each engine, as `push`.
+        """Set the variables of `namespace` on each engine, as `push`.
 
         client[:].update({"x": 1})
         """
         return self.push(namespace)
 
     def pull(self, names: str | Sequence[str], targets: Targets = None, block: bool | None = None) -> Any:
-        """Return the values of a variable, dotted name or expression, or of several, from each engine.
+        """Return the value of a variable, dotted name or expression from each engine; of several, if `names` is a list.
 
             client[0].pull("x", block=True)
             client[:].pull(["a", "b.c", "len(d)"], block=True)     # [[...], [...], ...]
@@ -355,7 +355,7 @@ class DirectView(View):
         targets: Targets = None,
         block: bool | None = None,
     ) -> Any:
-        """Cut a sequence into parts and set the variable `key` to one part on each engine.
+        """Cut the sequence `seq` into parts and set the variable `key` to one part on each engine.
 
             client[:].scatter("part", range(100), block=True)
             client[:].gather("part", block=True)

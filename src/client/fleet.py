@@ -122,7 +122,7 @@ class Fleet:
         self._link.request(m.Restart, self._some(targets), incarnations).result(timeout)
 
     def send_signal(self, sig: int | str, targets: Targets = "all") -> None:
-        """Send a signal, by number or name, to the processes of engines.
+        """Send a signal, `sig` by number or name, to the processes of engines.
 
             client.send_signal("SIGUSR1", targets=0)
 

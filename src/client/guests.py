@@ -47,7 +47,7 @@ class Guests:
             client.stop_dask()
 
         The scheduler is in this process (on `port`, 0 for any). Each worker is a thread of its engine: it shares
-        modules and memory with the engine's tasks, which go on. Keyword arguments are those of `distributed.Worker`,
+        modules and memory with the engine's tasks, which go on. `worker_args` are those of `distributed.Worker`,
         with `nthreads` 1 and `memory_limit` 0 (none) unless given; `scheduler_args` those of `distributed.Scheduler`.
         All connections are encrypted with a certificate of this call's own; `security` takes a `distributed.Security`,
         or False for none, on one host. Engines that start later are no workers, nor is one that was restarted. It all

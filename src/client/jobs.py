@@ -33,8 +33,8 @@ class Jobs:
 
             client.wait([first, "3-17"], timeout=60)
 
-        A task can also be named by its id, as `msg_id` gives it, whoever submitted it. At most `timeout` seconds; -1 or
-        None: as long as it takes. Raises NoSuchTask for an id that the cluster does not know.
+        `jobs` is a result, the id of a task (as `msg_id` gives it, whoever submitted it), or a list of these. At most
+        `timeout` seconds; -1 or None: as long as it takes. Raises NoSuchTask for an id that the cluster does not know.
         """
         deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
         for job in self._results(jobs):

@@ -197,7 +197,7 @@ class Metadata:
         start_key: Callable[[Iterable[datetime]], datetime] = min,
         end_key: Callable[[Iterable[datetime]], datetime] = max,
     ) -> float:
-        """Return the seconds between two times, each one datetime or many, of which `start_key` or `end_key` takes one.
+        """Return the seconds from `start` to `end`, each a datetime or many: then `start_key`, `end_key` take one.
 
             result.timedelta(result.submitted, result.received)     # from the first submission to the last arrival
             result.timedelta(result.started, result.started)        # how far apart they began

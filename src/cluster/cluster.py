@@ -32,7 +32,8 @@ class Cluster:
 
     or step by step: `start()` returns when all engines answer, `connect()` gives a client, `stop()` ends everything.
     If this process ends in whatever way, its cluster does too. `n` is the number of engines, by default one per core;
-    without a `name` it gets one of its own, so that clusters never meet by accident.
+    without a `name` it gets one of its own, so that clusters never meet by accident. More engines than this machine can
+    bear are a ClusterError, unless `force` insists; so is one that is not there in `timeout` seconds.
 
     `preload` names modules for all engines to share; `fork=False` starts each engine as a fresh process; `listen`
     ("HOST" or "HOST:PORT") has the controller listen on TCP, encrypted, instead of a Unix socket. Should the controller

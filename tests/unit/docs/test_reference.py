@@ -32,3 +32,13 @@ def test_the_lists_of_public_names_agree():
 def test_code_is_told_from_prose():
     doc = "Do it.\n\n    first(1)\n\nThen, see below:\n\nwith x as y:\n    y.go()\n\n>>> 1 + 1\n2"
     assert [code for code, _ in reference.paragraphs(doc)] == [False, True, False, True, True]
+
+
+def test_a_parameter_that_nobody_tells_of_is_a_gap():
+    entry = reference.Entry(
+        "Client.go", "method", "", "Go `far`, as `run`.\n\n    client.go(wide)", 4, ("far", "fast", "wide", "f")
+    )
+    docs = {"Client": "It connects in `time`.", "Client.run": "Run `fast`, as `walk`.", "Client.walk": "Take `care`."}
+    told = reference._told(entry, docs)
+    assert {"far", "fast", "wide", "f", "time"} <= told
+    assert "care" not in told, "one step only"
