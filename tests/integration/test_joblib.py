@@ -1,13 +1,11 @@
 """joblib, and scikit-learn with it, on engines."""
 
 import os
-import re
 import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import TimeoutError as JoblibTimeout
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -312,16 +310,3 @@ def test_scikit_learn_searches_validates_and_grows_forests(client):
         np.testing.assert_array_equal(scores, cross_val_score(GaussianNB(), x, y, cv=4))
         again = RandomForestClassifier(12, random_state=0).fit(x, y)
     np.testing.assert_array_equal(forest.predict_proba(x), again.predict_proba(x))
-
-
-def test_the_page_prints_what_happens(cluster, monkeypatch, capsys):
-    monkeypatch.setenv("ENGINERY_CLUSTER", cluster.name)
-    page = (Path(__file__).parents[2] / "docs" / "howto" / "joblib-and-dask.md").read_text(encoding="utf-8")
-    script = "".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
-    monkeypatch.setitem(joblib.parallel.BACKENDS, "enginery", joblib.parallel.BACKENDS["enginery"])
-    promised = re.findall(r"^print\(.*\)  # (.*)$", script, re.MULTILINE)
-    assert len(promised) >= 4
-    scope = {"__name__": "page"}
-    exec(script, scope)
-    scope["client"].close()
-    assert capsys.readouterr().out.splitlines() == promised

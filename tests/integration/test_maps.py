@@ -6,14 +6,10 @@ import io
 import itertools
 import os
 import random
-import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import CancelledError
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -327,22 +323,3 @@ def test_progress_bars_of_tqdm(client):
         assert got == list(range(50))
 
     asyncio.run(main())
-
-
-# ------------------------------------------------------------------------------------------------ the pages
-
-
-@pytest.mark.parametrize("page", ["map.md", "asyncio.md"])
-def test_the_pages_run_as_printed(client, page, tmp_path):
-    text = (Path(__file__).parents[2] / "docs" / "howto" / page).read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    script = f"from enginery import Client\nclient = Client()\n{code}" if "client = " not in code else code
-    (tmp_path / "page.py").write_text(script, encoding="utf-8")
-    done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
-    promised = re.findall(r"^\s*print\(.*\)  # (.*)$", code, re.MULTILINE)
-    assert len(promised) >= 5
-    printed = iter(done.stdout.splitlines())
-    for line in promised:
-        assert any(got.endswith(line) for got in printed), f"{line!r} is not printed in its turn: {done.stdout}"

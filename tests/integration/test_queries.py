@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import datetime as dt
 import operator
 import os
-import re
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,26 +218,3 @@ def test_a_later_cluster_of_the_name(runtime):
         for ask in (client.hub_history, lambda: client.db_query({}), lambda: client.resubmit("1-0")):
             with pytest.raises(ClusterError, match="has no journal"):
                 ask()
-
-
-def test_the_page_about_records_is_true(client):
-    """Its examples run, one after the other, and come to what it says."""
-    page = Path(__file__).parents[2] / "docs" / "howto" / "records.md"
-    first, *blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    assert "Client()" in first
-    names, compared = {"client": client}, []
-    for block in blocks:
-        for statement in ast.parse(block).body:
-            code = ast.Expression(statement.value) if isinstance(statement, ast.Expr) else ast.Module([statement], [])
-            kind = "eval" if isinstance(code, ast.Expression) else "exec"
-            names["last"] = eval(compile(code, str(page), kind), names)
-            said = re.search(
-                rf"^{re.escape(ast.get_source_segment(block, statement))} +# (\[.*\])$", block, re.MULTILINE
-            )
-            if said is not None:
-                compared.append(repr(names["last"]))
-                assert compared[-1] == said[1].replace('"', "'")
-    assert len(compared) == 3
-    assert names["squares"].get() == [0, 1, 4, 9, 16]
-    assert [record["status"] for record in names["bad"]] == ["error"]
-    assert client.hub_history() == []

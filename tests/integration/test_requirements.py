@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import colorsys
 import os
-import re
 import time
 from pathlib import Path
 
@@ -165,17 +164,6 @@ def test_an_engine_that_was_restarted_is_asked_again(cluster, client):
     assert both.result(10) == "yes"
     slow.cancel()
     client.clear_setup()
-
-
-def test_the_page_is_true(cluster, monkeypatch):
-    page = (Path(__file__).parents[2] / "docs" / "howto" / "requirements.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
-    monkeypatch.setenv("ENGINERY_CLUSTER", cluster.name)
-    scope = {"__name__": "__main__"}
-    for block in blocks:
-        exec(block, scope)
-    scope["client"].close()
 
 
 # ------------------------------------------------------------------------------------------------------ resources

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -205,17 +203,3 @@ def test_chosen_engines_are_stopped_for_good(client, view, tmp_path):
     client[2].shutdown()
     assert client.ids == [0]
     assert client.scale(3) == [0, 1, 2]
-
-
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "views.md"
-
-
-def test_the_page_about_views_runs_as_printed(client):
-    names = {"client": client, "__name__": "__main__"}
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    for block in blocks:
-        exec(compile(block, str(PAGE), "exec"), names)
-    assert names["result"].get() == 1_000_000.0
-    assert names["view"]["rank"] == client.ids
-    assert names["view"].apply_sync(names["largest"]) == [2, 5, 8]
-    assert [future.get() for future in names["results"]] == ["1", "2", "3"]
