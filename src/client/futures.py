@@ -75,8 +75,9 @@ class AsyncResult(Sending, AsArgument, LightFuture[Any], Metadata, Shown):
     Besides what every future has, it knows what became of its task: `engine_id`, `status`, `stdout`, `started`, ...
     (also as `future["engine_id"]`, or all as `future.metadata`). For several tasks these are lists.
 
-    To cancel a coroutine that awaits it is to cancel its task; `await asyncio.shield(future)` keeps that from it. When
-    it is done it can be pickled, and is then the same, with value or error and metadata, wherever that is unpickled.
+    To cancel a coroutine that awaits it is to cancel its task; awaiting `asyncio.shield(asyncio.wrap_future(future))`
+    instead leaves it alone. When it is done it can be pickled, and is then the same, with value or error and metadata,
+    wherever that is unpickled.
     """
 
     _reply: Result | None = None
