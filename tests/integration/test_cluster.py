@@ -221,9 +221,11 @@ def test_fresh_processes_do_not_outlive_a_killed_nanny(stopping):
     good("clean")
 
 
-def test_left_overs_of_a_crash_are_cleared_by_the_next_start(stopping):
-    folder = stopping / "default"
-    memory = Path(f"/dev/shm/enginery-default-{os.getpid()}-test")
+def test_left_overs_of_a_crash_are_cleared_by_the_next_start(stopping, monkeypatch):
+    name = f"crashed-{os.getpid()}"  # shared memory is known by the name of its cluster, wherever that has its folder
+    monkeypatch.setenv("ENGINERY_CLUSTER", name)
+    folder = stopping / name
+    memory = Path(f"/dev/shm/enginery-{name}-test")
     stray = subprocess.Popen(["sleep", "1000"], start_new_session=True, env={})
     unrelated = subprocess.Popen(["sleep", "1000"], env={})
     try:

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,16 @@ from helpers import command, processes, wait_until
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Where drills have their files, which must be gone at the end of the test."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setenv("ENGINERY_STATE_DIR", str(tmp_path / "not-to-be-used"))
-    yield tmp_path
-    assert not list(tmp_path.iterdir())
+def folder(monkeypatch):
+    """Where drills have their files, which must be gone at the end of the test. Its name is short: paths of sockets
+    have a limit, and a drill looks for another place otherwise.
+    """
+    with tempfile.TemporaryDirectory(prefix="end-", dir="/tmp") as name:
+        path = Path(name)
+        monkeypatch.setenv("TMPDIR", name)
+        monkeypatch.setenv("ENGINERY_STATE_DIR", str(path / "not-to-be-used"))
+        yield path
+        assert not list(path.iterdir())
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -61,8 +66,8 @@ def test_a_drill_that_is_ended_leaves_nothing(folder):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    runtime = wait_until(lambda: next(folder.glob("enginery-drill-*/run"), None), "the drill has a folder")
     try:
+        runtime = wait_until(lambda: next(folder.glob("enginery-drill-*/run"), None), "the drill has a folder")
         wait_until(lambda: stopped(processes(runtime)), "something is stopped", 60.0)
     finally:
         drill.terminate()

@@ -199,7 +199,8 @@ def assert_all_came(process, folder):
 
 
 def away(client):
-    return [other["away"] for other in client.status()["clients"] if other["name"] == "-c"] == [True]
+    others = [other for other in client.status()["clients"] if other["pid"] != os.getpid()]
+    return [other["away"] for other in others] == [True]
 
 
 def test_a_short_cut_between_client_and_controller_is_a_pause(cable, far_client):
