@@ -416,9 +416,7 @@ def test_an_interrupt_hits_the_running_task(engine, function):
     task = engine.submit(function, 20)
     engine.wait_running(task)
     before = time.monotonic()
-    while (
-        task not in engine.results
-    ):  # as the controller does: a signal may come just before the sleep
+    while task not in engine.results:  # as the controller does: a signal may come just before the sleep
         engine.send_control(m.Interrupt(task))
         with contextlib.suppress(AssertionError):
             engine.result(task, 1.0)
