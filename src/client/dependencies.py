@@ -137,6 +137,7 @@ def _resolved(bound: Bound, seen: Seen, *, needs_engines: bool) -> m.Dependency 
     """Return what is left to wait for; None if nothing is."""
     outcomes: list[m.Outcome] = []
     left: list[int] = []
+    by_id: list[int] = []
     for task, outcome in _outcomes(bound.origin, seen):
         is_met = outcome is not None and outcome.over and (bound.success if outcome.ok else bound.failure)
         if is_met and not needs_engines:
@@ -146,7 +147,13 @@ def _resolved(bound: Bound, seen: Seen, *, needs_engines: bool) -> m.Dependency 
         left.append(task)
         if outcome is not None:
             outcomes.append(outcome)
-    return m.Dependency(tuple(left), bound.all, bound.success, bound.failure, tuple(outcomes)) if left else None
+        if outcome is None or not outcome.over:
+            result = bound.origin[task]
+            if result is None or result._is_by_id(task):
+                by_id.append(task)
+    if not left:
+        return None
+    return m.Dependency(tuple(left), bound.all, bound.success, bound.failure, tuple(outcomes), tuple(by_id))
 
 
 def _outcomes(results: Mapping[int, AsyncResult | None], seen: Seen) -> Iterable[tuple[int, m.Outcome | None]]:

@@ -399,9 +399,6 @@ class AsyncMapResult(SeveralResult):
         run = next(run for run in self._arrived.copy() if run.reply is reply)
         return run.open(self._label)
 
-    def _left_of(self, task: int) -> int | None:
-        return self._tasks[task][2]
-
     def _is_sealed(self) -> bool:
         return self._sealed
 
@@ -409,7 +406,6 @@ class AsyncMapResult(SeveralResult):
         return placeholders.items_of, ([(task, self._items_in(task)) for task in self._tasks], self._assemble)
 
     def _items_in(self, task: int) -> int:
-        """Return how many items a task has; 0 if it is a plain call."""
         return self._tasks[task][1]
 
     def _engines(self) -> tuple[int, ...]:

@@ -34,6 +34,9 @@ class Given(msgspec.Struct, array_like=True):
     """How many of the frames are theirs."""
     results: list[Result]
     """By task; of a divisible one several, in any order."""
+    by_id: tuple[int, ...] = ()
+    """From a client: those of the task's `needs` that it knows by their ids, and not by what it was told of them. So
+    what it has of them is not all that it was told, and the journal is to be asked for the rest."""
 
     def split(self, frames: Sequence[Any]) -> tuple[Sequence[Any], list[tuple[Result, Sequence[Any]]]]:
         """Return the arguments' own frames, and each result with its own; ValueError if the counts do not fit."""
@@ -63,10 +66,13 @@ _inherited = msgspec.msgpack.Decoder(Inherited)
 
 
 def join(
-    payload: bytes, frames: Sequence[Any], results: Iterable[tuple[Result, Sequence[Any]]]
+    payload: bytes,
+    frames: Sequence[Any],
+    results: Iterable[tuple[Result, Sequence[Any]]],
+    by_id: tuple[int, ...] = (),
 ) -> tuple[bytes, list[Any]]:
     """Return arguments and results as one payload, and its frames."""
-    given = Given(payload, len(frames), [])
+    given = Given(payload, len(frames), [], by_id)
     parts = list(frames)
     for result, mine in results:
         if result.status == Status.OK and len(result.payload) >= SHARED_MIN:

@@ -89,6 +89,9 @@ class Dependency(msgspec.Struct, array_like=True, frozen=True):
     """One that has failed counts."""
     known: tuple[Outcome, ...] = ()
     """What the client knows of some of them: the controller may have forgotten what it has told."""
+    by_id: tuple[int, ...] = ()
+    """Those that the client knows by their ids, and not by what it was told of them: what it does not say of them may
+    yet have been told, and the journal is to be asked."""
 
 
 class Options(msgspec.Struct, array_like=True, frozen=True):

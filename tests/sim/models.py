@@ -37,6 +37,8 @@ from graphs import Links, check_given, future_of, judge_links
 from world import CONTROLLER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from enginery.client.futures import AsyncResult
     from world import World
 
@@ -633,8 +635,9 @@ class Client:
     def submit_dependent(self, works: list[Work], options: m.Options, links: Links, *, items: bool) -> list[int]:
         """Submit a task for each work, all of which depend on the same others; composed as a real client does."""
         batch, ids = [], []
-        after = self._bound(links.after) if links.after else None
-        follow = self._bound(links.follow) if links.follow else None
+        known = {} if links.by_id else self.futures
+        after = _bound(links.after, known) if links.after else None
+        follow = _bound(links.follow, known) if links.follow else None
         options = msgspec.structs.replace(options, after=after, follow=follow)
         function = m.Function(b"dependent", b"pickle")
         for work in works:
@@ -644,7 +647,7 @@ class Client:
             frames: list[bytes] = [b"frame"] if self.world.random.random() < 0.2 else []
             n = len(work.durations) if items else 0
             task = m.Task(id_, function.digest, msgspec.msgpack.encode(work), len(frames), 0, n, copies)
-            needed = [self.futures.get(other) or self.world.foreign(other) for other in links.needs]
+            needed = [known.get(other) or self.world.by_id(other) for other in links.needs]
             batch.append(Entry(task, function, options, Waits(frames, needed) if needed else frames))
             for copy in range(copies):
                 self.submitted[id_ + copy] = (options, work, n)
@@ -655,11 +658,6 @@ class Client:
         self.say(submission.message, submission.frames)
         self.batches[submission.message.seq] = batch
         return ids
-
-    def _bound(self, wanted: m.Dependency) -> Bound:
-        bound = Bound(wanted.tasks, wanted.all, wanted.success, wanted.failure)
-        bound.__dict__["origin"] = {task: self.futures.get(task) for task in wanted.tasks}
-        return bound
 
     def say_again(self, message: Any, frames: Any) -> None:
         """Say what may not have come, in view of what has come since."""
@@ -776,3 +774,9 @@ class Client:
                 assert begun <= options.retries, "it had its last attempt, and that is how it ended"
             case m.Status.UNMET:
                 assert asked, "nobody was asked"
+
+
+def _bound(wanted: m.Dependency, known: Mapping[int, AsyncResult]) -> Bound:
+    bound = Bound(wanted.tasks, wanted.all, wanted.success, wanted.failure)
+    bound.__dict__["origin"] = {task: known.get(task) for task in wanted.tasks}
+    return bound
