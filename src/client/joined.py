@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..wire.messages import Output, Result
+    from ..wire.parts import Part as Piece
     from .metadata import Part
-    from .waits import Part as Piece
 
 
 _joining = threading.Lock()

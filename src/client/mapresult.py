@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from ..wire.messages import Options, Output, Result
+    from ..wire.parts import Part as Piece
     from .futures import Canceller
     from .metadata import Part
 
@@ -384,8 +385,8 @@ class AsyncMapResult(SeveralResult):
     def _log(self) -> Sequence[Output]:
         return self._map_records
 
-    def _known(self) -> dict[int, list[tuple[Result, Sequence[Any]]]]:
-        known: dict[int, list[tuple[Result, Sequence[Any]]]] = {task: [] for task in self._tasks}
+    def _known(self) -> dict[int, list[Piece]]:
+        known: dict[int, list[Piece]] = {task: [] for task in self._tasks}
         for run in self._arrived.copy():
             known[run.reply.id].append((run.reply, run.frames))
         return known

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..wire.messages import Output, Result
+    from ..wire.parts import Part as Piece
     from .groupresult import GroupResult
     from .mapresult import AsyncMapResult
     from .metadata import Part
-    from .waits import Part as Piece
 
 
 class Pieces:

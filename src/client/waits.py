@@ -25,12 +25,10 @@ if TYPE_CHECKING:
 
     from ..serialize import Buffer
     from ..wire.messages import Task
+    from ..wire.parts import Part
     from .futures import AsyncResult
 
-Part = tuple[Result, "Sequence[Any]"]
-"""A result as it came, and its frames."""
-
-Seen = dict[int, dict[int, list[Part]]]
+Seen = dict[int, dict[int, "list[Part]"]]
 """What has come of results, by `id` of the result and task: looked up once for a message."""
 
 

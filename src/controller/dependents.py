@@ -16,17 +16,18 @@ from ..ids import TaskId, client_of
 from ..reasons import listed, never
 from ..wire.given import find_given, inherited, join
 from ..wire.messages import Fetched, Outcome, Reply, Result, Status
+from ..wire.parts import with_frames
 from . import fleet, lines, pools
 from .graph import AFTER, FOLLOW, Blocked, Never, Node, inherit, known
 from .journal.ledger import CONTROLLER, LOST_PAYLOAD, TOO_LARGE, Lookup, Needed
 from .records import TaskState
-from .unheard import Unheard, split
+from .unheard import Unheard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ..wire.messages import Dependency, Options
-    from .graph import Part
+    from ..wire.parts import Part
     from .records import Client, Task
     from .state import State
 
@@ -97,7 +98,7 @@ def _hear_known(blocked: Blocked) -> Never | None:
 def _node_of(state: State, other: int, *, is_strange: bool) -> Node:
     """Return the node of a task that another depends on, to which it may be `strange`."""
     graph = state.graph
-    if is_open(state, other):
+    if state.is_open(other):
         node = graph.nodes.get(other)
         if node is None:
             node = graph.nodes[other] = Node()
@@ -111,12 +112,6 @@ def _node_of(state: State, other: int, *, is_strange: bool) -> Node:
         node = graph.missing[other] = Node()
     node.is_partial |= is_strange
     return node
-
-
-def is_open(state: State, root: int) -> bool:
-    """Return whether a task has not ended."""
-    task = state.tasks.get(root)
-    return root in state.pieces or (task is not None and task.root == root)
 
 
 def _is_divisible(state: State, root: int) -> bool:
@@ -270,7 +265,7 @@ def _unheard_of(client: Client, roots: list[int]) -> dict[int, list[Part]]:
     found = client.unheard.find(client.outgoing, roots)
     if client.results:
         wanted = set(roots)
-        for part in split(client.results, client.frames):
+        for part in with_frames(client.results, client.frames):
             if part[0].id in wanted:
                 found[part[0].id] = [*found.get(part[0].id, ()), part]
     return found
@@ -313,7 +308,7 @@ def on_results(state: State, message: Fetched | Reply, frames: Sequence[Any]) ->
     graph = state.graph
     roots = graph.questions.pop(message.request, [])
     parts: dict[int, list[Part]] = {}
-    for part in split(message.results, frames) if isinstance(message, Fetched) else ():
+    for part in with_frames(message.results, frames) if isinstance(message, Fetched) else ():
         parts.setdefault(part[0].id, []).append(part)
     for root in roots:
         node = graph.sought.pop(root)

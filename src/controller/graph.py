@@ -12,21 +12,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..ids import TaskId, client_of
 from ..reasons import linked, listed, reason_of
-from ..wire.messages import Outcome, Result, Status
+from ..wire.messages import Outcome, Status
 from .records import TaskState
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Iterable, Sequence
 
-    from ..wire.messages import Dependency
+    from ..wire.messages import Dependency, Result
+    from ..wire.parts import Part
     from .records import Task
 
 NEED, AFTER, FOLLOW = 1, 2, 4
 """What a task may be to another: its value is an argument of that; that comes after it; and runs where it ran."""
-
-Part = tuple[Result, "Sequence[Any]"]
-"""A result and its frames."""
 
 
 class Ended(NamedTuple):
@@ -57,7 +55,7 @@ class Node:
 
     __slots__ = ("_failed", "engines", "is_partial", "parts", "unknown", "waiters", "why")
 
-    def __init__(self, *, is_partial: bool = False) -> None:
+    def __init__(self) -> None:
         self.waiters: list[tuple[int, int]] = []
         """Who waits, and what it is to them."""
         self.parts: dict[int, Part] = {}
@@ -66,7 +64,7 @@ class Node:
         self._failed = False
         self.why = ""
         self.unknown = ""
-        self.is_partial = is_partial
+        self.is_partial = False
         """Some of its results may have been delivered earlier, and are `strange` to one who waits."""
 
     def take(self, result: Result, frames: Sequence[Any]) -> None:

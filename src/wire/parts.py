@@ -6,9 +6,12 @@ See `messages`, whose `VERSION` covers these too.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -173,6 +176,20 @@ class Result(msgspec.Struct, array_like=True, gc=False):
     lo: int = 0
     hi: int = 0
     """For a divisible task: these items (`lo <= i < hi`), counted in the task as its client submitted it."""
+
+
+Part = tuple[Result, "Sequence[Any]"]
+"""A result (of a task, or of some of its items) and its frames."""
+
+
+def with_frames(results: Iterable[Result], frames: Sequence[Any]) -> list[Part]:
+    """Return each result with its frames, which come in the same order."""
+    found: list[Part] = []
+    at = 0
+    for result in results:
+        found.append((result, frames[at : at + result.frames] if result.frames else ()))
+        at += result.frames
+    return found
 
 
 class Output(msgspec.Struct, array_like=True, gc=False):
