@@ -197,7 +197,7 @@ class Engine:
 
     def take_back(self, message: m.TakeBack) -> None:
         calls, tails = [], []
-        current = self.current
+        current, queued = self.current, list(self.queue)
         if message.tasks is not None:
             named = set(message.tasks)
             calls = [call.id for call, _ in self.queue if call.id in named]
@@ -214,6 +214,11 @@ class Engine:
                 middle = (current[4] + current[3]) // 2
                 tails = [(current[0].id, middle)]
                 current[3] = middle
+        runs = [(call.id, call.lo, max(call.lo + 1, call.hi)) for call, _ in queued if call.id in calls]
+        runs += [(id_, lo, current[0].hi) for id_, lo in tails]
+        for id_, lo, hi in runs:
+            root = self.world.roots[id_]
+            self.world.given_back.update((root, i, self.id, self.incarnation) for i in range(lo, hi))
         self.world.send(self.control, CONTROLLER, m.GivenBack(message.request, calls, tails, self.session))
 
     def proceed(self) -> None:
@@ -757,10 +762,12 @@ class Client:
             case m.Status.LOST:
                 certificate = codec.decode_certificate(result.payload)
                 unseen = certificate.exit_code is None
-                assert begun >= 1 or (unseen and world.hosts_lost), f"{id_} item {i} is called lost but never began"
+                place = id_, i, certificate.engine, certificate.incarnation
+                idle = place in world.given_back  # and that it was given back died with the engine
+                assert begun or idle or (unseen and world.hosts_lost), f"{id_} item {i} is called lost but never began"
                 assert certificate.task == id_
                 ran = begun == 1 and (id_, i) in world.over
-                assert begun > 1 or unseen or certificate.running != ran, f"{id_} item {i}: {certificate}"
+                assert begun != 1 or unseen or certificate.running != ran, f"{id_} item {i}: {certificate}"
             case m.Status.CANCELLED:
                 assert id_ in cancelled, f"{id_} was not to be cancelled"
             case m.Status.TIMEOUT:

@@ -73,6 +73,8 @@ class World:
         self.struck: set[tuple[int, int]] = set()
         """What was interrupted by a signal that somebody sent."""
         self.hosts_lost = False
+        self.given_back: set[tuple[int, int, int, int]] = set()
+        """Each (task, item, engine, incarnation) that this engine gave back before it began."""
         self.roots: dict[int, int] = {}
         """The tasks that clients know, for the calls that engines were given."""
         self.has_dependents = False
