@@ -18,7 +18,7 @@ from .futures import AsyncResult
 from .waits import is_over, known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from .waits import Seen
 
@@ -137,26 +137,30 @@ def _resolved(bound: Bound, seen: Seen, *, needs_engines: bool) -> m.Dependency 
     """Return what is left to wait for; None if nothing is."""
     outcomes: list[m.Outcome] = []
     left: list[int] = []
-    for task, outcome in _outcomes(bound.origin, seen):
-        is_met = outcome is not None and outcome.over and (bound.success if outcome.ok else bound.failure)
-        if is_met and not needs_engines:
-            if not bound.all:
-                return None
-            continue
+    by_id: list[int] = []
+    for task, result in bound.origin.items():
+        outcome = None if result is None else _outcome_of(task, result, seen)
+        if outcome is not None and outcome.over:
+            if not needs_engines and (bound.success if outcome.ok else bound.failure):
+                if not bound.all:
+                    return None
+                continue
+        elif result is None or result._is_by_id(task):
+            by_id.append(task)
         left.append(task)
         if outcome is not None:
             outcomes.append(outcome)
-    return m.Dependency(tuple(left), bound.all, bound.success, bound.failure, tuple(outcomes)) if left else None
+    if not left:
+        return None
+    return m.Dependency(tuple(left), bound.all, bound.success, bound.failure, tuple(outcomes), tuple(by_id))
 
 
-def _outcomes(results: Mapping[int, AsyncResult | None], seen: Seen) -> Iterable[tuple[int, m.Outcome | None]]:
-    """Yield what has come of each task."""
-    for task, result in results.items():
-        parts = [] if result is None else known(result, seen)[task]
-        if result is None or not parts:
-            yield task, None
-            continue
-        failed = next((reply for reply, _ in parts if reply.status != m.Status.OK), None)
-        engines = tuple(sorted({reply.engine for reply, _ in parts if reply.engine >= 0}))
-        why = "" if failed is None else reason_of(failed)
-        yield task, m.Outcome(task, failed is None, engines, why, is_over(result, task, parts))
+def _outcome_of(task: int, result: AsyncResult, seen: Seen) -> m.Outcome | None:
+    """Return what has come of a task; None if nothing has."""
+    parts = known(result, seen)[task]
+    if not parts:
+        return None
+    failed = next((reply for reply, _ in parts if reply.status != m.Status.OK), None)
+    engines = tuple(sorted({reply.engine for reply, _ in parts if reply.engine >= 0}))
+    why = "" if failed is None else reason_of(failed)
+    return m.Outcome(task, failed is None, engines, why, is_over(result, task, parts))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NoSuchTask
 from ..ids import MAX_TASK, TaskId, read_task, show_task
 from ..wire import messages as m
+from ..wire.parts import with_frames
 from .execution import executed
 from .futures import AsyncResult, unpack
 from .mapresult import AsyncMapResult, Run
@@ -126,10 +127,8 @@ class _Fetch:
     def _file(self, message: Fetched, frames: Sequence[Any]) -> None:
         for record in message.outputs:
             self._sink._add_output(record)
-        now, at = time.time(), 0
-        for result in message.results:
-            parts = frames[at : at + result.frames]
-            at += result.frames
+        now = time.time()
+        for result, parts in with_frames(message.results, frames):
             self._sink._accept(result, parts, now)
         self._left = message.left + self._left
         self.ask()

@@ -98,8 +98,6 @@ class AsyncResult(Sending, AsArgument, LightFuture[Any], Metadata, Shown):
     _opened: tuple[Any, Exception | None] | None = None
     """The value or the error, once somebody has asked."""
     _is_map = False
-    _fetched = False
-    """It was asked for by id, and so may be older than what its client has seen."""
     _pieces: Pieces | None = None
     """What `split` made of it."""
 

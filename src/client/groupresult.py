@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..wire.messages import Options, Output, Result
+    from ..wire.parts import Part as Piece
     from .futures import Canceller
     from .metadata import Part
 
@@ -156,7 +157,7 @@ class GroupResult(SeveralResult):
 
     # ---------------------------------------------------------------- as an argument
 
-    def _known(self) -> dict[int, list[tuple[Result, Sequence[Any]]]]:
+    def _known(self) -> dict[int, list[Piece]]:
         return {
             self._task + index: [] if kept is None else [kept[:2]] for index, kept in enumerate(self._replies.copy())
         }

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..wire.messages import Output, Result
+    from ..wire.parts import Part as Piece
     from .metadata import Part
-    from .waits import Part as Piece
 
 
 _joining = threading.Lock()
@@ -127,8 +127,11 @@ class JoinedResult(SeveralResult):
     def _read_again(self, reply: Result) -> tuple[Any, Exception | None]:
         return self._owners[reply.id]._read_again(reply)
 
-    def _left_of(self, task: int) -> int | None:
-        return self._owners[task]._left_of(task)
+    def _items_in(self, task: int) -> int:
+        return self._owners[task]._items_in(task)
+
+    def _is_by_id(self, task: int) -> bool:
+        return self._owners[task]._is_by_id(task)
 
     def _is_sealed(self) -> bool:
         return all(result._is_sealed() for result in self._joined)

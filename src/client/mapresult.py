@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from ..wire.messages import Options, Output, Result
+    from ..wire.parts import Part as Piece
     from .futures import Canceller
     from .metadata import Part
 
@@ -387,8 +388,8 @@ class AsyncMapResult(SeveralResult):
     def _log(self) -> Sequence[Output]:
         return self._map_records
 
-    def _known(self) -> dict[int, list[tuple[Result, Sequence[Any]]]]:
-        known: dict[int, list[tuple[Result, Sequence[Any]]]] = {task: [] for task in self._tasks}
+    def _known(self) -> dict[int, list[Piece]]:
+        known: dict[int, list[Piece]] = {task: [] for task in self._tasks}
         for run in self._arrived.copy():
             known[run.reply.id].append((run.reply, run.frames))
         return known
@@ -402,9 +403,6 @@ class AsyncMapResult(SeveralResult):
         run = next(run for run in self._arrived.copy() if run.reply is reply)
         return run.open(self._label)
 
-    def _left_of(self, task: int) -> int | None:
-        return self._tasks[task][2]
-
     def _is_sealed(self) -> bool:
         return self._sealed
 
@@ -412,7 +410,6 @@ class AsyncMapResult(SeveralResult):
         return placeholders.items_of, ([(task, self._items_in(task)) for task in self._tasks], self._assemble)
 
     def _items_in(self, task: int) -> int:
-        """Return how many items a task has; 0 if it is a plain call."""
         return self._tasks[task][1]
 
     def _engines(self) -> tuple[int, ...]:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..wire.messages import Output, Result
+    from ..wire.parts import Part as Piece
     from .groupresult import GroupResult
     from .mapresult import AsyncMapResult
     from .metadata import Part
-    from .waits import Part as Piece
 
 
 class Pieces:
@@ -124,11 +124,11 @@ class ItemsPiece(SeveralResult):
     def _read_again(self, reply: Result) -> tuple[Any, Exception | None]:
         return self._whole._read_again(reply)
 
-    def _left_of(self, task: int) -> int | None:
-        return self._whole._left_of(task)
+    def _items_in(self, task: int) -> int:
+        return self._whole._items_in(task)
 
     def _stands_for(self) -> tuple[Any, ...]:
-        return placeholders.items_of, ([(self._task, self._whole._items_in(self._task))],)
+        return placeholders.items_of, ([(self._task, self._items_in(self._task))],)
 
     def _has(self, index: int) -> bool:
         return self._whole._has(self._first + index)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..wire.messages import Output
+    from ..wire.parts import Part as Piece
     from .metadata import Part
-    from .waits import Part as Piece
 
 
 class Kept(NamedTuple):

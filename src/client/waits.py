@@ -25,12 +25,10 @@ if TYPE_CHECKING:
 
     from ..serialize import Buffer
     from ..wire.messages import Task
+    from ..wire.parts import Part
     from .futures import AsyncResult
 
-Part = tuple[Result, "Sequence[Any]"]
-"""A result as it came, and its frames."""
-
-Seen = dict[int, dict[int, list[Part]]]
+Seen = dict[int, dict[int, "list[Part]"]]
 """What has come of results, by `id` of the result and task: looked up once for a message."""
 
 
@@ -61,6 +59,7 @@ class Waits(list["Buffer"]):
             self._payload = task.payload
         given: list[Part] = []
         needs: list[int] = []
+        by_id: list[int] = []
         for id_, result in self._results.items():
             parts = known(result, seen)[id_]
             for part in parts:
@@ -68,10 +67,12 @@ class Waits(list["Buffer"]):
                 given.append(kept or _packed_again(result, part[0]))  # read in the moment when the result was held
             if not is_over(result, id_, parts) or any(reply.status != Status.OK for reply, _ in parts):
                 needs.append(id_)
+                if result._is_by_id(id_):
+                    by_id.append(id_)
         task.payload, task.needs = self._payload, tuple(needs)
         frames: list[Any] = list(self)
-        if given:
-            task.payload, frames = join(self._payload, frames, given)
+        if given or by_id:
+            task.payload, frames = join(self._payload, frames, given, tuple(by_id))
         task.frames = len(frames)
         return frames
 
@@ -88,6 +89,8 @@ class AsArgument:
     _convert: Callable[..., Any] | None
     _needed = False
     """What comes is kept as it came. Else its frames, then its payload are let go of when the value has been read."""
+    _fetched = False
+    """It was asked for by id, and so may be older than what its client has seen."""
 
     def _known(self) -> dict[int, list[Part]]:
         """Return what has come, as it came, by task."""
@@ -106,9 +109,13 @@ class AsArgument:
         """Return the value of a part that was read, or its error."""
         return self._open()  # type: ignore[attr-defined, no-any-return] # of the result
 
-    def _left_of(self, _task: int) -> int | None:
-        """Return how many items of a task are to come; None where there are no items."""
-        return None
+    def _items_in(self, _task: int) -> int:
+        """Return how many items a task has; 0 if it is a plain call."""
+        return 0
+
+    def _is_by_id(self, _task: int) -> bool:
+        """Return whether a task was asked for by its id, so that not all that was told of it has come here."""
+        return self._fetched
 
     def _is_sealed(self) -> bool:
         """Return whether it is known which tasks it is of."""
@@ -128,8 +135,10 @@ def known(result: AsyncResult, seen: Seen) -> dict[int, list[Part]]:
 
 def is_over(result: AsyncResult, task: int, parts: list[Part]) -> bool:
     """Return whether nothing more will come of a task, where these parts have come."""
-    left = result._left_of(task)
-    return bool(parts) if left is None else left <= 0
+    items = result._items_in(task)
+    if not items:
+        return bool(parts)
+    return sum(reply.hi - reply.lo or items for reply, _ in parts) >= items  # by these: more may come meanwhile
 
 
 def is_intact(part: Part) -> bool:

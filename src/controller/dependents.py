@@ -16,17 +16,18 @@ from ..ids import TaskId, client_of
 from ..reasons import listed, never
 from ..wire.given import find_given, inherited, join
 from ..wire.messages import Fetched, Outcome, Reply, Result, Status
+from ..wire.parts import with_frames
 from . import fleet, lines, pools
 from .graph import AFTER, FOLLOW, Blocked, Never, Node, inherit, known
 from .journal.ledger import CONTROLLER, LOST_PAYLOAD, TOO_LARGE, Lookup, Needed
 from .records import TaskState
-from .unheard import Unheard, split
+from .unheard import Unheard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ..wire.messages import Dependency, Options
-    from .graph import Part
+    from ..wire.parts import Part
     from .records import Client, Task
     from .state import State
 
@@ -47,10 +48,7 @@ def enter(state: State, task: Task, needs: tuple[int, ...]) -> None:
 
     Raises ValueError if what its payload says of them is malformed.
     """
-    parts: dict[int, dict[int, Part]] = {}
-    if needs:
-        _unwrap(task, parts)
-    blocked = Blocked(task, needs, parts)
+    blocked = _account_of(task, needs)
     task.state = TaskState.BLOCKED
     state.graph.blocked[task.id] = blocked
     if task.options.ordered:
@@ -65,18 +63,21 @@ def enter(state: State, task: Task, needs: tuple[int, ...]) -> None:
         _release(state, blocked)
     else:
         for other, roles in blocked.roles.items():
-            _node_of(state, other, task.client).waiters.append((task.id, roles))
+            _node_of(state, other, is_strange=other in blocked.strange).waiters.append((task.id, roles))
         _learn(state, task.options)
 
 
-def _unwrap(task: Task, parts: dict[int, dict[int, Part]]) -> None:
-    """Leave a task the arguments alone, and take the results that its client had beside them."""
-    given = find_given(task.payload)
-    if given is not None:
-        task.frames, results = given.split(task.frames)
-        task.payload = given.payload
-        for result, frames in results:
-            parts.setdefault(result.id, {})[result.lo] = result, frames
+def _account_of(task: Task, needs: tuple[int, ...]) -> Blocked:
+    """Leave a task the arguments alone; return its account, with the results that its client had beside them."""
+    parts: dict[int, dict[int, Part]] = {}
+    given = find_given(task.payload) if needs else None
+    if given is None:
+        return Blocked(task, needs, parts)
+    task.frames, results = given.split(task.frames)
+    task.payload = given.payload
+    for result, frames in results:
+        parts.setdefault(result.id, {})[result.lo] = result, frames
+    return Blocked(task, needs, parts, given.by_id)
 
 
 def _hear_known(blocked: Blocked) -> Never | None:
@@ -94,30 +95,23 @@ def _hear_known(blocked: Blocked) -> Never | None:
     return None
 
 
-def _node_of(state: State, other: int, client: int) -> Node:
-    """Return the node of a task that another, of that client, depends on."""
+def _node_of(state: State, other: int, *, is_strange: bool) -> Node:
+    """Return the node of a task that another depends on, to which it may be `strange`."""
     graph = state.graph
-    is_foreign = client_of(TaskId(other)) != client
-    if is_open(state, other):
+    if state.is_open(other):
         node = graph.nodes.get(other)
         if node is None:
             node = graph.nodes[other] = Node()
         if _is_divisible(state, other):
-            node.is_partial |= is_foreign
-            if not is_foreign:
+            node.is_partial |= is_strange
+            if not is_strange:
                 graph.partial.add(other)  # what it does not say it has heard is on its way
         return node
     node = graph.sought.get(other) or graph.missing.get(other)
     if node is None:
         node = graph.missing[other] = Node()
-    node.is_partial |= is_foreign
+    node.is_partial |= is_strange
     return node
-
-
-def is_open(state: State, root: int) -> bool:
-    """Return whether a task has not ended."""
-    task = state.tasks.get(root)
-    return root in state.pieces or (task is not None and task.root == root)
 
 
 def _is_divisible(state: State, root: int) -> bool:
@@ -271,24 +265,23 @@ def _unheard_of(client: Client, roots: list[int]) -> dict[int, list[Part]]:
     found = client.unheard.find(client.outgoing, roots)
     if client.results:
         wanted = set(roots)
-        for part in split(client.results, client.frames):
+        for part in with_frames(client.results, client.frames):
             if part[0].id in wanted:
                 found[part[0].id] = [*found.get(part[0].id, ()), part]
     return found
 
 
 def _ask_for_others(state: State, root: int, node: Node) -> None:
-    """A divisible task has ended of which only its client knows all results: have other clients' tasks hear of it from
-    the journal.
+    """A divisible task has ended, and not all of its results are here: have those to which it is strange hear of it
+    from the journal.
     """
-    mine: list[tuple[int, int]] = []
+    told: list[tuple[int, int]] = []
     others = Node()
     for waiter, roles in node.waiters:
         blocked = state.graph.blocked.get(waiter)
         if blocked is not None:
-            is_mine = blocked.task.client == client_of(TaskId(root))
-            (mine if is_mine else others.waiters).append((waiter, roles))
-    node.waiters = mine
+            (others.waiters if root in blocked.strange else told).append((waiter, roles))
+    node.waiters = told
     if others.waiters:
         _ask(state, {root: others})
 
@@ -315,7 +308,7 @@ def on_results(state: State, message: Fetched | Reply, frames: Sequence[Any]) ->
     graph = state.graph
     roots = graph.questions.pop(message.request, [])
     parts: dict[int, list[Part]] = {}
-    for part in split(message.results, frames) if isinstance(message, Fetched) else ():
+    for part in with_frames(message.results, frames) if isinstance(message, Fetched) else ():
         parts.setdefault(part[0].id, []).append(part)
     for root in roots:
         node = graph.sought.pop(root)
@@ -344,7 +337,7 @@ def restore(state: State, task: Task, needs: tuple[int, ...], delivered: dict[in
     results that were delivered.
     """
     for root in named_by(task.options, needs):
-        node = _node_of(state, root, client_of(TaskId(root)))
+        node = _node_of(state, root, is_strange=False)
         for part in delivered.get(root, ()):
             node.take(*part)
     enter(state, task, needs)
@@ -354,10 +347,7 @@ def refill(state: State, task: Task, needs: tuple[int, ...], delivered: dict[int
     """A task of an earlier controller was given to an engine, so it has had all it needs: it is to have it again should
     it be given to another.
     """
-    parts: dict[int, dict[int, Part]] = {}
-    if needs:
-        _unwrap(task, parts)
-    blocked = Blocked(task, needs, parts)
+    blocked = _account_of(task, needs)
     end = _hear_known(blocked)
     for root, roles in list(blocked.roles.items()):
         node = Node()

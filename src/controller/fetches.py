@@ -94,6 +94,5 @@ def take_lookups(state: State) -> list[Lookup]:
 
 
 def _open(state: State, roots: Iterable[int]) -> set[int]:
-    """Return those of the tasks whose last result has not been delivered."""
-    tasks, pieces = state.tasks, state.pieces
-    return {root for root in roots if root in pieces or (root in tasks and tasks[root].root == root)}
+    """Return those of the tasks that have not ended."""
+    return set(filter(state.is_open, roots))

@@ -10,22 +10,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..ids import TaskId, client_of
 from ..reasons import linked, listed, reason_of
-from ..wire.messages import Outcome, Result, Status
+from ..wire.messages import Outcome, Status
 from .records import TaskState
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Iterable, Sequence
 
-    from ..wire.messages import Dependency
+    from ..wire.messages import Dependency, Result
+    from ..wire.parts import Part
     from .records import Task
 
 NEED, AFTER, FOLLOW = 1, 2, 4
 """What a task may be to another: its value is an argument of that; that comes after it; and runs where it ran."""
-
-Part = tuple[Result, "Sequence[Any]"]
-"""A result and its frames."""
 
 
 class Ended(NamedTuple):
@@ -56,7 +55,7 @@ class Node:
 
     __slots__ = ("_failed", "engines", "is_partial", "parts", "unknown", "waiters", "why")
 
-    def __init__(self, *, is_partial: bool = False) -> None:
+    def __init__(self) -> None:
         self.waiters: list[tuple[int, int]] = []
         """Who waits, and what it is to them."""
         self.parts: dict[int, Part] = {}
@@ -65,9 +64,8 @@ class Node:
         self._failed = False
         self.why = ""
         self.unknown = ""
-        self.is_partial = is_partial
-        """Some of its results may have been delivered earlier. The client that submitted it says what it has of them;
-        for others only the journal has them."""
+        self.is_partial = False
+        """Some of its results may have been delivered earlier, and are `strange` to one who waits."""
 
     def take(self, result: Result, frames: Sequence[Any]) -> None:
         """A result of it is delivered, or found."""
@@ -139,11 +137,13 @@ class _Wanted:
 class Blocked:
     """A task that waits for others."""
 
-    __slots__ = ("_needs", "after", "follow", "parts", "roles", "task")
+    __slots__ = ("_needs", "after", "follow", "parts", "roles", "strange", "task")
 
-    def __init__(self, task: Task, needs: tuple[int, ...], parts: dict[int, dict[int, Part]]) -> None:
+    def __init__(
+        self, task: Task, needs: tuple[int, ...], parts: dict[int, dict[int, Part]], by_id: Iterable[int] = ()
+    ) -> None:
         """Have the account of a task, whose payload and frames are those of its arguments alone, and which has `parts`
-        of what it needs.
+        of what it needs, some of that only `by_id`.
         """
         self.task = task
         self._needs = len(set(needs))
@@ -158,6 +158,10 @@ class Blocked:
         for role, spec in ((AFTER, options.after), (FOLLOW, options.follow)):
             for other in spec.tasks if spec is not None else ():
                 self.roles[other] = self.roles.get(other, 0) | role
+        self.strange = {other for other in self.roles if client_of(TaskId(other)) != task.client}.union(
+            by_id, *(spec.by_id for spec in (options.after, options.follow) if spec is not None)
+        )
+        """Of these its client does not say what was delivered earlier: only the journal knows."""
 
     @property
     def needs(self) -> tuple[int, ...]:

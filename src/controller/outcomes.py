@@ -246,8 +246,9 @@ def settle(state: State, engine: Engine, certificate: DeathCertificate) -> None:
     An engine begins its calls in the order in which it was given them, and its flight recorder names the one it was in.
     So of those unreported, the ones before that had run and only their results are lost; that one was running; the ones
     after had not begun and go elsewhere, unharmed. The same follows from a result that came: should an earlier one have
-    been lost on its way, its call had run. Coroutines go on while later calls run: those that had begun are on record
-    too, and whether they had ended. Without a record (its host is lost) all may have run.
+    been lost on its way, its call had run (or was given back, and what said so was lost: nobody can tell). Coroutines
+    go on while later calls run: those that had begun are on record too, and whether they had ended. Without a record
+    (its host is lost) all may have run.
     """
     tasks = list(engine.assigned.values())
     engine.assigned = {}

@@ -226,6 +226,11 @@ class State:
 
     # ------------------------------------------------------------------------------------------------ tasks
 
+    def is_open(self, root: int) -> bool:
+        """Return whether a task (not a piece of one) is known, and its last result has not been delivered."""
+        task = self.tasks.get(root)
+        return root in self.pieces or (task is not None and task.root == root)
+
     def estimate_s(self, task: Task) -> float:
         """Return how long a task will keep an engine, as far as we know; a full window when we know nothing."""
         if task.is_coroutine:

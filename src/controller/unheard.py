@@ -7,16 +7,16 @@ result is still here. The index is made when first asked for, and a message is l
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..wire.messages import Results
+from ..wire.parts import with_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from ..streams import Outgoing
-    from ..wire.messages import Result
-    from .graph import Part
+    from ..wire.parts import Part
 
 
 class Unheard:
@@ -36,7 +36,7 @@ class Unheard:
         for message, frames in outgoing.since(self._last):
             self._last = message.seq
             if isinstance(message, Results):
-                found = split(message.results, frames)
+                found = with_frames(message.results, frames)
                 for part in found:
                     self._parts.setdefault(part[0].id, []).append(part)
                 self._messages.append((message.seq, [part[0].id for part in found]))
@@ -50,16 +50,3 @@ class Unheard:
                 parts.pop(0)  # they are in the order of the messages
                 if not parts:
                     del self._parts[task]
-
-
-def split(results: Sequence[Result], frames: Sequence[Any]) -> list[Part]:
-    """Return each result with its frames, which come in the same order."""
-    found: list[Part] = []
-    at = 0
-    for result in results:
-        parts: Sequence[Any] = ()
-        if result.frames:
-            parts = frames[at : at + result.frames]
-            at += result.frames
-        found.append((result, parts))
-    return found

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..wire.messages import Result
+    from ..wire.parts import Part
 
 
 class GivenValues:
     """What placeholders stand for, by task."""
 
-    def __init__(self, results: Iterable[tuple[Result, Sequence[Any]]]) -> None:
-        self._results: dict[int, list[tuple[Result, Sequence[Any]]]] = {}
+    def __init__(self, results: Iterable[Part]) -> None:
+        self._results: dict[int, list[Part]] = {}
         for result, frames in results:
             self._results.setdefault(result.id, []).append((result, frames))
         self._values: dict[int, Any] = {}
@@ -45,7 +46,7 @@ class GivenValues:
         found: list[Any] = self._values[task]
         return found
 
-    def _parts(self, task: int) -> list[tuple[Result, Sequence[Any]]]:
+    def _parts(self, task: int) -> list[Part]:
         parts = self._results.get(task)
         if parts is None:
             raise ValueError(f"the value of task {show_task(TaskId(task))} was not given")

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .parts import Count, Result, Status
+from .parts import Count, Result, Status, with_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from .parts import Part
 
 MARK = b"\xc1given"
 """Begins such a payload: no pickle begins so."""
@@ -34,17 +36,16 @@ class Given(msgspec.Struct, array_like=True):
     """How many of the frames are theirs."""
     results: list[Result]
     """By task; of a divisible one several, in any order."""
+    by_id: tuple[int, ...] = ()
+    """From a client: those of the task's `needs` that it knows by their ids, and not by what it was told of them. So
+    what it has of them is not all that it was told, and the journal is to be asked for the rest."""
 
-    def split(self, frames: Sequence[Any]) -> tuple[Sequence[Any], list[tuple[Result, Sequence[Any]]]]:
+    def split(self, frames: Sequence[Any]) -> tuple[Sequence[Any], list[Part]]:
         """Return the arguments' own frames, and each result with its own; ValueError if the counts do not fit."""
-        at = self.frames
-        results = []
-        for result in self.results:
-            results.append((result, frames[at : at + result.frames]))
-            at += result.frames
-        if at != len(frames):
-            raise ValueError(f"{len(frames)} frames where {at} are spoken of")
-        return frames[: self.frames], results
+        count = self.frames + sum(result.frames for result in self.results)
+        if count != len(frames):
+            raise ValueError(f"{len(frames)} frames where {count} are spoken of")
+        return frames[: self.frames], with_frames(self.results, frames[self.frames :])
 
 
 class Inherited(msgspec.Struct, array_like=True):
@@ -63,10 +64,13 @@ _inherited = msgspec.msgpack.Decoder(Inherited)
 
 
 def join(
-    payload: bytes, frames: Sequence[Any], results: Iterable[tuple[Result, Sequence[Any]]]
+    payload: bytes,
+    frames: Sequence[Any],
+    results: Iterable[Part],
+    by_id: tuple[int, ...] = (),
 ) -> tuple[bytes, list[Any]]:
     """Return arguments and results as one payload, and its frames."""
-    given = Given(payload, len(frames), [])
+    given = Given(payload, len(frames), [], by_id)
     parts = list(frames)
     for result, mine in results:
         if result.status == Status.OK and len(result.payload) >= SHARED_MIN:

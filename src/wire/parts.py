@@ -6,9 +6,12 @@ See `messages`, whose `VERSION` covers these too.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -89,6 +92,9 @@ class Dependency(msgspec.Struct, array_like=True, frozen=True):
     """One that has failed counts."""
     known: tuple[Outcome, ...] = ()
     """What the client knows of some of them: the controller may have forgotten what it has told."""
+    by_id: tuple[int, ...] = ()
+    """Those that the client knows by their ids, and not by what it was told of them: what it does not say of them may
+    yet have been told, and the journal is to be asked."""
 
 
 class Options(msgspec.Struct, array_like=True, frozen=True):
@@ -170,6 +176,20 @@ class Result(msgspec.Struct, array_like=True, gc=False):
     lo: int = 0
     hi: int = 0
     """For a divisible task: these items (`lo <= i < hi`), counted in the task as its client submitted it."""
+
+
+Part = tuple[Result, "Sequence[Any]"]
+"""A result (of a task, or of some of its items) and its frames."""
+
+
+def with_frames(results: Iterable[Result], frames: Sequence[Any]) -> list[Part]:
+    """Return each result with its frames, which come in the same order."""
+    found: list[Part] = []
+    at = 0
+    for result in results:
+        found.append((result, frames[at : at + result.frames] if result.frames else ()))
+        at += result.frames
+    return found
 
 
 class Output(msgspec.Struct, array_like=True, gc=False):

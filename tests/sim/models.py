@@ -37,6 +37,8 @@ from graphs import Links, check_given, future_of, judge_links
 from world import CONTROLLER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from enginery.client.futures import AsyncResult
     from world import World
 
@@ -195,7 +197,7 @@ class Engine:
 
     def take_back(self, message: m.TakeBack) -> None:
         calls, tails = [], []
-        current = self.current
+        current, queued = self.current, list(self.queue)
         if message.tasks is not None:
             named = set(message.tasks)
             calls = [call.id for call, _ in self.queue if call.id in named]
@@ -212,6 +214,11 @@ class Engine:
                 middle = (current[4] + current[3]) // 2
                 tails = [(current[0].id, middle)]
                 current[3] = middle
+        runs = [(call.id, call.lo, max(call.lo + 1, call.hi)) for call, _ in queued if call.id in calls]
+        runs += [(id_, lo, current[0].hi) for id_, lo in tails]
+        for id_, lo, hi in runs:
+            root = self.world.roots[id_]
+            self.world.given_back.update((root, i, self.id, self.incarnation) for i in range(lo, hi))
         self.world.send(self.control, CONTROLLER, m.GivenBack(message.request, calls, tails, self.session))
 
     def proceed(self) -> None:
@@ -633,8 +640,9 @@ class Client:
     def submit_dependent(self, works: list[Work], options: m.Options, links: Links, *, items: bool) -> list[int]:
         """Submit a task for each work, all of which depend on the same others; composed as a real client does."""
         batch, ids = [], []
-        after = self._bound(links.after) if links.after else None
-        follow = self._bound(links.follow) if links.follow else None
+        known = {} if links.by_id else self.futures
+        after = _bound(links.after, known) if links.after else None
+        follow = _bound(links.follow, known) if links.follow else None
         options = msgspec.structs.replace(options, after=after, follow=follow)
         function = m.Function(b"dependent", b"pickle")
         for work in works:
@@ -644,7 +652,7 @@ class Client:
             frames: list[bytes] = [b"frame"] if self.world.random.random() < 0.2 else []
             n = len(work.durations) if items else 0
             task = m.Task(id_, function.digest, msgspec.msgpack.encode(work), len(frames), 0, n, copies)
-            needed = [self.futures.get(other) or self.world.foreign(other) for other in links.needs]
+            needed = [known.get(other) or self.world.by_id(other) for other in links.needs]
             batch.append(Entry(task, function, options, Waits(frames, needed) if needed else frames))
             for copy in range(copies):
                 self.submitted[id_ + copy] = (options, work, n)
@@ -655,11 +663,6 @@ class Client:
         self.say(submission.message, submission.frames)
         self.batches[submission.message.seq] = batch
         return ids
-
-    def _bound(self, wanted: m.Dependency) -> Bound:
-        bound = Bound(wanted.tasks, wanted.all, wanted.success, wanted.failure)
-        bound.__dict__["origin"] = {task: self.futures.get(task) for task in wanted.tasks}
-        return bound
 
     def say_again(self, message: Any, frames: Any) -> None:
         """Say what may not have come, in view of what has come since."""
@@ -759,10 +762,12 @@ class Client:
             case m.Status.LOST:
                 certificate = codec.decode_certificate(result.payload)
                 unseen = certificate.exit_code is None
-                assert begun >= 1 or (unseen and world.hosts_lost), f"{id_} item {i} is called lost but never began"
+                place = id_, i, certificate.engine, certificate.incarnation
+                idle = place in world.given_back  # and that it was given back died with the engine
+                assert begun or idle or (unseen and world.hosts_lost), f"{id_} item {i} is called lost but never began"
                 assert certificate.task == id_
                 ran = begun == 1 and (id_, i) in world.over
-                assert begun > 1 or unseen or certificate.running != ran, f"{id_} item {i}: {certificate}"
+                assert begun != 1 or unseen or certificate.running != ran, f"{id_} item {i}: {certificate}"
             case m.Status.CANCELLED:
                 assert id_ in cancelled, f"{id_} was not to be cancelled"
             case m.Status.TIMEOUT:
@@ -776,3 +781,9 @@ class Client:
                 assert begun <= options.retries, "it had its last attempt, and that is how it ended"
             case m.Status.UNMET:
                 assert asked, "nobody was asked"
+
+
+def _bound(wanted: m.Dependency, known: Mapping[int, AsyncResult]) -> Bound:
+    bound = Bound(wanted.tasks, wanted.all, wanted.success, wanted.failure)
+    bound.__dict__["origin"] = {task: known.get(task) for task in wanted.tasks}
+    return bound

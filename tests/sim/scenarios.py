@@ -145,8 +145,9 @@ def _submit_dependents(world: World, client: Client, rng: random.Random, engines
         some(rng.choice([1, 2, 30])) if ordered or rng.random() < 0.7 else (),
         dependency() if not ordered and rng.random() < 0.4 else None,
         dependency() if not ordered and rng.random() < 0.3 else None,
+        rng.random() < 0.15,
     )
-    if not any(links):
+    if not any(links[:3]):
         return
     targets = tuple(sorted(rng.sample(range(engines), rng.randint(1, engines)))) if ordered else None
     options = m.Options(targets=targets, ordered=ordered, retries=rng.choice([0, 0, 2]))

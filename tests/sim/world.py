@@ -73,6 +73,8 @@ class World:
         self.struck: set[tuple[int, int]] = set()
         """What was interrupted by a signal that somebody sent."""
         self.hosts_lost = False
+        self.given_back: set[tuple[int, int, int, int]] = set()
+        """Each (task, item, engine, incarnation) that this engine gave back before it began."""
         self.roots: dict[int, int] = {}
         """The tasks that clients know, for the calls that engines were given."""
         self.has_dependents = False
@@ -93,6 +95,7 @@ class World:
         self.full_disks = self.random.choice([0.0, 0.0, 0.002, 0.02])
         """How often the disk under the journal is full for a while."""
         self.full_turns = 0
+        self.was_full = False
         """For so many turns it still is. No controller dies meanwhile: then its tasks are lost, as it has said."""
         self.alive = False
         self.core: Core
@@ -301,9 +304,11 @@ class World:
             self.tick_at = max(deadline, self.now)
             self.after(self.tick_at - self.now, self._tick, self.tick_at)
 
-    def foreign(self, id_: int) -> AsyncResult:
-        """Return a future for a task of another client, of which nothing has come."""
-        return future_of(id_, next(client.submitted[id_][2] for client in self.clients if id_ in client.submitted))
+    def by_id(self, id_: int) -> AsyncResult:
+        """Return a future for a task that was asked for by its id, and of which nothing has come."""
+        future = future_of(id_, next(client.submitted[id_][2] for client in self.clients if id_ in client.submitted))
+        future._fetched = True
+        return future
 
     def _look_up(self, lookups: Sequence[Lookup], core: Core) -> None:
         """Have the journal tell the controller what it asks, if it can, after a while."""
@@ -338,6 +343,7 @@ class World:
             self.trace("the disk is full")
             self.store.suspend()
             self.full_turns = self.random.choice([1, 3, 30])
+            self.was_full = True
             return True
         return False
 

@@ -17,7 +17,8 @@ from ...ids import Peer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ...wire.messages import Fetch, Find, Numbered, Purge, Query, Recall, Result, Submit
+    from ...wire.messages import Fetch, Find, Numbered, Purge, Query, Recall, Submit
+    from ...wire.parts import Part
 
 
 LOST_PAYLOAD = b"\xc1 too large for the journal"
@@ -309,5 +310,5 @@ class Saved(NamedTuple):
     unheard: list[Delivered]
     """What clients have not confirmed, in order."""
     setups: Sequence[SetupCame] = ()
-    needed: Sequence[tuple[Result, Sequence[Any]]] = ()
+    needed: Sequence[Part] = ()
     """The results of tasks that others which have not ended depend on."""

@@ -7,14 +7,15 @@ as long as the submission is open.
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .archive import Archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ...wire.messages import Result, Submit
+    from ...wire.messages import Submit
+    from ...wire.parts import Part
     from .ledger import Submitted
     from .store import Store
 
@@ -40,9 +41,7 @@ def needs_of(message: Submit, open_: frozenset[int] | None = None) -> set[int]:
     return needs
 
 
-def results_needed(
-    store: Store, submitted: Iterable[tuple[Submitted, frozenset[int] | None]]
-) -> Sequence[tuple[Result, Sequence[Any]]]:
+def results_needed(store: Store, submitted: Iterable[tuple[Submitted, frozenset[int] | None]]) -> Sequence[Part]:
     """Return the results of tasks on which these depend, as far as they have not ended."""
     needed: set[int] = set()
     for entry, open_ in submitted:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ...wire.messages import Results, Submit
-    from ..graph import Part
+    from ...wire.parts import Part
     from .ledger import EngineIs, Move, Saved
 
 Runs = list[tuple[int, int]]

@@ -6,6 +6,7 @@ import pytest
 from enginery import Dependency
 from enginery.client.core import Core, Entry
 from enginery.client.dependencies import Bound, bind, resolve
+from enginery.client.fetches import FetchedResult
 from enginery.client.futures import AsyncResult
 from enginery.client.groupresult import GroupResult
 from enginery.client.mapresult import AsyncMapResult
@@ -90,7 +91,7 @@ def test_what_is_met_is_left_out():
 def test_what_is_not_met_is_said_with_the_reason():
     failed = future(T, m.Status.CANCELLED)
     outcome = m.Outcome(T, ok=False, engines=(2,), why="was cancelled")
-    assert sent([failed, "4-1"]) == m.Dependency((T, (4 << 40) + 1), known=(outcome,))
+    assert sent([failed, future(T + 1)]) == m.Dependency((T, T + 1), known=(outcome,))
     assert sent(Dependency([failed, "4-1"], all=False)).known == (outcome,)
 
 
@@ -106,6 +107,22 @@ def test_items_that_have_failed_are_said_at_once():
     assert sent(mapped) == m.Dependency((T,))
     mapped._accept(m.Result(T, m.Status.ERROR, b"", 0, 1, lo=1, hi=2), (), 0.0)
     assert sent(mapped).known == (m.Outcome(T, ok=False, engines=(1,), why="failed", over=False),)
+
+
+def test_of_what_is_known_by_its_id_the_controller_is_to_ask():
+    """Unless all of it has come."""
+    assert sent("4-1") == m.Dependency(((4 << 40) + 1,), by_id=((4 << 40) + 1,))
+    fetched = FetchedResult(None, [m.TaskInfo(T, 3, None, 0.0, b"f"), m.TaskInfo(T + 1, 0, None, 0.0, b"f")], None)
+    piece, _ = fetched.split()
+    assert sent([future(T + 2), fetched]) == m.Dependency((T + 2, T, T + 1), by_id=(T, T + 1))
+    assert sent(AsyncResult.join(fetched, future(T + 2))) == m.Dependency((T, T + 1, T + 2), by_id=(T, T + 1))
+    assert sent(piece) == m.Dependency((T,), by_id=(T,))
+    fetched.accept(m.Result(T, m.Status.ERROR, b"", 0, 1, lo=1, hi=2), (), 0.0)
+    assert sent(piece).by_id == (T,)
+    fetched.accept(m.Result(T, m.Status.OK, b"", 0, 1, lo=2, hi=3), (), 0.0)
+    fetched.accept(m.Result(T, m.Status.OK, b"", 0, 1, lo=0, hi=1), (), 0.0)
+    failed = m.Outcome(T, ok=False, engines=(1,), why="failed")
+    assert sent(fetched) == m.Dependency((T, T + 1), known=(failed,), by_id=(T + 1,))
 
 
 def test_a_lone_task_says_it_too():

@@ -8,10 +8,11 @@ import pytest
 from enginery.client.calls import pack, pack_items
 from enginery.client.core import Core, Entry
 from enginery.client.execution import executed
+from enginery.client.fetches import FetchedResult
 from enginery.client.futures import AsyncResult
 from enginery.client.groupresult import GroupResult
 from enginery.client.mapresult import AsyncMapResult
-from enginery.client.waits import Waits
+from enginery.client.waits import Waits, known
 from enginery.engine.given import load_given
 from enginery.engine.items import load_arguments
 from enginery.errors import SerializationError
@@ -191,6 +192,23 @@ def test_items_of_a_map_may_be_results(core):
     assert task.needs == (T, T + 1)
 
 
+def test_what_was_asked_for_by_id_is_named_so_until_all_of_it_is_here(core):
+    """What was told of it before has gone to another result, and been confirmed."""
+    infos = [m.TaskInfo(T, 4, None, 0.0, F.digest), m.TaskInfo(T + 1, 0, None, 0.0, F.digest)]
+    fetched = file(FetchedResult(Link(), infos, None), value(T, [2, 3], 2, 4))
+    one = future(T + 2)
+    one._fetched = True
+    task, _ = submit(core, fetched, one, future(T + 3))
+    assert task.needs == (T, T + 1, T + 2, T + 3)
+    assert find_given(task.payload).by_id == (T, T + 1, T + 2)
+    file(fetched, value(T, [0, 1], 0, 2))
+    file(fetched, value(T + 1, "call"))
+    task, frames = submit(core, fetched)
+    assert not task.needs
+    assert not find_given(task.payload).by_id
+    assert arguments(task, frames) == ([0, 1, 2, 3, "call"],)
+
+
 # ------------------------------------------------------------------------------------------------------- what cannot be
 
 
@@ -225,6 +243,21 @@ def test_what_has_come_before_the_message_leaves_goes_along(core):
     task, frames = sent(core)
     assert not task.needs
     assert arguments(task, frames) == (7,)
+
+
+def test_what_comes_while_the_message_is_composed_is_to_come(core):
+    result = AsyncMapResult(Link(), T, 0.0, None)
+    result.add_task(T, 2)
+    result.seal()
+    file(result, value(T, [0], 0, 1))
+    payload, frames = pack("f", (result,), {})
+    seen = {}
+    known(result, seen)
+    file(result, value(T, [1], 1, 2))
+    task = m.Task(D, F.digest, payload, 0)
+    frames = frames.resolve(task, seen)
+    assert task.needs == (T,)
+    assert arguments(task, frames, value(T, [1], 1, 2)) == ([0, 1],)
 
 
 def test_what_is_read_before_the_message_leaves_is_kept_for_it(core):

@@ -529,6 +529,54 @@ def test_results_of_others_are_asked_of_the_journal(durable: Bench):
     assert given[tasks[1]] is None
 
 
+@pytest.mark.parametrize("open_", [True, False])
+def test_of_what_a_client_knows_by_id_the_journal_tells_all(durable: Bench, *, open_: bool):
+    """Part of it was delivered to the same client, and confirmed."""
+    client, engine = durable.start().clients[0], durable.engines[0]
+    (first,), (failed,) = client.submit(items=4), client.submit(items=2)
+    engine.calls()
+    engine.finish_items(first, 2, 4)
+    engine.finish_items(failed, 0, 1, ERROR)
+    (half, _) = client.results()
+    client.confirm()
+    if not open_:
+        engine.finish_items(first, 0, 2)  # which the client has not heard
+        engine.finish_items(failed, 1, 2)
+    strange, _ = join(b"arguments", [], [], by_id=(first,))
+    told, _ = join(b"arguments", [], [(half, [])])
+    tasks = [
+        only(durable, needs=(first,), payload=strange),
+        only(durable, needs=(first,), payload=told),
+        only(durable, after=after(first, failed, failure=True, by_id=(first, failed))),
+    ]
+    lost = only(durable, after=after(first, failed, by_id=(failed,)))
+    if open_:
+        engine.finish_items(first, 0, 2)
+        engine.finish_items(failed, 1, 2)
+    assert [result.status for result in client.results() if result.id == lost] == [IMPOSSIBLE]
+    given = {call.id: find_given(call.payload) for call in engine.calls()}
+    assert set(given) == set(tasks)
+    for task in tasks[:2]:
+        assert [(result.lo, result.hi) for result in given[task].results] == [(0, 2), (2, 4)]
+
+
+def test_without_a_journal_nobody_knows_all():
+    bench = Bench().start()
+    client, engine = bench.clients[0], bench.engines[0]
+    items, call = only(bench, items=2), only(bench)
+    engine.calls()
+    engine.finish_items(items, 0, 1)
+    client.results()
+    client.confirm()
+    engine.finish(call)
+    tasks = [only(bench, after=after(id_, by_id=(id_,))) for id_ in (items, call)]
+    engine.finish_items(items, 1, 2)
+    assert tasks[1] in [call.id for call in engine.calls()]
+    (ended,) = [result for result in client.results() if result.id == tasks[0]]
+    assert ended.status == INVALID
+    assert "no journal" in ended.payload.decode()
+
+
 def test_what_nobody_knows_is_invalid(bench: Bench):
     client, engine = bench.start().clients[0], bench.engines[0]
     unknown = client.new_ids(1)[0]
