@@ -222,7 +222,9 @@ class Core:
         self._outgoing.acked(have)
         self.sends.confirm(have)
         if self._dependent:
-            for seq in [seq for seq in self._dependent if seq <= have]:
+            for seq in list(self._dependent):  # a copy: a submitting thread may add one
+                if seq > have:
+                    break
                 del self._dependent[seq]
 
     def _ack(self) -> None:
