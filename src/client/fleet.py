@@ -34,7 +34,7 @@ class Fleet:
 
     def _resolve(self, targets: Targets, *, empty: bool = False) -> tuple[tuple[int, ...], bool]:
         """Return the ids that targets mean now, and whether they are a single one."""
-        self._link.check()
+        self._link.check_lost()
         there = self._link.core.engines
         ids = tuple(there)
         scalar = False

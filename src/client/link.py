@@ -74,6 +74,11 @@ are worth more."""
 CLOSE_S = 2.0
 """How long closing waits for the I/O thread."""
 
+_WOULD_HANG = (
+    "a callback of a result runs in the thread that brings all results, and so cannot wait for one; submit, or set an "
+    "event, and wait in another thread"
+)
+
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
 
 
@@ -116,6 +121,12 @@ class Link:
             self._next_task = self._next_task or self.core.first_task()
 
     def check(self) -> None:
+        """Raise if to wait here can only hang: nothing will come any more, or it is this thread that would bring it."""
+        self.check_lost()
+        if threading.current_thread() is self._thread:
+            raise EngineryError(_WOULD_HANG)
+
+    def check_lost(self) -> None:
         """Raise if nothing will come any more."""
         if self.core.lost is not None:
             raise self.core.lost

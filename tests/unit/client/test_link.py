@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 import os
 import subprocess
@@ -168,3 +169,30 @@ def test_public_names():
         check=False,
     )
     assert "pip install -e ." in done.stderr
+
+
+def test_a_callback_that_waits_is_told_so_and_nothing_hangs(client):
+    """It runs in the thread that brings what it waits for."""
+    errors = []
+
+    def wait(wait_for):
+        try:
+            wait_for()
+        except Exception as error:
+            errors.append(str(error))
+
+    def callback(_future):
+        later = client.submit(abs, -2)
+        for wait_for in (
+            later.result,
+            client.status,
+            lambda: next(iter(client.imap(abs, [-1]))),
+            client[:].map(abs, [1]).get,
+        ):
+            wait(wait_for)
+        wait(lambda: list(concurrent.futures.as_completed([later])))
+
+    client.submit(abs, -1).add_done_callback(callback)
+    helpers.wait_until(lambda: len(errors) == 5, "all were told")
+    assert all("in another thread" in error for error in errors), errors
+    assert client.submit(abs, -3).result(10) == 3
