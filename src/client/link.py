@@ -46,7 +46,7 @@ import zmq
 from ..errors import ControllerLost, EngineryError
 from ..transport import NOBLOCK, WAKE, Monitor, open_dealer, open_wake_up, send
 from ..wire import messages as m
-from ..wire.codec import MalformedError, decode_to_client, encode
+from ..wire.codec import MalformedError, check_request, decode_to_client, encode
 from .core import Core, Entry, RequestFuture
 
 if TYPE_CHECKING:
@@ -183,11 +183,15 @@ class Link:
             self.core.sinks.pop(task.id + copy, None)
 
     def request(self, kind: type[msgspec.Struct], *args: Any) -> RequestFuture:
-        """Ask the controller something; the answer is the future's value. Never waits."""
+        """Ask the controller something; the answer is the future's value. Never waits. ValueError for what no message
+        can say: sent, it would be the end of this client.
+        """
         number = self.core.next_request()
+        message = kind(number, *args)
+        check_request(message)
         future = RequestFuture(self.check)
         self.core.requests[number] = future
-        self.post(kind(number, *args))
+        self.post(message)
         if self.core.lost is not None:
             self.core.requests.pop(number, None)
             future.resolve(None, self.core.lost)
