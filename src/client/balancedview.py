@@ -165,7 +165,7 @@ class LoadBalancedView(View):
         )
 
     def _width(self) -> int:
-        return PARTS_PER_ENGINE * (len(self._client) if self._options.targets is None else len(self._options.targets))
+        return PARTS_PER_ENGINE * width(self._client, self._options)
 
     def _map_parts(
         self, f: Callable[..., Any], columns: list[list[Any]], *, dist: str, ordered: bool

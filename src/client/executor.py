@@ -6,7 +6,7 @@ import sys
 import time
 import weakref
 from concurrent.futures import Executor
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from .imap import lazy_map
@@ -33,7 +33,7 @@ class ClusterExecutor(Executor):
 
     def __init__(self, view: LoadBalancedView) -> None:
         self._view = view
-        self._lock = Lock()
+        self._lock = RLock()  # pickling an argument runs the user's code, which may submit
         self._is_shut = False
         self._results: weakref.WeakSet[AsyncResult | Flow] = weakref.WeakSet()
         """What was submitted. The client holds those that are not done."""
