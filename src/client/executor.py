@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 import weakref
 from concurrent.futures import Executor
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from .imap import lazy_map
+from .timeouts import deadline_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -73,7 +73,7 @@ class ClusterExecutor(Executor):
 
         Raises RuntimeError after `shutdown`, ValueError for an impossible `chunksize` or `buffersize`.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
         if buffersize is not None and buffersize < 1:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NoEngines, NoSuchEngine
 from ..wire import messages as m
 from .setup import register
+from .timeouts import limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +82,7 @@ class Fleet:
         """
         if n is not None:
             _check_number(n)
-        limit = None if timeout is None or timeout < 0 else timeout
+        limit = limit_of(timeout)
         try:
             ids: list[int] = self._link.request(m.WaitEngines, n).result(limit)
         except TimeoutError:
