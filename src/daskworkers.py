@@ -18,6 +18,9 @@ START_S = 60.0
 STOP_S = 10.0
 """How long a worker's running tasks are waited for at its end. They cannot be stopped: they are threads."""
 
+STOPPED_S = 2 * STOP_S
+"""A worker has ended by then."""
+
 _workers: dict[str, Worker] = {}
 """The workers of this process, by the address of their scheduler."""
 
@@ -63,7 +66,7 @@ class Worker(threading.Thread):
                 asyncio.run_coroutine_threadsafe(ending, self._loop)
             except RuntimeError:  # it has just ended by itself
                 ending.close()
-        self.join(2 * STOP_S)
+        self.join(STOPPED_S)
 
 
 def start(scheduler: str, options: dict[str, Any]) -> str:

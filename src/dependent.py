@@ -143,8 +143,14 @@ def _empty(*, awaits: bool) -> Any:
     return awaited if awaits else called
 
 
-def _fill(dependent: Any, state: tuple[Any, Needs, dict[str, Any]]) -> Any:
-    """Have such a function be what it is: the function itself, what it needs, and attributes that it was given."""
+_CODES = (_empty(awaits=False).__code__, _empty(awaits=True).__code__)
+
+State = tuple[Any, Needs, dict[str, Any]]
+"""The function itself, what it needs, and attributes that it was given."""
+
+
+def _fill(dependent: Any, state: State) -> Any:
+    """Have such a function be what it is."""
     function, need, attributes = state
     cells = dict(zip(dependent.__code__.co_freevars, dependent.__closure__, strict=True))
     cells["function"].cell_contents = function
@@ -156,15 +162,32 @@ def _fill(dependent: Any, state: tuple[Any, Needs, dict[str, Any]]) -> Any:
     return dependent
 
 
-def reduce(dependent: Any) -> tuple[Any, ...]:
+def reduce(dependent: Any) -> Any:
     """Say how such a function is pickled: first of all the names of the modules that it requires."""
+    if not is_dependent(dependent):
+        return NotImplemented
     name, modules = dependent.__qualname__, _modules_of(dependent)
     if _is_installed(dependent):
         return _import_dependent, (name, modules, dependent.__module__)
+    awaits = inspect.iscoroutinefunction(dependent)
+    return _unpickle, (name, modules, awaits), _state_of(dependent), None, None, _fill
+
+
+def _state_of(dependent: Any) -> State:
     attributes = dict(dependent.__dict__)
     function, need, _ = attributes.pop("__wrapped__"), attributes.pop(_NEEDS), attributes.pop(pickles.REDUCER)
-    awaits = inspect.iscoroutinefunction(dependent)
-    return _unpickle, (name, modules, awaits), (function, need, attributes), None, None, _fill
+    return function, need, attributes
+
+
+def is_dependent(function: Any) -> bool:
+    """Return whether `require` or `depend` made this, and no other decorator something else of it."""
+    return getattr(function, "__code__", None) in _CODES
+
+
+def over(dependent: Any, change: Callable[[Any], Any]) -> Any:
+    """Return such a function with the same needs, over what `change` makes of the function itself."""
+    function, need, attributes = _state_of(dependent)
+    return _fill(_empty(awaits=inspect.iscoroutinefunction(dependent)), (change(function), need, attributes))
 
 
 def _modules_of(dependent: Any) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .dependent import is_dependent, over
 from .pickles import REDUCER
 from .serialize import find_namespace
 
@@ -25,11 +26,18 @@ def interactive(function: F) -> F:
         client[:].apply_sync(count)
 
     Any other function takes along what its global names mean here. This one takes along its code, its defaults, and
-    what it captures in closures. Called here, its global names mean the variables of `__main__`. Raises TypeError for
-    what is not written in Python.
+    what it captures in closures. Called here, its global names mean the variables of `__main__`. Together with
+    `require` and `depend`, in any order, it is about the function that they are for. Raises TypeError for what is not
+    written in Python, and for what another decorator made of a function.
     """
     if not isinstance(function, types.FunctionType):
         raise TypeError(f"interactive decorates a function written in Python, not {type(function).__name__}")
+    if is_dependent(function):
+        below: F = over(function, interactive)
+        return below
+    if hasattr(function, "__wrapped__"):
+        name = function.__qualname__
+        raise TypeError(f"{name} is what another decorator made of a function; put @interactive below that decorator")
     made = types.FunctionType(
         function.__code__, _here(), function.__name__, function.__defaults__, function.__closure__
     )
@@ -66,6 +74,8 @@ def _fill(function: types.FunctionType, state: dict[str, Any]) -> None:
 
 
 def _reduce(function: types.FunctionType) -> Any:
+    if hasattr(function, "__wrapped__"):
+        return NotImplemented  # a decorator has made another of it
     closure = function.__closure__ or ()
     state = {**_state(function), "cells": [cell.cell_contents for cell in closure]}
     args = (function.__code__, function.__name__, function.__defaults__, len(closure))

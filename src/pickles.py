@@ -288,7 +288,8 @@ def _dumps_any(
 _made: tuple[type[pickle.Pickler], type[pickle.Pickler]] | None = None
 
 REDUCER = "__enginery_reduce__"
-"""A function that has an attribute of this name is pickled by calling that with it, as `__reduce__` is of objects."""
+"""A function that has an attribute of this name is pickled by calling that with it, as `__reduce__` is of objects.
+NotImplemented: as any other function. Decorators copy attributes (`functools.wraps`), so it may not be meant."""
 
 _NO_FILE = "<dynamic-code>"
 """What cloudpickle puts in the place of a file's name."""
@@ -324,7 +325,9 @@ def _picklers() -> tuple[type[pickle.Pickler], type[pickle.Pickler]]:
 
         def reducer_override(self, obj: Any) -> Any:
             if type(obj) is types.FunctionType and REDUCER in obj.__dict__:
-                return obj.__dict__[REDUCER](obj)
+                reduced = obj.__dict__[REDUCER](obj)
+                if reduced is not NotImplemented:
+                    return reduced
             if type(obj) is cached_function and (obj.__module__ == "__main__" or obj.__module__ in user_modules):
                 # Left alone, it would go by a name that an engine cannot look up. Its cache stays at home.
                 parameters = obj.cache_parameters()

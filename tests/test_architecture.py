@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "failure": {"culprit", "errors", "pickles"},
     "serialize": {"culprit", "failure", "pickles"},
     "dependent": {"errors", "pickles", "serialize"},
-    "interactive": {"pickles", "serialize"},
+    "interactive": {"dependent", "pickles", "serialize"},
     "prepickled": {"serialize"},
     "security": {"config", "transport"},
     "transport": {"config", "wire"},

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..wire.messages import Options, Task
+from ..wire.query import INT_MAX
 from . import joblibnames
 from .calls import pack
 from .core import Entry
@@ -74,12 +75,14 @@ class LoadBalancedView(View):
 
     def _set(self, flags: dict[str, Any]) -> None:
         targets, retries, timeout, priority = (flags[name] for name in ("targets", "retries", "timeout", "priority"))
-        if not isinstance(retries, int) or retries < 0:
+        if not isinstance(retries, int) or not 0 <= retries <= INT_MAX:
             raise ValueError(f"retries is a number of further attempts, not {retries!r}")
         if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
             raise ValueError(f"timeout is a number of seconds or None, not {timeout!r}")
         if not isinstance(priority, int):
             raise TypeError(f"priority is an integer, not {type(priority).__name__}")
+        if not -INT_MAX <= priority <= INT_MAX:
+            raise ValueError(f"priority is a number of at most 63 bits, not {priority}")
         sinks = self._client._link.core.sinks
         after, follow = bind(flags["after"], sinks), bind(flags["follow"], sinks)
         ids = None if targets is None or targets == "all" else self._client._resolve(targets)[0]
@@ -87,7 +90,7 @@ class LoadBalancedView(View):
         super()._set(flags)
         limit_s = None if timeout is None else float(timeout)
         self._options = Options(
-            ids, priority, retries, limit_s, flags["label"], after=after, follow=follow, resources=takes
+            ids, int(priority), int(retries), limit_s, self._flags["label"], after=after, follow=follow, resources=takes
         )
         self._told = unbound(self._options)
 
@@ -162,7 +165,7 @@ class LoadBalancedView(View):
         )
 
     def _width(self) -> int:
-        return PARTS_PER_ENGINE * (len(self._client) if self._options.targets is None else len(self._options.targets))
+        return PARTS_PER_ENGINE * width(self._client, self._options)
 
     def _map_parts(
         self, f: Callable[..., Any], columns: list[list[Any]], *, dist: str, ordered: bool

@@ -25,7 +25,7 @@ from .ended import Ended
 from .incarnations import Incarnations
 from .lightfuture import LightFuture
 from .sending import Sends
-from .submission import compose, compose_again, depends
+from .submission import compose, compose_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -222,7 +222,9 @@ class Core:
         self._outgoing.acked(have)
         self.sends.confirm(have)
         if self._dependent:
-            for seq in [seq for seq in self._dependent if seq <= have]:
+            for seq in list(self._dependent):  # a copy: a submitting thread may add one
+                if seq > have:
+                    break
                 del self._dependent[seq]
 
     def _ack(self) -> None:
@@ -425,13 +427,14 @@ class Core:
 
     def take_single(self, entry: Entry) -> m.Submit:
         """Return the message that submits one task, past the outbox, when all is calm."""
-        if depends(entry.options):
-            message, _, _ = compose([entry], self._name_function)
-            self._dependent[self._outgoing.last + 1] = [entry]
-        else:
+        options = entry.options
+        if options.after is None and options.follow is None:
             functions: list[m.Function] = []
             self._name_function(entry.function, functions)
-            message = m.Submit(functions, [entry.options], [entry.task])
+            message = m.Submit(functions, [options], [entry.task])
+        else:
+            message, _, _ = compose([entry], self._name_function)
+            self._dependent[self._outgoing.last + 1] = [entry]
         self._outgoing.number(message)
         return message
 

@@ -101,7 +101,8 @@ class DaskCluster:
         alive = [engine for engine in self._view.targets if engine in self._view.client._link.core.engines]
         if alive:
             try:
-                self._view.client.direct_view(alive).apply_async(daskworkers.stop, self._scheduler).wait()
+                stopping = self._view.client.direct_view(alive).apply_async(daskworkers.stop, self._scheduler)
+                stopping.wait(daskworkers.STOPPED_S)  # an engine that is busy for longer ends its worker after that
             except EngineryError:  # the cluster has ended, and its engines with it
                 return
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 import weakref
 from concurrent.futures import Executor
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from .imap import lazy_map
+from .timeouts import deadline_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +33,7 @@ class ClusterExecutor(Executor):
 
     def __init__(self, view: LoadBalancedView) -> None:
         self._view = view
-        self._lock = Lock()
+        self._lock = RLock()  # pickling an argument runs the user's code, which may submit
         self._is_shut = False
         self._results: weakref.WeakSet[AsyncResult | Flow] = weakref.WeakSet()
         """What was submitted. The client holds those that are not done."""
@@ -73,7 +73,7 @@ class ClusterExecutor(Executor):
 
         Raises RuntimeError after `shutdown`, ValueError for an impossible `chunksize` or `buffersize`.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
         if buffersize is not None and buffersize < 1:

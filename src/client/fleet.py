@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NoEngines, NoSuchEngine
 from ..wire import messages as m
 from .setup import register
+from .timeouts import limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ class Fleet:
 
     def _resolve(self, targets: Targets, *, empty: bool = False) -> tuple[tuple[int, ...], bool]:
         """Return the ids that targets mean now, and whether they are a single one."""
-        self._link.check()
+        self._link.check_lost()
         there = self._link.core.engines
         ids = tuple(there)
         scalar = False
@@ -79,7 +80,9 @@ class Fleet:
 
         Raises TimeoutError after `timeout` seconds (-1 or None: never), ClusterError if it cannot come true.
         """
-        limit = None if timeout is None or timeout < 0 else timeout
+        if n is not None:
+            _check_number(n)
+        limit = limit_of(timeout)
         try:
             ids: list[int] = self._link.request(m.WaitEngines, n).result(limit)
         except TimeoutError:
@@ -103,9 +106,7 @@ class Fleet:
 
         Raises ClusterError if that cannot be done, TimeoutError.
         """
-        number: Any = n
-        if not isinstance(number, int) or isinstance(number, bool) or n < 0:
-            raise ValueError(f"the number of engines is 0 or more, not {n!r}")
+        _check_number(n)
         self._link.request(m.Scale, n).result(timeout)
         return self.ids
 
@@ -133,6 +134,8 @@ class Fleet:
             if name not in signals.Signals.__members__:
                 raise ValueError(f"there is no signal {sig!r}")
             sig = signals.Signals[name]
+        if sig not in signals.valid_signals():
+            raise ValueError(f"there is no signal {sig!r}")
         self._link.request(m.Signal, int(sig), self._some(targets)).result()
 
     def shutdown(self, targets: Targets = "all", restart: bool = False, hub: bool = False) -> None:
@@ -179,3 +182,8 @@ class Fleet:
         client.clear_setup()
         """
         self._link.request(m.ClearSetup).result()
+
+
+def _check_number(n: Any) -> None:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+        raise ValueError(f"the number of engines is 0 or more, not {n!r}")

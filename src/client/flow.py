@@ -7,7 +7,6 @@ an iterator that its user has let go of ends, though the flow still waits for re
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from ..wire.messages import Result, Status
 from .lightfuture import _set
 from .mapresult import Run
 from .maps import BYTES_MAX, GROWTH, ITEMS_MAX, TASKS_PER_ENGINE
+from .timeouts import deadline_of, left_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -293,10 +293,10 @@ class Flow:
             self._wait_done(None)
 
     def _wait_done(self, timeout: float | None) -> bool:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         while True:
             seen = self.changes
             if self.done():
                 return True
-            if not self.wait(seen, None if deadline is None else max(0.0, deadline - time.monotonic())):
+            if not self.wait(seen, left_until(deadline)):
                 return self.done()

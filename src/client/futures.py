@@ -17,6 +17,7 @@ from .outcomes import CANCELLED as STATUS_CANCELLED
 from .outcomes import OK, error_of, value_of
 from .sending import Sending
 from .shown import Shown
+from .timeouts import limit_of
 from .waits import AsArgument
 
 if TYPE_CHECKING:
@@ -50,11 +51,6 @@ DATA = "data"
 """The kind of records of which the newest counts."""
 
 GOES_ON = "What was waited for goes on. To stop it: cancel() on its result, or on the client for everything."
-
-
-def limit_of(timeout: float | None) -> float | None:
-    """Return for how long to wait; None: as long as it takes."""
-    return None if timeout is None or timeout < 0 else timeout
 
 
 def _check_when(when: str) -> None:

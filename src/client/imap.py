@@ -24,6 +24,7 @@ from .core import Entry
 from .flow import Flow, Mean, Window
 from .inputs import cut, seeded
 from .maps import check_map, width
+from .timeouts import left_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -114,7 +115,7 @@ class LazyMap:
             self._fill()
         while not self._values:
             seen = self._flow.changes
-            if not self._get_ready() and not self._flow.wait(seen, _left(deadline)):
+            if not self._get_ready() and not self._flow.wait(seen, left_until(deadline)):
                 raise TimeoutError("the next result is not there yet; its task goes on")
 
     def __aiter__(self) -> Self:
@@ -332,7 +333,3 @@ def lazy_map(
         ordered=ordered,
         return_exceptions=return_exceptions,
     )
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NoSuchTask
 from ..ids import TaskId, client_of, show_task
 from .fetches import get_result, read_id
+from .timeouts import deadline_of, left_until, limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,12 +36,8 @@ class Jobs:
         `jobs` is a result, the id of a task (as `msg_id` gives it, whoever submitted it), or a list of these. At most
         `timeout` seconds; -1 or None: as long as it takes. Raises NoSuchTask for an id that the cluster does not know.
         """
-        deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
-        for job in self._results(jobs):
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not job._wait_done(left):
-                return False
-        return True
+        deadline = deadline_of(limit_of(timeout))
+        return all(job._wait_done(left_until(deadline)) for job in self._results(jobs))
 
     def wait_interactive(self, jobs: Any = None, interval: float = 1.0, timeout: float | None = -1) -> bool:
         """Wait as `wait`, with one progress bar for all; it is drawn anew every `interval` seconds.
@@ -51,7 +47,7 @@ class Jobs:
         from ..jupyter.live import wait_interactive  # noqa: PLC0415 - only who looks needs it
 
         together: Any = Together(self._results(jobs))
-        return wait_interactive(together, interval, None if timeout is None or timeout < 0 else timeout)
+        return wait_interactive(together, interval, limit_of(timeout))
 
     def cancel(self, jobs: Any = None, *, grace_s: float | None = None) -> bool:
         """Stop these results' tasks, or all of this client; return whether none of them runs on.

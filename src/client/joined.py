@@ -62,14 +62,16 @@ class JoinedResult(SeveralResult):
     # ---------------------------------------------------------------- what happens to the parts
 
     def _hear(self, result: AsyncResult) -> None:
-        self._failed = self._failed or (result._failed if isinstance(result, SeveralResult) else has_failed(result))
+        if result._failed if isinstance(result, SeveralResult) else has_failed(result):
+            self._failed = True  # never written otherwise: parts may be of several clients, each with its own thread
         self._notify()
 
     def _one_done(self, result: Any) -> None:
         with self._lock:
             self._pending -= 1
             last = not self._pending
-        self._failed = self._failed or has_failed(result)
+        if has_failed(result):
+            self._failed = True
         if last:
             cancelled = all(one.cancelled() for one in self._joined)
             self._settle(CANCELLED if cancelled else FINISHED, failed=any(map(has_failed, self._joined)))

@@ -46,7 +46,7 @@ import zmq
 from ..errors import ControllerLost, EngineryError
 from ..transport import NOBLOCK, WAKE, Monitor, open_dealer, open_wake_up, send
 from ..wire import messages as m
-from ..wire.codec import MalformedError, decode_to_client, encode
+from ..wire.codec import MalformedError, check_request, decode_to_client, encode
 from .core import Core, Entry, RequestFuture
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ are worth more."""
 
 CLOSE_S = 2.0
 """How long closing waits for the I/O thread."""
+
+_WOULD_HANG = (
+    "a callback of a result runs in the thread that brings all results, and so cannot wait for one; submit, or set an "
+    "event, and wait in another thread"
+)
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
 
@@ -116,6 +121,12 @@ class Link:
             self._next_task = self._next_task or self.core.first_task()
 
     def check(self) -> None:
+        """Raise if to wait here can only hang: nothing will come any more, or it is this thread that would bring it."""
+        self.check_lost()
+        if threading.current_thread() is self._thread:
+            raise EngineryError(_WOULD_HANG)
+
+    def check_lost(self) -> None:
         """Raise if nothing will come any more."""
         if self.core.lost is not None:
             raise self.core.lost
@@ -172,11 +183,15 @@ class Link:
             self.core.sinks.pop(task.id + copy, None)
 
     def request(self, kind: type[msgspec.Struct], *args: Any) -> RequestFuture:
-        """Ask the controller something; the answer is the future's value. Never waits."""
+        """Ask the controller something; the answer is the future's value. Never waits. ValueError for what no message
+        can say: sent, it would be the end of this client.
+        """
         number = self.core.next_request()
+        message = kind(number, *args)
+        check_request(message)
         future = RequestFuture(self.check)
         self.core.requests[number] = future
-        self.post(kind(number, *args))
+        self.post(message)
         if self.core.lost is not None:
             self.core.requests.pop(number, None)
             future.resolve(None, self.core.lost)

@@ -11,13 +11,16 @@ from . import queries
 from .fetches import ALL, find, named
 from .futures import AsyncResult
 from .groupresult import GroupResult
+from .joined import JoinedResult
 from .mapresult import AsyncMapResult
+from .splitting import ItemsPiece, TaskPiece
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .fetches import Tasks
     from .link import Link
+    from .mapresult import Run
 
 AT_A_TIME = 10_000
 """Tasks that are forgotten at a time: meanwhile the journal is not written."""
@@ -72,15 +75,36 @@ def _release(result: AsyncResult) -> None:
     )
     result._opened = None, gone
     result._frames = ()
-    replies = [result._reply]
-    if isinstance(result, GroupResult):
-        result._items = [(None, gone)] * len(result._items)
-        replies = [None if kept is None else kept[0] for kept in result._replies]
-        result._replies = [None if kept is None else (kept[0], (), kept[2]) for kept in result._replies]
+    if isinstance(result, JoinedResult):
+        for one in result._joined:
+            _release(one)
+    elif isinstance(result, TaskPiece | ItemsPiece):
+        whole = result._whole
+        if whole._opened is not None:
+            whole._opened = None, gone
+        if isinstance(whole, GroupResult):
+            _release_calls(whole, [result._task - whole._task], gone)
+        else:
+            _release_runs((run for run in whole._arrived.copy() if run.reply.id == result._task), gone)
+    elif isinstance(result, GroupResult):
+        _release_calls(result, range(len(result._items)), gone)
     elif isinstance(result, AsyncMapResult):
-        for run in result._runs.values():
-            run._opened, run.frames = ([], gone), ()
-        replies = [run.reply for run in result._runs.values()]
-    for reply in replies:
-        if reply is not None:
+        _release_runs(result._runs.values(), gone)
+    elif result._reply is not None:
+        result._reply.payload = b""
+
+
+def _release_calls(group: GroupResult, places: Iterable[int], gone: NoSuchTask) -> None:
+    for place in places:
+        group._items[place] = None, gone
+        kept = group._replies[place]
+        if kept is not None:
+            reply, _, received = kept
+            group._replies[place] = reply, (), received
             reply.payload = b""
+
+
+def _release_runs(runs: Iterable[Run], gone: NoSuchTask) -> None:
+    for run in runs:
+        run._opened, run.frames = ([], gone), ()
+        run.reply.payload = b""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
+from ..wire.codec import check_text
+
 
 def amounts(resources: Mapping[str, float] | None) -> tuple[tuple[str, float], ...]:
     """Return resources in order of their names, checked; TypeError or ValueError says what is wrong.
@@ -23,6 +25,7 @@ def amounts(resources: Mapping[str, float] | None) -> tuple[tuple[str, float], .
     for name, amount in given.items():
         if not isinstance(name, str) or not name or any(character.isspace() or character == "=" for character in name):
             raise TypeError(f"a resource is named by a word, not {name!r}")
+        name = check_text("the name of a resource", name)  # noqa: PLW2901 - the same word
         if isinstance(amount, bool) or not isinstance(amount, Real):
             raise TypeError(f"the amount of resource {name} is a number, not {amount!r}")
         found[name] = float(amount)

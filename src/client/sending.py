@@ -7,11 +7,11 @@ controller has confirmed the message they are in; if it has a journal, they are 
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from .lightfuture import LightFuture
+from .timeouts import deadline_of, left_until, limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -108,9 +108,9 @@ class Sending:
         ValueError if it is not known: set the flag `track=True` before the call.
         """
         self._check_tracked()
-        deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
+        deadline = deadline_of(limit_of(timeout))
         for sent in self._sends or ():
-            if not sent._wait_done(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            if not sent._wait_done(left_until(deadline)):
                 raise TimeoutError(f"the arguments are not sent after {timeout:g} s")
             sent._outcome()
 

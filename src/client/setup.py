@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..wire.codec import check_text
 from ..wire.messages import Function, Options, Task
 from .calls import name_of, pack
 from .core import Entry
@@ -29,6 +30,7 @@ def register(
     if isinstance(code, str):
         if args or kwargs:
             raise TypeError("code takes no arguments; register a function, which does")
+        code = check_text("code", code)
         name = next((line.strip() for line in code.splitlines() if line.strip()), "")
         what: tuple[Any, ...] = code, b"", []
     elif callable(code):

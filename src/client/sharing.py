@@ -13,6 +13,7 @@ from ..kept import Kept, forget, keep
 
 if TYPE_CHECKING:
     from .balancedview import LoadBalancedView
+    from .directview import DirectView
 
 
 class Sharing:
@@ -58,7 +59,7 @@ class Sharing:
             key = self._keys.get(number)
             if key is None:
                 key = secrets.token_hex(8)
-                self._view.client.direct_view(self._view.targets or "all").apply_async(keep, key, value)
+                self._engines().apply_async(keep, key, value)
                 self._keys[number] = key
                 self._sent.append(key)
         return Kept(key)
@@ -70,9 +71,13 @@ class Sharing:
             self._seen, self._keys, self._sent = {}, {}, []
         if sent:
             try:
-                self._view.client.direct_view(self._view.targets or "all").apply_async(forget, sent)
+                self._engines().apply_async(forget, sent)
             except EngineryError:  # there are no engines any more, or the client is closed
                 return
+
+    def _engines(self) -> DirectView:
+        targets = self._view.targets
+        return self._view.client.direct_view("all" if targets is None else targets)
 
 
 def nbytes_of(value: Any) -> int:

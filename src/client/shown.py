@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from .timeouts import limit_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Self
@@ -72,8 +74,7 @@ class Shown:
         """
         from ..jupyter.live import wait_interactive  # noqa: PLC0415 - only who looks needs it
 
-        limit = None if timeout is None or timeout < 0 else timeout
-        return wait_interactive(self, interval, limit)  # type: ignore[arg-type] # of results only
+        return wait_interactive(self, interval, limit_of(timeout))  # type: ignore[arg-type] # of results only
 
     def _repr_html_(self) -> str:
         from .show import result_html  # noqa: PLC0415 - for notebooks only

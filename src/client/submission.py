@@ -24,11 +24,6 @@ class Submission(NamedTuple):
     """It says what had come of other tasks when it was put together: to be sent again, it is to be so anew."""
 
 
-def depends(options: m.Options) -> bool:
-    """Return whether tasks with these options come after others."""
-    return options.after is not None or options.follow is not None
-
-
 def compose(batch: list[Entry], name_function: Callable[[m.Function, list[m.Function]], None]) -> Submission:
     """Put tasks together; `name_function` adds a function to a list if the controller does not have it."""
     functions: list[m.Function] = []
@@ -44,7 +39,7 @@ def compose(batch: list[Entry], name_function: Callable[[m.Function, list[m.Func
             last_options = options
             place = places.setdefault(id(options), len(options_list))
             if place == len(options_list):
-                if depends(options):
+                if options.after is not None or options.follow is not None:
                     seen = {} if seen is None else seen
                     options = resolve(options, seen)
                 options_list.append(options)

@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..wire.codec import check_text
 from . import flags as temporary
 from .decorators import parallel, remote
 
@@ -82,7 +83,7 @@ class View:
         label = flags["label"]
         if label is not None and not isinstance(label, str):
             raise TypeError(f"label is a string, not {type(label).__name__}")
-        self._flags = flags
+        self._flags = flags if label is None else {**flags, "label": check_text("label", label)}
 
     def _copied(self) -> Self:
         """Return a view that has the same flags now."""

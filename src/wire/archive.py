@@ -5,15 +5,11 @@ See `messages`, which they belong to, and whose `VERSION` covers them.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
-from ..ids import MAX_TASK
-from .parts import Count, Function, Options, Output, Result, Task  # noqa: TC001 - msgspec reads the annotations
-
-TaskNo = Annotated[int, msgspec.Meta(ge=0, le=MAX_TASK)]
-"""A task id as somebody may say it, who may be wrong."""
+from .parts import Count, Function, Options, Output, Result, Task, TaskNo  # noqa: TC001 - msgspec reads the annotations
 
 
 class TaskInfo(msgspec.Struct, array_like=True, gc=False):

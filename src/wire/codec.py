@@ -29,6 +29,23 @@ class MalformedError(Exception):
     """The bytes are not a message that the receiver understands; the text says where they go wrong."""
 
 
+def check_text(what: str, text: str) -> str:
+    """Return a text as plain `str`; ValueError, which calls it what it is, if no message can have it in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} {text!a:.100} is no Unicode text: it has half a character (a surrogate)") from None
+    return str.__str__(text)  # of a subclass, too, which could not be encoded
+
+
+def check_request(message: msgspec.Struct) -> None:
+    """Raise ValueError if a controller would not understand this."""
+    try:
+        decode_to_controller(encode(message))
+    except (MalformedError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"the cluster cannot be asked this: {error}") from None
+
+
 def _decode(decoder: msgspec.msgpack.Decoder[T], header: Any) -> T:
     try:
         return decoder.decode(header)

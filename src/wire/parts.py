@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from ..ids import MAX_TASK
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+
+Copies = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
+"""There are no more engines; each is given an id."""
+
+TaskNo = Annotated[int, msgspec.Meta(ge=0, le=MAX_TASK)]
+"""A task id as somebody may say it, who may be wrong. The journal can hold no others."""
 
 
 class Status(IntEnum):
@@ -83,7 +91,7 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True):
 class Dependency(msgspec.Struct, array_like=True, frozen=True):
     """Tasks that a task comes after."""
 
-    tasks: tuple[int, ...]
+    tasks: tuple[TaskNo, ...]
     all: bool = True
     """All of them; False: the first will do."""
     success: bool = True
@@ -125,7 +133,7 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
 class Task(msgspec.Struct, array_like=True, gc=False):
     """One call, as its client submits it."""
 
-    id: int
+    id: TaskNo
     function: bytes
     payload: bytes
     """The pickled arguments `(args, kwargs)`; for a divisible task, the pickled list of its items' argument tuples."""
@@ -135,10 +143,10 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     """Index into `Submit.options`."""
     items: Count = 0
     """0 for a plain call; for a divisible task (a batch of `map`) how many items it has."""
-    copies: Count = 1
+    copies: Copies = 1
     """With `ordered` targets: this many tasks with ids `id, id+1, ...`, one for each target in turn, sharing payload
     and frames."""
-    needs: tuple[int, ...] = ()
+    needs: tuple[TaskNo, ...] = ()
     """Tasks whose values are among its arguments and still to come, each once; what the client has of them, and all of
     the others, is in the payload: see `given`."""
 

@@ -151,7 +151,7 @@ class _Reader:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
-            return str(value)
+            return str.__str__(value)  # plain, whatever it shows itself as
         if isinstance(value, int):
             if not -INT_MAX <= value <= INT_MAX:
                 raise ValueError(f"a number in a query has at most 63 bits, unlike {value!r:.100}")
@@ -163,7 +163,10 @@ class _Reader:
                 raise ValueError(
                     f"times of records have a time zone, and {value!r} has none; for local time: .astimezone()"
                 )
-            return from_ticks(to_ticks(value))
+            try:
+                return from_ticks(to_ticks(value))
+            except OverflowError:
+                raise ValueError(f"{value!r} is beyond all times of records") from None
         if isinstance(value, list | tuple):
             return [self._value(one, depth + 1) for one in value]
         if isinstance(value, dict) and all(isinstance(name, str) for name in value):

@@ -287,6 +287,22 @@ def test_so_it_does_for_layers_below(engine, without):
         pickle.loads(pickled)
 
 
+def test_what_another_decorator_made_of_one_travels_whole():
+    def logged(function):
+        @functools.wraps(function)
+        def call(*args):
+            return "logged", function(*args)
+
+        return call
+
+    @logged
+    @require("math")
+    def root(x):
+        return math.sqrt(x)
+
+    assert root(4) == there_and_back(root)(4) == ("logged", 2)
+
+
 def test_elsewhere_it_is_only_passed_on(without):
     pickled = dumps_function(require("colorsys")(double))
     without("colorsys")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+import functools
 import inspect
 import pickle
 import sys
 
 import pytest
-from enginery import interactive, serialize
+from enginery import depend, interactive, require, serialize
 from enginery.client.functions import FunctionCache
 from enginery.serialize import dumps_function
 
@@ -120,3 +122,61 @@ def test_only_functions_written_in_python():
     for wrong in (len, 3, "code", type("C", (), {"__call__": lambda self: 1})()):
         with pytest.raises(TypeError, match="written in Python"):
             interactive(wrong)
+
+
+def test_below_require_and_depend_and_above(engine):
+    """Whichever comes first, what they are for finds the engine's variables."""
+    variables, arrive = engine
+
+    @interactive
+    @require("math", "os.path")
+    @depend(bool, 1)
+    def above():
+        return math.floor(import_time)  # noqa: F821
+
+    @require("math")
+    @interactive
+    def below():
+        return math.floor(import_time)  # noqa: F821
+
+    variables["import_time"] = 2.5
+    there = [arrive(above), arrive(below)]
+    assert [function() for function in there] == [2, 2]
+
+
+def test_a_coroutine_function_that_requires_stays_one(engine):
+    @interactive
+    @require("math")
+    async def get():
+        return import_time
+
+    engine[0]["import_time"] = 5
+    there = engine[1](get)
+    assert inspect.iscoroutinefunction(there)
+    assert asyncio.run(there()) == 5
+
+
+def test_not_above_other_decorators(engine):
+    def logged(function):
+        @functools.wraps(function)
+        def call():
+            return "logged", function()
+
+        return call
+
+    with pytest.raises(TypeError, match="put @interactive below that decorator") as caught:
+
+        @interactive
+        @logged
+        def above():
+            return import_time
+
+    assert "above" in str(caught.value)
+
+    @logged
+    @interactive
+    def below():
+        return import_time
+
+    engine[0]["import_time"] = 5
+    assert engine[1](below)() == ("logged", 5)

@@ -17,6 +17,7 @@ from ...ids import read_task
 from ...wire.query import (
     COMBINED,
     FIELDS,
+    INT_MAX,
     NUMBER,
     TEXT,
     TIME,
@@ -124,7 +125,8 @@ def _narrow(plan: Plan, condition: Condition) -> Plan:
         labels = frozenset(value for value in values if kind_of(value) == TEXT)
         return plan._replace(labels=labels if plan.labels is None else plan.labels & labels)
     if name == "client":
-        clients = frozenset(int(value) for value in values if kind_of(value) == NUMBER and value == value // 1)
+        numbers = (value for value in values if kind_of(value) == NUMBER and abs(value) <= INT_MAX)
+        clients = frozenset(int(value) for value in numbers if value == value // 1)
         return plan._replace(clients=clients if plan.clients is None else plan.clients & clients)
     return plan
 

@@ -348,6 +348,12 @@ def test_requests(fake, client):
         client.wait_for_engines(9, timeout=0.05)
     with pytest.raises(ValueError, match="no signal"):
         client.send_signal("nonsense")
+    for wrong in (0, 9999, 1 << 70):
+        with pytest.raises(ValueError, match=f"there is no signal {wrong}"):
+            client.send_signal(wrong)
+    for wrong in ("3", -1, True):
+        with pytest.raises(ValueError, match="the number of engines is 0 or more"):
+            client.wait_for_engines(wrong)
     for wrong in (-1, True, "4"):
         with pytest.raises(ValueError, match="0 or more"):
             client.scale(wrong)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from enginery.client.daskcluster import LOOPBACK, DaskCluster, own_address
+from enginery.daskworkers import STOPPED_S
 from enginery.wire.messages import EngineInfo
 
 
@@ -33,3 +34,19 @@ def test_engines_elsewhere_need_security():
 def test_own_address_is_one_of_this_host():
     assert own_address("tcp://127.0.0.1:5000") == "127.0.0.1"
     assert own_address("tcp://localhost:5000") in ("127.0.0.1", "::1")
+
+
+def test_the_end_does_not_wait_for_ever_for_an_engine_that_is_busy():
+    waited = []
+    busy = SimpleNamespace(wait=waited.append)
+    cluster = object.__new__(DaskCluster)
+    cluster._client = None
+    cluster._scheduler = "tls://here"
+    cluster._cluster = SimpleNamespace(close=lambda: None)
+    client = SimpleNamespace(
+        _link=SimpleNamespace(core=SimpleNamespace(engines={0: None})),
+        direct_view=lambda _targets: SimpleNamespace(apply_async=lambda *_args: busy),
+    )
+    cluster._view = SimpleNamespace(targets=[0], client=client)
+    cluster.close()
+    assert waited == [STOPPED_S]

@@ -169,3 +169,13 @@ def test_buffersize(fake, client):
             client.executor().map(abs, [1], buffersize=wrong)
     with pytest.raises(TypeError, match="buffersize must be an integer or None"):
         client.executor().map(abs, [1], buffersize="3")
+
+
+def test_an_argument_may_submit_while_it_is_pickled(client):
+    executor = client.executor()
+
+    class Nested:
+        def __reduce__(self):
+            return int, (executor.submit(abs, -2).result(10),)
+
+    assert executor.submit(abs, Nested()).result(10) == 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 import os
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from enginery.client.client import Client
 from enginery.wire import messages as m
 
@@ -168,3 +170,48 @@ def test_public_names():
         check=False,
     )
     assert "pip install -e ." in done.stderr
+
+
+def test_a_callback_that_waits_is_told_so_and_nothing_hangs(client):
+    """It runs in the thread that brings what it waits for."""
+    errors = []
+
+    def wait(wait_for):
+        try:
+            wait_for()
+        except Exception as error:
+            errors.append(str(error))
+
+    def callback(_future):
+        later = client.submit(abs, -2)
+        for wait_for in (
+            later.result,
+            client.status,
+            lambda: next(iter(client.imap(abs, [-1]))),
+            client[:].map(abs, [1]).get,
+        ):
+            wait(wait_for)
+        wait(lambda: list(concurrent.futures.as_completed([later])))
+
+    client.submit(abs, -1).add_done_callback(callback)
+    helpers.wait_until(lambda: len(errors) == 5, "all were told")
+    assert all("in another thread" in error for error in errors), errors
+    assert client.submit(abs, -3).result(10) == 3
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.get_result(label="\ud800"),
+        lambda client: client.db_query({"label": "\ud800"}),
+        lambda client: client.wait_for_engines(1 << 70),
+        lambda client: client.submit(abs, -1).cancel(grace_s="5"),
+        lambda client: client.register_setup("x = '\ud800'"),
+    ],
+)
+def test_what_no_message_can_say_is_refused_and_harms_nothing(fake, client, ask):
+    fake.hold = True
+    with pytest.raises(ValueError, match=r"surrogate|cannot be asked this"):
+        ask(client)
+    fake.hold = False
+    assert client.status()["cluster"] == "fake"

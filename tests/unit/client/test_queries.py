@@ -7,7 +7,8 @@ import datetime as dt
 import msgspec
 import pytest
 from enginery.client import queries
-from enginery.errors import ClusterError, ControllerLost
+from enginery.client.futures import AsyncResult
+from enginery.errors import ClusterError, ControllerLost, NoSuchTask
 from enginery.serialize import dumps
 from enginery.wire import messages as m
 from enginery.wire.query import FIELDS
@@ -149,3 +150,23 @@ def test_a_result_let_go_before_it_is_read(client, fake):
         assert result.done()
     assert results[2].status == ["ok"] * 4
     client.purge_local_results(iter(results))
+
+
+def test_pieces_and_joined_results_are_let_go_where_they_are_kept(client):
+    group, mapped = client[:].apply_async(abs, -1), client.map(abs, [-1, -2], chunksize=1)
+    one, both = client.submit(abs, -3), client.submit(abs, -4)
+    client.wait([group, mapped, one, both], 5)
+    assert group.get() == [1] * 4
+    pieces = [group.split()[2], mapped.split()[1]]
+    client.purge_local_results(pieces)
+    for piece in pieces:
+        assert "was purged" in str(piece.exception(0))
+    assert "was purged" in str(group.exception(0))
+    assert (group[0], group[3], mapped[0]) == (1, 1, 1)
+    for purged in (lambda: group[2], lambda: mapped[1]):
+        with pytest.raises(NoSuchTask, match="was purged"):
+            purged()
+    client.purge_local_results(AsyncResult.join(one, both))
+    for result in (one, both):
+        with pytest.raises(NoSuchTask, match="was purged"):
+            result.get()

@@ -20,7 +20,7 @@ class View:
         self.lost = False
 
     def direct_view(self, targets):
-        assert targets == "all"
+        assert targets == ("all" if self.targets is None else self.targets)
         return self
 
     def apply_async(self, f, *args):
@@ -57,6 +57,16 @@ def test_the_first_use_travels_the_second_is_sent_to_all_the_rest_are_keys():
     one.end()
     assert view.told[1:] == [(forget, [key])]
     assert shared(one, array) == [array]
+
+
+def test_what_a_view_of_engine_0_shares_goes_there_alone():
+    one, view = sharing()
+    view.targets = 0
+    array = np.zeros(1000)
+    shared(one, array)
+    shared(one, array)
+    one.end()
+    assert [f for f, *_ in view.told] == [keep, forget]
 
 
 def test_small_and_other_things_travel():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import enum
 import threading
 
 import numpy as np
@@ -80,7 +81,11 @@ def test_balanced_flags(fake, client):
         ({"retries": -1}, ValueError),
         ({"timeout": 0}, ValueError),
         ({"timeout": "x"}, ValueError),
+        ({"retries": 1 << 70}, ValueError),
         ({"priority": 1.5}, TypeError),
+        ({"priority": 1 << 70}, ValueError),
+        ({"label": "half a \ud800"}, ValueError),
+        ({"resources": {"\ud800": 1}}, ValueError),
         ({"after": 1}, TypeError),
         ({"targets": [9]}, NoSuchEngine),
     ]:
@@ -88,6 +93,17 @@ def test_balanced_flags(fake, client):
             view.set_flags(**wrong)
     assert view.retries == 2
     assert repr(client.load_balanced_view()) == "<LoadBalancedView any engine>"
+
+
+def test_flags_of_other_types_are_sent_as_plain_ones(fake, client):
+    class Label(enum.StrEnum):
+        WARM_UP = "warm-up"
+
+    view = client.load_balanced_view().set_flags(retries=True, priority=False, label=Label.WARM_UP)
+    assert view.apply_async(abs, -1).get() == 1
+    options = tasks(fake)[-1][1]
+    assert options == m.Options(None, 0, 1, None, "warm-up")
+    assert [type(value) for value in (options.priority, options.retries, options.label)] == [int, int, str]
 
 
 def test_the_resources_that_tasks_take(fake, client):

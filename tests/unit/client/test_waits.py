@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 
 import pytest
@@ -360,3 +361,23 @@ def test_results_that_were_stored_are_their_values(core):
     task, _ = submit(core, failed)
     assert task.needs == (T,)
     assert find_given(task.payload).results[0].status == m.Status.ERROR
+
+
+def test_a_thread_may_submit_while_what_has_come_is_forgotten(core):
+    submit(core, future())
+    later = itertools.count(100)
+
+    class Have(int):
+        """A number that another thread submits in the midst of comparing."""
+
+        def __ge__(self, other):
+            core._dependent[next(later)] = []
+            return int(self) >= other
+
+        def __lt__(self, other):
+            core._dependent[next(later)] = []
+            return int(self) < other
+
+    core._on_acked(Have(1))
+    assert core._dependent
+    assert min(core._dependent) >= 100

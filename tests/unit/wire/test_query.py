@@ -66,6 +66,10 @@ def test_times_are_the_same_after_a_trip():
         ({"label": {"$glob": 3}}, r"\$glob takes a pattern"),
         ({"label": {"$glob": "*" * 1001}}, r"\$glob takes a pattern"),
         ({"submitted": {"$gt": dt.datetime(2026, 1, 1)}}, "has none; for local time: .astimezone"),  # noqa: DTZ001
+        (
+            {"submitted": {"$lt": dt.datetime.max.replace(tzinfo=dt.timezone(-dt.timedelta(hours=1)))}},
+            "beyond all times",
+        ),
         ({"label": b"x"}, "records hold text, numbers, .* not bytes"),
         ({"targets": [object()]}, "not object"),
         ({"resources": {1: 2}}, "not dict"),

@@ -414,6 +414,7 @@ def test_by_id_little_is_read(store, monkeypatch):
     assert len(ids(store, {"$and": [{"label": {"$in": ["3", "4"]}}, {"label": "4"}]})) == 7
     assert len(read) == 14
     assert ids(store, {"client": 2}) == []
+    assert ids(store, {"client": {"$in": [1e300, float("nan"), (1 << 63) - 1, 0.5]}}) == [], "of none of those numbers"
     assert ids(store, {"submitted": {"$gt": dt.datetime(2100, 1, 1, tzinfo=dt.UTC)}}) == []
     assert len(read) == 14
 
