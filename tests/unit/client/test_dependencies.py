@@ -117,10 +117,10 @@ def test_of_what_is_known_by_its_id_the_controller_is_to_ask():
     assert sent([future(T + 2), fetched]) == m.Dependency((T + 2, T, T + 1), by_id=(T, T + 1))
     assert sent(AsyncResult.join(fetched, future(T + 2))) == m.Dependency((T, T + 1, T + 2), by_id=(T, T + 1))
     assert sent(piece) == m.Dependency((T,), by_id=(T,))
-    fetched.accept(m.Result(T, m.Status.ERROR, b"", 0, 1, lo=1, hi=2), (), 0.0)
+    fetched._accept(m.Result(T, m.Status.ERROR, b"", 0, 1, lo=1, hi=2), (), 0.0)
     assert sent(piece).by_id == (T,)
-    fetched.accept(m.Result(T, m.Status.OK, b"", 0, 1, lo=2, hi=3), (), 0.0)
-    fetched.accept(m.Result(T, m.Status.OK, b"", 0, 1, lo=0, hi=1), (), 0.0)
+    fetched._accept(m.Result(T, m.Status.OK, b"", 0, 1, lo=2, hi=3), (), 0.0)
+    fetched._accept(m.Result(T, m.Status.OK, b"", 0, 1, lo=0, hi=1), (), 0.0)
     failed = m.Outcome(T, ok=False, engines=(1,), why="failed")
     assert sent(fetched) == m.Dependency((T, T + 1), known=(failed,), by_id=(T + 1,))
 

@@ -248,8 +248,8 @@ def test_what_has_come_before_the_message_leaves_goes_along(core):
 
 def test_what_comes_while_the_message_is_composed_is_to_come(core):
     result = AsyncMapResult(Link(), T, 0.0, None)
-    result.add_task(T, 2)
-    result.seal()
+    result._add_task(T, 2)
+    result._seal()
     file(result, value(T, [0], 0, 1))
     payload, frames = pack("f", (result,), {})
     seen = {}
