@@ -13,15 +13,15 @@ if __name__ == "src":
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .client.balancedview import LoadBalancedView
+    from .client.calls.dependencies import Dependency
     from .client.client import Client
-    from .client.decorators import parallel, remote
-    from .client.dependencies import Dependency
-    from .client.directview import DirectView
-    from .client.executor import ClusterExecutor
-    from .client.futures import AsyncResult
-    from .client.imap import LazyMap
-    from .client.mapresult import AsyncMapResult
+    from .client.maps.executor import ClusterExecutor
+    from .client.maps.imap import LazyMap
+    from .client.results.futures import AsyncResult
+    from .client.results.mapresult import AsyncMapResult
+    from .client.views.balancedview import LoadBalancedView
+    from .client.views.decorators import parallel, remote
+    from .client.views.directview import DirectView
     from .cluster.cluster import Cluster
     from .dependent import depend, require
     from .errors import (
@@ -54,23 +54,23 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AsyncMapResult": ".client.mapresult",
-    "AsyncResult": ".client.futures",
+    "AsyncMapResult": ".client.results.mapresult",
+    "AsyncResult": ".client.results.futures",
     "Client": ".client.client",
     "Cluster": ".cluster.cluster",
     "ClusterError": ".errors",
-    "ClusterExecutor": ".client.executor",
+    "ClusterExecutor": ".client.maps.executor",
     "ClusterExists": ".errors",
     "CompositeError": ".errors",
     "ControllerLost": ".errors",
-    "Dependency": ".client.dependencies",
-    "DirectView": ".client.directview",
+    "Dependency": ".client.calls.dependencies",
+    "DirectView": ".client.views.directview",
     "EngineDied": ".errors",
     "EngineryError": ".errors",
     "ImpossibleDependency": ".errors",
     "InvalidDependency": ".errors",
-    "LazyMap": ".client.imap",
-    "LoadBalancedView": ".client.balancedview",
+    "LazyMap": ".client.maps.imap",
+    "LoadBalancedView": ".client.views.balancedview",
     "NoClusterError": ".errors",
     "NoEngines": ".errors",
     "NoEnginesRegistered": ".errors",
@@ -87,9 +87,9 @@ _HOMES = {
     "UnmetDependency": ".errors",
     "depend": ".dependent",
     "interactive": ".interactive",
-    "parallel": ".client.decorators",
+    "parallel": ".client.views.decorators",
     "publish_data": ".publishing",
-    "remote": ".client.decorators",
+    "remote": ".client.views.decorators",
     "require": ".dependent",
 }
 

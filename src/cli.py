@@ -214,7 +214,7 @@ def _logs_dir(name: str | None) -> Path:
 @_name
 def console(engine: int, option: str | None) -> None:
     """Open a Jupyter console on an engine: it shares the engine's variables with its tasks."""
-    from .client import consoles
+    from .client.views import consoles
 
     command = consoles.console_command(_attach(engine, option))
     os.execv(command[0], command)  # noqa: S606 - no shell in between
@@ -239,7 +239,7 @@ def attach(engine: int, detach: bool, option: str | None) -> None:
 
 def _attach(engine: int, option: str | None) -> str:
     """Return the connection file of an engine."""
-    from .client import consoles
+    from .client.views import consoles
 
     with _running(option) as control:
         return consoles.connection_file(engine, control.ask_engine(engine, "attach"))

@@ -1,7 +1,7 @@
 """Dask workers inside engines: in a thread with an event loop of its own, next to the main thread and its tasks.
 
-What is here runs on engines, as tasks of a client that becomes a dask cluster (`client.daskcluster`). distributed is
-imported when the first worker starts.
+What is here runs on engines, as tasks of a client that becomes a dask cluster (`client.guests.daskcluster`).
+distributed is imported when the first worker starts.
 """
 
 from __future__ import annotations

@@ -98,6 +98,11 @@ SHELLS = {
 }
 """Modules that do. All others of these packages decide, and only that."""
 
+FLOORS = ("results", "calls", "connection", "records", "maps", "guests", "views", "")
+"""The folders of `src/client`, from the ground up, and above all of them what is in none. What a module imports when it
+is loaded is of its own floor or of one below; what only types, or single calls, need may be anywhere.
+"""
+
 NOT_FOR_DECIDERS = {
     "asyncio",
     "concurrent",
@@ -251,6 +256,21 @@ def test_nobody_imports_in_a_circle():
         done |= ready
     left = set(graph) - done - {"__init__"}
     assert not left, f"these import one another, or rest on some that do: {sorted(left)}"
+
+
+CLIENT = SRC / "client"
+
+
+@pytest.mark.parametrize("path", sorted(CLIENT.rglob("*.py")), ids=show)
+def test_the_client_rests_on_the_floors_below(path: Path):
+    package = path.relative_to(SRC).parts[:-1]
+    mine = FLOORS.index(package[1] if len(package) > 1 else "")
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            target = (*package[: len(package) - node.level + 1], *(node.module or "").split("."))
+            if target[0] == "client":
+                floor = target[1] if target[1:] and (CLIENT / target[1]).is_dir() else ""
+                assert FLOORS.index(floor) <= mine, f"line {node.lineno} imports from {floor or 'above'}"
 
 
 @pytest.mark.parametrize("path", files(), ids=show)

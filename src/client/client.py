@@ -11,27 +11,28 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .. import rendezvous
 from ..errors import ClusterError
 from ..wire import messages as m
-from . import gathering, joblibnames
-from .balancedview import LoadBalancedView
-from .consoles import open_console
-from .directview import DirectView
+from . import gathering
+from .calls.functions import FunctionCache
+from .connection.link import Link
 from .fleet import Fleet
-from .functions import FunctionCache
-from .guests import Guests
+from .guests import joblibnames
+from .guests.guests import Guests
 from .jobs import Jobs
-from .link import Link
-from .records import Records
+from .records.records import Records
+from .views.balancedview import LoadBalancedView
+from .views.consoles import open_console
+from .views.directview import DirectView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
-    from .directview import Targets
-    from .executor import ClusterExecutor
-    from .futures import AsyncResult
-    from .imap import LazyMap
-    from .mapresult import AsyncMapResult
+    from .maps.executor import ClusterExecutor
+    from .maps.imap import LazyMap
+    from .results.futures import AsyncResult
+    from .results.mapresult import AsyncMapResult
+    from .views.directview import Targets
 
 
 C = TypeVar("C", bound="Client")
@@ -295,7 +296,7 @@ class Client(Fleet, Guests, Jobs, Records):
 
         Raises NoSuchEngine. See ClusterExecutor.
         """
-        from .executor import ClusterExecutor  # noqa: PLC0415 - only who asks for one needs it
+        from .maps.executor import ClusterExecutor  # noqa: PLC0415 - only who asks for one needs it
 
         return ClusterExecutor(LoadBalancedView(self, targets))
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import NoEngines, NoSuchEngine
 from ..wire import messages as m
+from .results.timeouts import limit_of
 from .setup import register
-from .timeouts import limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .directview import Targets
-    from .functions import FunctionCache
-    from .groupresult import GroupResult
-    from .link import Link
+    from .calls.functions import FunctionCache
+    from .connection.link import Link
+    from .results.groupresult import GroupResult
+    from .views.directview import Targets
 
 
 class Fleet:

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import NoSuchTask
 from ..ids import TaskId, client_of, show_task
-from .fetches import get_result, read_id
-from .timeouts import deadline_of, left_until, limit_of
+from .calls.taskids import read_id
+from .records.fetches import get_result
+from .results.timeouts import deadline_of, left_until, limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .directview import Targets
-    from .futures import AsyncResult
-    from .link import Link
+    from .connection.link import Link
+    from .results.futures import AsyncResult
+    from .views.directview import Targets
 
 
 class Jobs:

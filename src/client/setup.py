@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..wire.codec import check_text
 from ..wire.messages import Function, Options, Task
-from .calls import name_of, pack
-from .core import Entry
-from .execution import executed
-from .groupresult import GroupResult
+from .calls.arguments import name_of, pack
+from .connection.core import Entry
+from .results.execution import executed
+from .results.groupresult import GroupResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable

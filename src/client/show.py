@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from ..wire.messages import EngineInfo
     from .client import Client
-    from .futures import AsyncResult
-    from .views import View
+    from .results.futures import AsyncResult
+    from .views.view import View
 
 ROWS_MAX = 64
 """Engines that are shown a row each."""

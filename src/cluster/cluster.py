@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import rendezvous
-from ..client.resources import amounts
+from ..client.calls.resources import amounts
 from ..errors import ClusterError
 from . import limits, local
 from .control import Control

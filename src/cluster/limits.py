@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..client.resources import amounts
+from ..client.calls.resources import amounts
 from ..errors import ClusterError
 
 if TYPE_CHECKING:

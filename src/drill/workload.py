@@ -30,9 +30,9 @@ from .tasks import RETRIES, Kind, Outcome, number
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..client.balancedview import LoadBalancedView
-    from ..client.futures import AsyncResult
-    from ..client.mapresult import AsyncMapResult
+    from ..client.results.futures import AsyncResult
+    from ..client.results.mapresult import AsyncMapResult
+    from ..client.views.balancedview import LoadBalancedView
 
 SHARES = {
     Kind.QUICK: 0.8870,

@@ -26,7 +26,7 @@ from .states import WidgetState, control
 from .talkback import Mailbox, Message
 
 if TYPE_CHECKING:
-    from ..client.futures import AsyncResult
+    from ..client.results.futures import AsyncResult
     from ..wire.messages import Output
 
 _COMM = Function(b"!comm", b"")

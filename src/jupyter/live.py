@@ -17,7 +17,7 @@ from .relay import hand_over, handlers, relay_late
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..client.futures import AsyncResult
+    from ..client.results.futures import AsyncResult
     from ..wire.messages import Output
     from .lines import Line
 

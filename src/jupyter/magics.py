@@ -16,8 +16,8 @@ from .screen import without_colours
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..client.directview import DirectView
-    from ..client.futures import AsyncResult
+    from ..client.results.futures import AsyncResult
+    from ..client.views.directview import DirectView
 
 _active: dict[str, Magics] = {}
 """By suffix."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..client.futures import AsyncResult
+    from ..client.results.futures import AsyncResult
     from ..wire.messages import Output
 
 handlers: dict[str, Callable[[Any, Output], None]] = {}

@@ -15,7 +15,7 @@ from .panes import TICK_S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..client.futures import AsyncResult
+    from ..client.results.futures import AsyncResult
 
 GOES_ON = "what was waited for goes on; to stop it: cancel() on its AsyncResult, or on the client for everything"
 

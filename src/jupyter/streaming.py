@@ -12,7 +12,7 @@ from .live import Follower
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..client.futures import AsyncResult
+    from ..client.results.futures import AsyncResult
 
 
 @contextmanager

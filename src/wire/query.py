@@ -1,7 +1,7 @@
 """The language of queries: which fields a record of a task has, and what may be asked of them.
 
 A query is read here by the client that makes it, and again by the controller that gets it and trusts nobody. What it
-means is said in `client.records` (`Client.db_query`), and done in `controller.journal.query`.
+means is said in `client.records.records` (`Client.db_query`), and done in `controller.journal.query`.
 """
 
 from __future__ import annotations

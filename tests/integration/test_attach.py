@@ -331,7 +331,7 @@ class Screen:
 
 
 def test_an_engine_of_another_host_is_named_with_its_host(client, monkeypatch):
-    from enginery.client import consoles
+    from enginery.client.views import consoles
 
     answer = {"connection_file": "/somewhere/k.json", "host": "far-away"}
     with pytest.raises(ClusterError, match="engine 3 runs on host far-away"):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from enginery import Client, ControllerLost, RemoteError, SerializationError
-from enginery.client import joblibnames
+from enginery.client.guests import joblibnames
 from joblib import Parallel, delayed, parallel_config
 
 from helpers import wait_until

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from enginery import Cluster, CompositeError, EngineDied
-from enginery.client.futures import GOES_ON
+from enginery.client.results.futures import GOES_ON
 from enginery.cluster.control import Control
 
 from helpers import wait_until

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from enginery.client.futures import AsyncResult
-from enginery.client.mapresult import AsyncMapResult
+from enginery.client.results.futures import AsyncResult
+from enginery.client.results.mapresult import AsyncMapResult
 from enginery.ids import TaskId, client_of
 from enginery.wire import messages as m
 from enginery.wire.given import find_given, get_inherited

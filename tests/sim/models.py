@@ -12,10 +12,10 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from enginery.client.core import Entry
-from enginery.client.dependencies import Bound
-from enginery.client.submission import compose, compose_again
-from enginery.client.waits import Waits
+from enginery.client.calls.dependencies import Bound
+from enginery.client.connection.core import Entry
+from enginery.client.connection.submission import compose, compose_again
+from enginery.client.results.waits import Waits
 from enginery.ids import (
     ClientNo,
     EngineId,
@@ -39,7 +39,7 @@ from world import CONTROLLER
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from enginery.client.futures import AsyncResult
+    from enginery.client.results.futures import AsyncResult
     from world import World
 
 RESCUE_S = 0.03

@@ -33,7 +33,7 @@ from graphs import future_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from enginery.client.futures import AsyncResult
+    from enginery.client.results.futures import AsyncResult
     from enginery.controller.journal.ledger import Lookup
     from graphs import Links
     from models import Client, Nanny

@@ -14,7 +14,7 @@ import cloudpickle
 import enginery
 import pytest
 from enginery import UnmetDependency, depend, interactive, require, serialize
-from enginery.client.functions import FunctionCache
+from enginery.client.calls.functions import FunctionCache
 from enginery.errors import SerializationError
 from enginery.pickles import dumps_function
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from enginery import depend, interactive, require, serialize
-from enginery.client.functions import FunctionCache
+from enginery.client.calls.functions import FunctionCache
 from enginery.serialize import dumps_function
 
 import_time = "here"

@@ -9,8 +9,8 @@ import time
 
 import pytest
 from enginery.client.client import Client
-from enginery.client.directview import DirectView
-from enginery.client.futures import GOES_ON
+from enginery.client.results.futures import GOES_ON
+from enginery.client.views.directview import DirectView
 from enginery.config import Connection, save
 from enginery.errors import (
     ClusterError,

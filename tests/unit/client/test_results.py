@@ -13,9 +13,9 @@ import time
 import weakref
 
 import pytest
-from enginery.client.futures import AsyncResult
-from enginery.client.mapresult import AsyncMapResult
-from enginery.client.metadata import METADATA
+from enginery.client.results.futures import AsyncResult
+from enginery.client.results.mapresult import AsyncMapResult
+from enginery.client.results.metadata import METADATA
 from enginery.errors import CompositeError, ControllerLost, EngineryError, TaskAborted
 from enginery.wire import messages as m
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from enginery.client.core import ACK_EVERY, ACK_S, BROKEN_S, GONE_S, QUIET_S, Core, Entry, RequestFuture
+from enginery.client.connection.core import ACK_EVERY, ACK_S, BROKEN_S, GONE_S, QUIET_S, Core, Entry, RequestFuture
 from enginery.errors import ControllerLost
 from enginery.wire import messages as m
 

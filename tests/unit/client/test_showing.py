@@ -4,8 +4,8 @@ import pickle
 import sys
 
 import pytest
-from enginery.client.execution import ExecuteReply
-from enginery.client.futures import Part
+from enginery.client.results.execution import ExecuteReply
+from enginery.client.results.futures import Part
 from enginery.errors import CompositeError, EngineDied, RemoteError
 from enginery.jupyter.relay import handlers
 from enginery.serialize import Failure, dumps

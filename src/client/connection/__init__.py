@@ -1,0 +1,1 @@
+"""The connection to a controller: one I/O thread, and its books."""

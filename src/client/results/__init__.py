@@ -1,0 +1,1 @@
+"""What submitting returns: results to come, one, several, of a map, joined, split, stored."""

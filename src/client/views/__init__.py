@@ -1,0 +1,1 @@
+"""Views: how calls, code and values get to engines, and the flags that say how."""
