@@ -124,13 +124,13 @@ class Cluster:
             nanny.stop()
 
     def connect(self) -> Client:
-        """Return a client of this cluster, the same each time; `stop()` closes it.
+        """Return a client of this cluster, the same each time until it is closed or lost; `stop()` closes it.
 
             client = cluster.connect()
 
         Raises ClusterError if it is not running.
         """
-        if self._client is None:
+        if self._client is None or self._client._link.core.lost is not None:
             from ..client.client import Client  # noqa: PLC0415 - a cluster can be had without
 
             self._client = Client(self._running().directory / rendezvous.CLIENT_FILE, timeout=self.timeout)

@@ -349,6 +349,10 @@ def test_cluster_step_by_step(stopping):
     assert cluster.scale(3) == [0, 1, 2]
     assert cluster.restart(1) == [1]
     assert cluster.restart() == [0, 1, 2]
+    first = cluster.connect()
+    assert cluster.connect() is first
+    first.close()
+    assert cluster.connect().ids == [0, 1, 2], "another client, as that one is of no more use"
     begun = time.monotonic()
     cluster.stop()
     assert time.monotonic() - begun < 2.0

@@ -93,7 +93,10 @@ class Metadata:
 
     @property
     def status(self) -> Any:
-        """`pending`, `ok`, `error`, `cancelled`, `timeout`, `lost`, `refused`, `unmet`, `impossible` or `unknown`."""
+        """`pending`, or how it ended: `ok`, `error`, `cancelled`, `timeout`, `lost`, `refused`, `unmet` (no engine has
+        what it needs), `impossible` or `invalid` (what it comes after ended otherwise, or is not known), `inherited`
+        (what it needs the value of has failed), `unknown`.
+        """
         untold = "unknown" if self.done() else "pending"
         return self._each(lambda part: Status(part.reply.status).name.lower() if part.reply else untold)
 
