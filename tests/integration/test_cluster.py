@@ -221,28 +221,29 @@ def test_fresh_processes_do_not_outlive_a_killed_nanny(stopping):
     good("clean")
 
 
-def test_left_overs_of_a_crash_are_cleared_by_the_next_start(stopping, monkeypatch):
+def test_left_overs_of_a_crash_are_cleared_by_the_next_start(stopping):
     name = f"crashed-{os.getpid()}"  # shared memory is known by the name of its cluster, wherever that has its folder
-    monkeypatch.setenv("ENGINERY_CLUSTER", name)
     folder = stopping / name
     memory = Path(f"/dev/shm/enginery-{name}-test")
     stray = subprocess.Popen(["sleep", "1000"], start_new_session=True, env={})
     unrelated = subprocess.Popen(["sleep", "1000"], env={})
     try:
-        good("start", "-n", "1")
-        os.kill(rendezvous.info(folder).pid, signal.SIGKILL)
+        good("start", "-n", "1", "--name", name)
+        nanny = rendezvous.info(folder).pid
+        assert nanny > 0
+        os.kill(nanny, signal.SIGKILL)
         wait_until(lambda: not processes(stopping), "every process of the cluster has gone", timeout_s=5)
         leftovers.note_process(folder, "engine-0", stray.pid)
         with (folder / "processes").open("a") as file:
             file.write(f"engine-1 {unrelated.pid} 12345\n")  # an older process of that number
         memory.write_text("x")
         (folder / "engines" / "rubbish.rec").write_text("x")
-        good("start", "-n", "1")
+        good("start", "-n", "1", "--name", name)
         stray.wait(timeout=10)
         assert unrelated.poll() is None
         assert not memory.exists()
         assert not (folder / "engines" / "rubbish.rec").exists()
-        assert "1 process, 1 shared memory file, its files" in good("logs")
+        assert "1 process, 1 shared memory file, its files" in good("logs", "--name", name)
     finally:
         memory.unlink(missing_ok=True)
         for process in (stray, unrelated):
