@@ -199,12 +199,18 @@ def _engine_of(error: Exception) -> int | None:
 class RemoteTraceback(Exception):
     """The `__cause__` of a remote exception: its text, the remote traceback, is made when somebody prints it."""
 
-    def __init__(self, error: RemoteError) -> None:
+    def __init__(self, of: RemoteError | str) -> None:
+        """Be the cause of an error; as a text, of one whose pickle brought its cause along (tblib's do, with dask)."""
         super().__init__()
-        self._error = weakref.ref(error)
+        self._of = of if isinstance(of, str) else weakref.ref(of)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteTraceback, (str(self),)
 
     def __str__(self) -> str:
-        error = self._error()
+        if isinstance(self._of, str):
+            return self._of
+        error = self._of()
         if error is None:
             return "(the exception is gone)"
         engine = error.__dict__["_remote"]["engine"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import pickle
+import subprocess
+import sys
 
 import pytest
 from enginery.errors import (
@@ -44,6 +46,24 @@ FACTS = {
     "memory_curve": [(1.5, 1 << 20)],
     "history": ["engine 2 (killed by signal 11 (SIGSEGV))"],
 }
+
+
+def test_errors_pickle_where_dask_has_seen_to_it_that_pickles_bring_causes_along():
+    code = """
+import pickle, tblib.pickling_support
+tblib.pickling_support.install()
+from enginery.failure import failure_from, to_exception
+try:
+    {}["here"]
+except KeyError as error:
+    told = failure_from(error)
+back = pickle.loads(pickle.dumps(to_exception(told, 3)))
+assert isinstance(back, KeyError) and back.engine == 3, back
+assert "on engine 3" in str(back.__cause__)
+assert "KeyError: 'here'" in str(back.__cause__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert not done.stderr
 
 
 def test_the_death_of_an_engine_pickles_with_all_that_is_known():
