@@ -77,6 +77,8 @@ class FakeController:
         os.write(self._write, b"!")
         self._thread.join(5)
         assert not self._thread.is_alive()
+        os.close(self._read)
+        os.close(self._write)  # here: the thread may have seen that it is to stop before it was woken
 
     def of(self, kind):
         return [message for message in list(self.messages) if isinstance(message, kind)]
@@ -102,8 +104,6 @@ class FakeController:
                     self._answer(peer, message, frames)
         self._socket.close(linger=0)
         self._context.term()
-        os.close(self._read)
-        os.close(self._write)
 
     def _say(self, peer, message, frames=()):
         try:
