@@ -8,7 +8,7 @@ import pytest
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
-    from unit.controller.bench import Bench, EngineSide
+    from unit.controller.bench import Bench, ClientSide, EngineSide
 
 OK, UNMET = m.Status.OK, m.Status.UNMET
 
@@ -32,6 +32,15 @@ def sentence(bench: Bench) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------ going on
+
+
+def with_the_second_engine_busy(bench: Bench) -> ClientSide:
+    """Have two engines, the second of which has all it can take; return a client."""
+    bench.start(engines=2)
+    client = bench.clients[0]
+    client.submit(2, targets=(1,))
+    bench.engines[1].given()
+    return client
 
 
 def test_a_task_goes_to_an_engine_that_has_not_been_asked(bench: Bench):
@@ -182,10 +191,7 @@ def test_a_starting_engine_is_waited_for(bench: Bench):
 
 
 def test_an_engine_that_has_been_replaced_is_asked_again(bench: Bench):
-    bench.start(engines=2)
-    client = bench.clients[0]
-    client.submit(2, targets=(1,))
-    bench.engines[1].given()
+    client = with_the_second_engine_busy(bench)
     (id_,) = client.submit()
     cannot(*where(bench))
     bench.engines[0].die()
@@ -198,10 +204,7 @@ def test_an_engine_that_has_been_replaced_is_asked_again(bench: Bench):
 
 
 def test_when_the_last_that_could_is_stopped_it_ends(bench: Bench):
-    bench.start(engines=2)
-    client = bench.clients[0]
-    client.submit(2, targets=(1,))
-    bench.engines[1].given()
+    client = with_the_second_engine_busy(bench)
     client.submit()
     cannot(*where(bench))
     client.ask(m.Scale, 1)
@@ -210,10 +213,7 @@ def test_when_the_last_that_could_is_stopped_it_ends(bench: Bench):
 
 
 def test_a_task_that_waits_for_another_engine_can_be_cancelled(bench: Bench):
-    bench.start(engines=2)
-    client = bench.clients[0]
-    client.submit(2, targets=(1,))
-    bench.engines[1].given()
+    client = with_the_second_engine_busy(bench)
     (id_,) = client.submit()
     cannot(*where(bench))
     request = client.cancel([id_])
@@ -223,10 +223,7 @@ def test_a_task_that_waits_for_another_engine_can_be_cancelled(bench: Bench):
 
 def test_nothing_is_left_of_a_pool_all_of_whose_tasks_were_withdrawn(bench: Bench):
     """Their function is forgotten with them."""
-    bench.start(engines=2)
-    client = bench.clients[0]
-    client.submit(2, targets=(1,))
-    bench.engines[1].given()
+    client = with_the_second_engine_busy(bench)
     (id_,) = client.submit(function=b"g")
     cannot(*where(bench))
     request = client.cancel([id_])
@@ -319,10 +316,7 @@ def test_an_idle_engine_that_has_been_asked_takes_nothing_over(bench: Bench):
 
 
 def test_another_controller_knows_who_has_been_asked(durable: Bench):
-    durable.start(engines=2)
-    client = durable.clients[0]
-    client.submit(2, targets=(1,))
-    durable.engines[1].given()
+    client = with_the_second_engine_busy(durable)
     (id_,) = client.submit()
     cannot(*where(durable))
     durable.die()
