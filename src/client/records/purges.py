@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...errors import NoSuchTask
-from ...ids import TaskId, show_task
 from ...wire import messages as m
 from ..results.futures import AsyncResult
-from ..results.groupresult import GroupResult
-from ..results.joined import JoinedResult
-from ..results.mapresult import AsyncMapResult
-from ..results.splitting import ItemsPiece, TaskPiece
 from . import queries
 from .fetches import ALL, find, named
 
@@ -19,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..connection.link import Link
-    from ..results.mapresult import Run
     from .fetches import Tasks
 
 AT_A_TIME = 10_000
@@ -65,46 +58,4 @@ def release(jobs: AsyncResult | Iterable[AsyncResult]) -> None:
         if not result.done():
             raise ValueError(f"{result!r} is not done and holds nothing yet; wait for it, or cancel it")
     for result in results:
-        _release(result)
-
-
-def _release(result: AsyncResult) -> None:
-    id_ = show_task(TaskId(result._task))
-    gone = NoSuchTask(
-        f'the value of task {id_} was purged from this client; get_result("{id_}") asks the cluster, if that keeps it'
-    )
-    result._opened = None, gone
-    result._frames = ()
-    if isinstance(result, JoinedResult):
-        for one in result._joined:
-            _release(one)
-    elif isinstance(result, TaskPiece | ItemsPiece):
-        whole = result._whole
-        if whole._opened is not None:
-            whole._opened = None, gone
-        if isinstance(whole, GroupResult):
-            _release_calls(whole, [result._task - whole._task], gone)
-        else:
-            _release_runs((run for run in whole._arrived.copy() if run.reply.id == result._task), gone)
-    elif isinstance(result, GroupResult):
-        _release_calls(result, range(len(result._items)), gone)
-    elif isinstance(result, AsyncMapResult):
-        _release_runs(result._runs.values(), gone)
-    elif result._reply is not None:
-        result._reply.payload = b""
-
-
-def _release_calls(group: GroupResult, places: Iterable[int], gone: NoSuchTask) -> None:
-    for place in places:
-        group._items[place] = None, gone
-        kept = group._replies[place]
-        if kept is not None:
-            reply, _, received = kept
-            group._replies[place] = reply, (), received
-            reply.payload = b""
-
-
-def _release_runs(runs: Iterable[Run], gone: NoSuchTask) -> None:
-    for run in runs:
-        run._opened, run.frames = ([], gone), ()
-        run.reply.payload = b""
+        result._release()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
-from ...errors import CompositeError, EngineryError, RemoteError, TaskAborted
+from ...errors import CompositeError, EngineryError, NoSuchTask, RemoteError, TaskAborted
 from ...ids import TaskId, show_task
 from ...placeholders import stand_in
 from .lightfuture import CANCELLED, FINISHED, PENDING, LightFuture
@@ -349,6 +349,18 @@ class AsyncResult(Sending, AsArgument, LightFuture[Any], Metadata, Shown):
         client.map(f, xs).abort()
         """
         self.cancel(interrupt=False)
+
+    def _release(self) -> NoSuchTask:
+        """Hold the value no longer; return what is raised by who asks for it."""
+        id_ = show_task(TaskId(self._task))
+        gone = NoSuchTask(
+            f"the value of task {id_} was purged from this client; "
+            f'get_result("{id_}") asks the cluster, if that keeps it'
+        )
+        self._opened, self._frames = (None, gone), ()
+        if self._reply is not None:
+            self._reply.payload = b""
+        return gone
 
     def _abandon(self) -> None:
         self._link.cancel(self._open_tasks(), grace_s=None, interrupt=True)

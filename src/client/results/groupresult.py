@@ -15,6 +15,7 @@ from .splitting import Pieces, TaskPiece
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...errors import NoSuchTask
     from ...wire.messages import Options, Output, Result
     from ...wire.parts import Part as Piece
     from .futures import Canceller
@@ -106,6 +107,21 @@ class GroupResult(SeveralResult):
         if self._lost is not None and self._left:
             return None, self._lost  # one misfortune, not one for each engine
         return super()._read()
+
+    def _release(self) -> NoSuchTask:
+        gone = super()._release()
+        for place in range(len(self._items)):
+            self._release_call(place, gone)
+        return gone
+
+    def _release_call(self, place: int, gone: NoSuchTask) -> None:
+        """Hold the value of one engine no longer."""
+        self._items[place] = None, gone
+        kept = self._replies[place]
+        if kept is not None:
+            reply, _, received = kept
+            self._replies[place] = reply, (), received
+            reply.payload = b""
 
     def _value_engines(self) -> Sequence[int]:
         return self._targets

@@ -19,6 +19,7 @@ from .several import SeveralResult
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ...errors import NoSuchTask
     from ...wire.messages import Output, Result
     from ...wire.parts import Part as Piece
     from .metadata import Part
@@ -174,6 +175,11 @@ class JoinedResult(SeveralResult):
         for result in self._joined:
             result._await_stopped(stopped)
         self._is_over()
+
+    def _release(self) -> NoSuchTask:
+        for result in self._joined:
+            result._release()
+        return super()._release()
 
     def _abandon(self) -> None:
         for result in self._joined:

@@ -23,6 +23,7 @@ from .splitting import ItemsPiece, Pieces
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from ...errors import NoSuchTask
     from ...wire.messages import Options, Output, Result
     from ...wire.parts import Part as Piece
     from .futures import Canceller
@@ -56,6 +57,11 @@ class Run:
                 if opened[1] is None:
                     self.reply.payload = b""
         return self._opened or opened
+
+    def release(self, gone: NoSuchTask) -> None:
+        """Hold the values no longer; who asks for them gets this error."""
+        self._opened, self.frames = ([], gone), ()
+        self.reply.payload = b""
 
     def _read(self, label: str | None) -> tuple[list[Any], Exception | None]:
         try:
@@ -420,6 +426,18 @@ class AsyncMapResult(SeveralResult):
 
     def _item_of(self, record: Output) -> int:
         return self._tasks[record.task][0] + record.lo
+
+    def _release(self) -> NoSuchTask:
+        gone = super()._release()
+        for run in self._runs.values():
+            run.release(gone)
+        return gone
+
+    def _release_task(self, task: int, gone: NoSuchTask) -> None:
+        """Hold the values of the items of one task no longer."""
+        for run in self._arrived.copy():
+            if run.reply.id == task:
+                run.release(gone)
 
     def _open_tasks(self) -> list[int]:
         return [task for task, (_, _, left) in self._tasks.items() if left > 0]

@@ -19,6 +19,7 @@ from .several import SeveralResult
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ...errors import NoSuchTask
     from ...wire.messages import Output, Result
     from ...wire.parts import Part as Piece
     from .groupresult import GroupResult
@@ -61,6 +62,12 @@ def _settle(piece: AsyncResult) -> None:
     piece._settle(CANCELLED if statuses == {STATUS_CANCELLED} else FINISHED, failed=statuses != {OK})
 
 
+def _forget_together(whole: AsyncResult, gone: NoSuchTask) -> None:
+    """A piece is released: so is what was made of all of them, if it was."""
+    if whole._opened is not None:
+        whole._opened = None, gone
+
+
 class TaskPiece(AsyncResult):
     """The result of one engine's call of several."""
 
@@ -87,6 +94,12 @@ class TaskPiece(AsyncResult):
 
     def _parts(self) -> list[Part]:
         return [self._whole._part(self._index)]
+
+    def _release(self) -> NoSuchTask:
+        gone = super()._release()
+        _forget_together(self._whole, gone)
+        self._whole._release_call(self._index, gone)
+        return gone
 
     def _log(self) -> Sequence[Output]:
         return self._whole._group_records[self._index]
@@ -160,6 +173,12 @@ class ItemsPiece(SeveralResult):
     def progress(self) -> int:
         """How many items have ended."""
         return self._count - self._whole._tasks[self._task][2]
+
+    def _release(self) -> NoSuchTask:
+        gone = super()._release()
+        _forget_together(self._whole, gone)
+        self._whole._release_task(self._task, gone)
+        return gone
 
     def _log(self) -> Sequence[Output]:
         return [record for record in self._whole._map_records if record.task == self._task]
