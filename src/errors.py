@@ -324,6 +324,14 @@ class InvalidDependency(ImpossibleDependency):
     """What a task is to come after is no task that the cluster knows."""
 
 
+class ObjectLost(EngineryError):
+    """A value that was kept in shared memory is there no more; the text says which, and what became of it."""
+
+
+class ObjectStoreFull(EngineryError, MemoryError):
+    """There is no room for a large value on its host, in memory or on disk; the text says how much there is."""
+
+
 class NoSuchTask(EngineryError, KeyError):
     """The cluster does not know a task of that id or label, or does not keep its results any more."""
 

@@ -32,6 +32,7 @@ CLIENT_FILE = "client.json"
 ENGINE_FILE = "engine.json"
 CONTROLLER_FILE = "controller.json"
 SOCKET = "controller.sock"
+STORE_SOCKET = "store.sock"
 LOGS = "logs"
 NANNY_LOG = "nanny.log"
 JOURNAL = "journal"
@@ -42,6 +43,8 @@ JOURNAL_END = ".journal"
 """How the names of all others end; what more there is of them has names that begin so."""
 ENGINES = "engines"
 """The folder of the engines' flight recorders."""
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only folders with our prefix and our owner are touched
 
 DEFAULT_NAME = "default"
 
@@ -174,6 +177,22 @@ def socket_path(directory: Path) -> Path:
     if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
         return path
     return _short_path(directory, ".sock")
+
+
+def store_path(directory: Path) -> Path:
+    """Return where the Unix socket of the store of objects is that the nanny with this folder keeps."""
+    path = directory / STORE_SOCKET
+    if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
+        return path
+    return _short_path(directory, ".store")
+
+
+def objects_dir(directory: Path) -> Path:
+    """Return the folder in shared memory of the objects that the nanny with this folder keeps. It may not exist."""
+    import hashlib  # noqa: PLC0415 - the nanny needs it late
+
+    place = hashlib.blake2b(os.fsencode(directory.resolve()), digest_size=4).hexdigest()
+    return SHARED_MEMORY / f"enginery-{directory.name}-{place}"
 
 
 def kernel_path(recorder: Path) -> Path:

@@ -84,6 +84,8 @@ class EngineSetup(msgspec.Struct, frozen=True):
     """A descriptor that reports end of file when the nanny dies."""
     pipes: tuple[str, str] | None = None
     """Named pipes to have as descriptors 1 and 2, which the nanny holds too; None: pipes of our own."""
+    store: str | None = None
+    """Path of the Unix socket of this host's store of objects."""
     preload: tuple[str, ...] = ()
     """Modules to import first, in a fresh process; a forked one has them from its template."""
 

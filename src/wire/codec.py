@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from . import messages as m
+from . import objects as o
 
 T = TypeVar("T")
 
@@ -22,6 +23,8 @@ _to_controller: msgspec.msgpack.Decoder[m.ToController] = msgspec.msgpack.Decode
 _to_client: msgspec.msgpack.Decoder[m.ToClient] = msgspec.msgpack.Decoder(m.ToClient)
 _to_engine: msgspec.msgpack.Decoder[m.ToEngine] = msgspec.msgpack.Decoder(m.ToEngine)
 _to_nanny: msgspec.msgpack.Decoder[m.ToNanny] = msgspec.msgpack.Decoder(m.ToNanny)
+_to_store: msgspec.msgpack.Decoder[o.ToStore] = msgspec.msgpack.Decoder(o.ToStore)
+_from_store: msgspec.msgpack.Decoder[o.FromStore] = msgspec.msgpack.Decoder(o.FromStore)
 _certificate = msgspec.msgpack.Decoder(m.DeathCertificate)
 
 
@@ -71,6 +74,16 @@ def decode_to_engine(header: Any) -> m.ToEngine:
 def decode_to_nanny(header: Any) -> m.ToNanny:
     """Return the message to a nanny that these bytes are, or raise `MalformedError`."""
     return _decode(_to_nanny, header)
+
+
+def decode_to_store(header: Any) -> o.ToStore:
+    """Return the message to a store that these bytes are, or raise `MalformedError`."""
+    return _decode(_to_store, header)
+
+
+def decode_from_store(header: Any) -> o.FromStore:
+    """Return the message from a store that these bytes are, or raise `MalformedError`."""
+    return _decode(_from_store, header)
 
 
 def decode_certificate(payload: bytes) -> m.DeathCertificate:

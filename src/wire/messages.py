@@ -24,6 +24,23 @@ from .archive import Fetch, Fetched, Find, Found, Purge, Queried, Query, Recall,
 from .asking import Answer, Ask, AskEngine
 from .death import DeathCertificate
 from .fleet import ClearSetup, QueueQuery, Restart, Retire, Scale, Shutdown, Signal, StatusQuery, WaitEngines
+from .hosts import EngineExited, NannyHello, NannyWelcome, Running, StartEngines, StopEngine
+from .objects import (
+    Drop,
+    Lacking,
+    Need,
+    ObjectId,
+    ObjectInfo,
+    ObjectsQuery,
+    Pull,
+    Pulled,
+    Source,
+    StoreLeft,
+    StoreQuery,
+    StoreSeen,
+    Unpulled,
+    Vanished,
+)
 from .parts import (
     Call,
     Count,
@@ -46,15 +63,25 @@ __all__ = [  # of what is declared beside this file: users look here
     "ClearSetup",
     "DeathCertificate",
     "Dependency",
+    "Drop",
+    "EngineExited",
     "EngineInfo",
     "Fetch",
     "Fetched",
     "Find",
     "Found",
     "Function",
+    "Lacking",
+    "NannyHello",
+    "NannyWelcome",
+    "Need",
+    "ObjectInfo",
+    "ObjectsQuery",
     "Options",
     "Outcome",
     "Output",
+    "Pull",
+    "Pulled",
     "Purge",
     "Queried",
     "Query",
@@ -64,17 +91,26 @@ __all__ = [  # of what is declared beside this file: users look here
     "Restart",
     "Result",
     "Retire",
+    "Running",
     "Scale",
     "Shutdown",
     "Signal",
+    "Source",
+    "StartEngines",
     "Status",
     "StatusQuery",
+    "StopEngine",
+    "StoreLeft",
+    "StoreQuery",
+    "StoreSeen",
     "Task",
     "TaskInfo",
+    "Unpulled",
+    "Vanished",
     "WaitEngines",
 ]
 
-VERSION = 4
+VERSION = 5
 
 
 class Numbered(msgspec.Struct, array_like=True, kw_only=True):
@@ -116,6 +152,20 @@ class Forget(Numbered, array_like=True, tag=True):
     """These functions will not be named again without being sent again (client to controller, controller to engine)."""
 
     digests: list[bytes]
+
+
+class Put(Numbered, array_like=True, tag=True):
+    """I have made these objects, and hold each by a handle. Said before any task that needs them."""
+
+    objects: list[ObjectInfo]
+
+
+class Release(Numbered, array_like=True, tag=True):
+    """I let go of these: a handle each, as often as they are named. A client has one for each time that it was sent an
+    object, in a `Result`, or has `Put` it.
+    """
+
+    objects: list[ObjectId]
 
 
 class Cancel(msgspec.Struct, array_like=True, tag=True):
@@ -333,70 +383,13 @@ class Exit(msgspec.Struct, array_like=True, tag=True):
     """To an engine's control socket, or to a nanny: end now."""
 
 
-# ----------------------------------------------------------------------------------------------- controller <-> nanny
-
-
-class NannyHello(msgspec.Struct, array_like=True, tag=True):
-    """First message of a nanny, said again when its connection was broken; answered by `NannyWelcome` or `Refused`."""
-
-    version: int
-    host: str
-    pid: int
-    cores: int
-    engines: int
-    """How many engines it was started for; the controller says which ids they get."""
-    head: bool = False
-    """It started this controller."""
-    welcomed: bool = False
-    """It was welcomed before."""
-    resources: dict[str, float] = {}
-    """What the host offers to tasks, by name."""
-
-
-class NannyWelcome(msgspec.Struct, array_like=True, tag=True):
-    """The nanny is one of the cluster's."""
-
-    session: int = 0
-    """It may have been told something before: it is to say what it runs in a `Running` of this number; 0: it is new."""
-
-
-class Running(msgspec.Struct, array_like=True, tag=True):
-    """What a nanny runs: the truth, by which the controller corrects its books."""
-
-    session: int
-    """That of the welcome it answers: what was said before another one is void."""
-    running: list[tuple[int, int]]
-    """Its engine processes, asked for or running: `(engine, incarnation)` each."""
-    ended: list[DeathCertificate]
-    """The last end of each of its engines, heard of or not."""
-
-
-class StartEngines(msgspec.Struct, array_like=True, tag=True):
-    """Start engine processes: `(engine, incarnation)` each."""
-
-    engines: list[tuple[int, int]]
-    of: int = 0
-    """How many engines the host has, these included."""
-
-
-class StopEngine(msgspec.Struct, array_like=True, tag=True):
-    """Send a signal to one engine process (SIGKILL ends it for sure). Answered by `EngineExited` if it ends."""
-
-    engine: int
-    incarnation: int
-    signal: int
-
-
-class EngineExited(msgspec.Struct, array_like=True, tag=True):
-    """An engine process has ended (or could not be started: `pid` 0 and a reason)."""
-
-    certificate: DeathCertificate
-
-
 FromClient = (
     ClientHello
     | Submit
     | Forget
+    | Put
+    | Release
+    | ObjectsQuery
     | Cancel
     | Scale
     | Restart
@@ -418,7 +411,20 @@ FromClient = (
     | Ack
 )
 FromEngine = EngineHello | ControlHello | Holding | Done | Started | Outputs | GivenBack | Answer | Goodbye | Ping
-FromNanny = NannyHello | Running | EngineExited | Shutdown | Goodbye | Ping
+FromNanny = (
+    NannyHello
+    | Running
+    | EngineExited
+    | Need
+    | Pulled
+    | Unpulled
+    | Vanished
+    | StoreLeft
+    | StoreSeen
+    | Shutdown
+    | Goodbye
+    | Ping
+)
 ToController = FromClient | FromEngine | FromNanny
 ToClient = (
     Welcome
@@ -437,5 +443,18 @@ ToClient = (
     | Farewell
 )
 ToEngine = EngineWelcome | Run | Forget | Ack | TakeBack | Interrupt | Ask | Exit | Resume | Refused | Pong | Farewell
-ToNanny = NannyWelcome | StartEngines | StopEngine | Exit | Resume | Refused | Pong | Farewell
+ToNanny = (
+    NannyWelcome
+    | StartEngines
+    | StopEngine
+    | Drop
+    | Pull
+    | Lacking
+    | StoreQuery
+    | Exit
+    | Resume
+    | Refused
+    | Pong
+    | Farewell
+)
 ToPeer = ToClient | ToEngine | ToNanny

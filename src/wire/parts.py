@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from ..ids import MAX_TASK
+from .objects import ObjectInfo  # noqa: TC001 - msgspec reads the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -128,6 +129,8 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
     """It is to begin after these, on an engine where they (or one of them, if not `all`) ran."""
     resources: tuple[tuple[str, float], ...] = ()
     """What it takes while it runs of what hosts offer, by name, in order of the names."""
+    keep: bool = False
+    """Its value is to be an object, however small, and stay where it is."""
 
 
 class Task(msgspec.Struct, array_like=True, gc=False):
@@ -149,6 +152,9 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     needs: tuple[TaskNo, ...] = ()
     """Tasks whose values are among its arguments and still to come, each once; what the client has of them, and all of
     the others, is in the payload: see `given`."""
+    objects: tuple[ObjectInfo, ...] = ()
+    """The objects among its arguments, each once; also that which the payload refers to, and those of the results that
+    it was given."""
 
 
 class Call(msgspec.Struct, array_like=True, gc=False):
@@ -165,6 +171,8 @@ class Call(msgspec.Struct, array_like=True, gc=False):
     """Addressed to this engine: never given back unasked."""
     announce: bool = False
     """Send `Started` when it starts (it has a time limit, or somebody wants to know)."""
+    keep: bool = False
+    """As `Options.keep`."""
 
 
 class Result(msgspec.Struct, array_like=True, gc=False):
@@ -184,6 +192,8 @@ class Result(msgspec.Struct, array_like=True, gc=False):
     lo: int = 0
     hi: int = 0
     """For a divisible task: these items (`lo <= i < hi`), counted in the task as its client submitted it."""
+    objects: tuple[ObjectInfo, ...] = ()
+    """The object that the payload refers to, if it does."""
 
 
 Part = tuple[Result, "Sequence[Any]"]

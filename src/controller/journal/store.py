@@ -397,7 +397,7 @@ class Store:
         self.moved = sum(l.size_of(move) for move in moves)
         ended: list[tuple[int, int, int]] = []
         for (blob,) in execute("SELECT message FROM delivered WHERE results AND id > ? ORDER BY id", (summed,)):
-            ended.extend(ended_by(_results.decode(blob)))
+            ended.extend(ended_by(_results.decode(blob)))  # type: ignore[arg-type] # `results` says which it is
         clients, acked = [], {}
         for no, peer, name, pid, host, cancel, patience_s, have in execute("SELECT * FROM clients ORDER BY no"):
             clients.append(l.ClientCame(no, peer, name, pid, host, bool(cancel), patience_s))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA = 5
+SCHEMA = 6
 """Raise it when a table or an entry changes: an older file is then set aside, not misread."""
 
 TABLES = """
