@@ -217,6 +217,8 @@ class Welcome(msgspec.Struct, array_like=True, tag=True):
     """Number of the last numbered message that has come from the client."""
     durable: bool = False
     """There is a journal: should the controller die, another takes over."""
+    store: Source | None = None
+    """The store of the head host, for a client that is on another and has none."""
 
 
 class Resume(msgspec.Struct, array_like=True, tag=True):

@@ -1,5 +1,6 @@
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 from enginery.objects import layout, mapping
@@ -59,8 +60,7 @@ def test_a_mapping_ends_with_its_last_view_and_outlives_its_file(tmp_path):
 
 
 def is_mapped(name):
-    with open("/proc/self/maps") as maps:
-        return name in maps.read()
+    return name in Path("/proc/self/maps").read_text()
 
 
 def test_many_pieces_and_many_bytes_need_several_calls_of_the_kernel(tmp_path, monkeypatch):
