@@ -111,6 +111,7 @@ SHELLS = {
         "zygote",
         "store/files",
         "store/mapped",
+        "store/start",
         "store/thread",
     },
 }

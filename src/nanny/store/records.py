@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from ...wire import objects as o
     from ...wire.objects import ObjectInfo, Source
+
+
+ToTell: TypeAlias = "o.Need | o.Pulled | o.Unpulled | o.Vanished | o.StoreLeft | o.StoreSeen"
+"""What a store has to tell the controller."""
 
 
 class Stage(Enum):
@@ -78,7 +82,7 @@ class Answer(NamedTuple):
 class Tell(NamedTuple):
     """Send a message to the controller."""
 
-    message: o.Need | o.Pulled | o.Unpulled | o.Vanished | o.StoreLeft | o.StoreSeen
+    message: ToTell
 
 
 class Look(NamedTuple):

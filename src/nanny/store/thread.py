@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...wire.objects import ObjectInfo, Source
-    from .records import Action
+    from .records import Action, ToTell
 
 BACKLOG = 4096
 """So many processes may begin at the same moment."""
@@ -116,7 +116,7 @@ class Store:
         self._looked = (0.0, 0.0, frozenset[bytes](), frozenset[bytes]())
         """The last look: when, how long it took, what was mapped, and what of that was removed."""
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._outbox: queue.SimpleQueue[Tell] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[ToTell] = queue.SimpleQueue()
         self._wake_read, self._wake_write = _pipe()
         self._out_read, self._out_write = _pipe()
         self._stopping = False
@@ -140,14 +140,10 @@ class Store:
         """Return the descriptor that is readable when there is something to `take`."""
         return self._out_read
 
-    def take(self) -> list[Tell]:
+    def take(self) -> list[ToTell]:
         """Return what the controller is to be told."""
         _drain(self._out_read)
-        found = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                found.append(self._outbox.get_nowait())
-        return found
+        return [self._outbox.get_nowait() for _ in range(self._outbox.qsize())]
 
     def deliver(self, message: o.Drop | o.Pull | o.Lacking | o.StoreQuery) -> None:
         """Hand in a message of the controller."""
@@ -350,7 +346,7 @@ class Store:
     def _see(self, request: int) -> None:
         found = self._look()
         self._books.on_looked(*_sum(found))
-        self._tell(Tell(seen(self._books, request, found, self._pids)))
+        self._tell(seen(self._books, request, found, self._pids))
 
     # -------------------------------------------------------------------------------------------------------- actions
 
@@ -359,8 +355,8 @@ class Store:
         match action:
             case Answer(user, message):
                 self._answer(user, message)
-            case Tell():
-                self._tell(action)
+            case Tell(message):
+                self._tell(message)
             case Look():
                 self._look_again()
             case Move(object_id, to_disk):
@@ -391,7 +387,7 @@ class Store:
             with contextlib.suppress(OSError):  # it has ended, which we are about to hear, or never reads
                 process.socket.send(encode(message))
 
-    def _tell(self, message: Tell) -> None:
+    def _tell(self, message: ToTell) -> None:
         self._outbox.put(message)
         with contextlib.suppress(BlockingIOError):
             os.write(self._out_write, b"\0")

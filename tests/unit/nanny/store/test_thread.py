@@ -45,7 +45,7 @@ class Place:
         """Return messages of a kind that the controller was told, once there are so many."""
         until = time.monotonic() + deadline
         while True:
-            self.told += [tell.message for tell in self.store.take()]
+            self.told += self.store.take()
             found = [message for message in self.told if isinstance(message, kind)]
             if len(found) >= count:
                 return found
