@@ -74,6 +74,8 @@ class Task(msgspec.Struct, gc=False):
     """The engines that ended while they ran it: `engine 2 (killed by signal 11 (SIGSEGV))`. Replaced, never changed."""
     unmet: Unmet | None = None
     """Where what it needs is not there, if it was sent on for that."""
+    weight: int = 0
+    """How many bytes it has here, if that is not just its payload: see `memory`."""
 
     @property
     def is_coroutine(self) -> bool:
@@ -90,8 +92,10 @@ class Client:
         "cancel_on_exit",
         "digests",
         "frames",
+        "held_bytes",
         "host",
         "incoming",
+        "is_engine",
         "name",
         "no",
         "outgoing",
@@ -101,6 +105,7 @@ class Client:
         "peer",
         "pid",
         "results",
+        "unacked",
         "unfinished",
         "unheard",
         "used_s",
@@ -127,6 +132,12 @@ class Client:
         self.used_s = 0.0
         """Engine time given to it, as the fair queue counts it."""
         self.unfinished = 0
+        self.held_bytes = 0
+        """What its tasks have here besides their places in the books."""
+        self.unacked = 0
+        """It has sent so much since it was last told that we have it."""
+        self.is_engine = False
+        """It is in the process of an engine."""
         self.digests: set[bytes] = set()
         """Functions it may name without sending them again."""
         self.outputs: list[Output] = []

@@ -2,8 +2,8 @@
 
 Rules of this file. No thread, clock or socket in here: `now` is an argument. Submitting threads and the I/O thread
 share one core, and only these may be touched by any thread, each by single operations that are atomic in Python:
-`sinks`, `requests`, `outbox`, `lost`, `sends.add`. What makes messages (`take`, `take_single`, `unsay`) is for whoever
-holds the lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
+`sinks`, `requests`, `outbox`, `lost`, `sends.add`, `room`. What makes messages (`take`, `take_single`, `unsay`) is for
+whoever holds the lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
 
 Whoever is registered is answered: `lose` marks the core lost *before* it fails all that is registered, and submitters
 look at `lost` *after* registering. So a submission either is failed by `lose` or notices by itself.
@@ -21,10 +21,11 @@ from ...errors import ClusterError, ControllerLost
 from ...ids import ClientNo, first_task_id
 from ...streams import Incoming, Outgoing, Verdict
 from ...wire import messages as m
-from ..results.lightfuture import LightFuture
 from ..results.sending import Sends
 from .ended import Ended
 from .incarnations import Incarnations
+from .requests import RequestFuture
+from .room import ENTRY_BYTES, LARGE_BYTES, Room
 from .submission import compose, compose_again
 
 if TYPE_CHECKING:
@@ -88,30 +89,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     frames: Sequence[Any]
 
 
-class RequestFuture(LightFuture[Any]):
-    """The controller's answer to a request."""
-
-    _value: Any = None
-    _error: Exception | None = None
-
-    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
-        self._check_wait = check  # type: ignore[method-assign] # a callable either way
-
-    def resolve(self, value: Any, error: Exception | None) -> None:
-        """Take the answer. Called by the I/O thread."""
-        if not self.done():
-            self._value, self._error = value, error
-            self._settle(failed=error is not None)
-
-    def _outcome(self) -> Any:
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-    def _too_late(self, timeout: float | None) -> TimeoutError:
-        return TimeoutError(f"no answer after {timeout:g} s")
-
-
 class Core:
     """Everything a client knows about its cluster. See the rules at the top of the file."""
 
@@ -146,6 +123,7 @@ class Core:
         """Another controller takes over if this one dies."""
         self._incoming = Incoming()
         self._outgoing = Outgoing()
+        self.room = Room(self.outbox, self._outgoing)
         self._dependent: dict[int, list[Entry]] = {}
         """The tasks of messages, by number, that say what had come of others."""
         self._acked = 0
@@ -202,6 +180,8 @@ class Core:
                     self.lose(ControllerLost(f"the controller refused a message of this client: {message.reason}"))
             case m.Ack():
                 self._on_acked(message.have)
+            case m.Hold():
+                self.room.hold(on=message.on)
             case m.Resume():
                 self._greet()
             case m.Pong():
@@ -277,6 +257,7 @@ class Core:
         self.cluster = message.cluster
         self.controller_pid = message.controller_pid
         self.durable = message.durable
+        self.room.welcomed(message)
         self.incarnations.learn(message.engines, wall)
         self.engines = {engine.id: engine for engine in message.engines if engine.state != "dead"}
         if self.on_fleet is not None:
@@ -399,15 +380,18 @@ class Core:
                 break
             if isinstance(entry, Entry):
                 batch.append(entry)
-                nbytes += len(entry.task.payload) + 50
+                size = len(entry.task.payload)
+                if size > LARGE_BYTES or entry.frames:
+                    size = self.room.taken(entry)
+                nbytes += size + ENTRY_BYTES
                 if len(batch) < BATCH_TASKS and nbytes < BATCH_BYTES:
                     continue
-                self._close(batch, messages)
+                self._close(batch, messages, nbytes)
             else:
-                self._close(batch, messages)
+                self._close(batch, messages, nbytes)
                 self._single(entry, messages)
             batch, nbytes = [], 0
-        self._close(batch, messages)
+        self._close(batch, messages, nbytes)
         return messages
 
     @property
@@ -435,7 +419,7 @@ class Core:
         else:
             message, _, _ = compose([entry], self._name_function)
             self._dependent[self._outgoing.last + 1] = [entry]
-        self._outgoing.number(message)
+        self._outgoing.number(message, (), len(entry.task.payload) + ENTRY_BYTES)
         return message
 
     def unsay(self) -> None:
@@ -455,12 +439,13 @@ class Core:
             message.after = self._outgoing.last
         messages.append((message, ()))
 
-    def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:
+    def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]], nbytes: int) -> None:
         """Make one Submit of these tasks."""
         if not batch:
             return
         message, frames, depends = compose(batch, self._name_function)
-        self._outgoing.number(message, frames)
+        self._outgoing.number(message, frames, nbytes)
+        self.room.look()
         if depends:
             self._dependent[message.seq] = batch
         if self.sends.waiting:
