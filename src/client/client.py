@@ -232,8 +232,9 @@ class Client(Fleet, Guests, Jobs, Records):
             future = client.submit(pow, 2, 10)
             future.result()
 
-        Never waits. A result among the arguments, at any depth, stands for its value, which may be still to come. The
-        function travels with what it captures, as it is now; a coroutine function is awaited on the engine, which runs
+        It does not wait, unless the cluster has more to do than its `memory_limit` has room for: then it does until
+        there is room (not in a coroutine, nor in a task). A result among the arguments, at any depth, stands for its
+        value, which may be still to come. The function travels with what it captures, as it is now; a coroutine function is awaited on the engine, which runs
         several at once. Raises SerializationError naming the argument that cannot travel,
         ControllerLost if the cluster is gone.
         """

@@ -89,5 +89,5 @@ class Room:
 
 def weight_of(entry: Entry) -> int:
     """Return how many bytes the arguments of a task take."""
-    frames: int = sum(frame.nbytes for frame in entry.frames)
+    frames: int = sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in entry.frames)
     return len(entry.task.payload) + frames
