@@ -82,10 +82,11 @@ class Client(Fleet, Guests, Jobs, Records):
         hello = m.ClientHello(m.VERSION, name, os.getpid(), host, cancel_on_exit=cancels, patience_s=patience)
         self._cancels = cancels
         self._functions = FunctionCache()
-        self._link = link = Link(connection, hello, ending)
+        self._link = link = Link(connection, hello, ending, rendezvous.find_store(cluster))
         self._cluster = connection.cluster
         try:
             self._greet(timeout, deadline)
+            link.store.connect()  # from now on it is known when this process ends
         except BaseException:
             link.close()
             raise
@@ -234,9 +235,9 @@ class Client(Fleet, Guests, Jobs, Records):
 
         It does not wait, unless the cluster has more to do than its `memory_limit` has room for: then it does until
         there is room (not in a coroutine, nor in a task). A result among the arguments, at any depth, stands for its
-        value, which may be still to come. The function travels with what it captures, as it is now; a coroutine function is awaited on the engine, which runs
-        several at once. Raises SerializationError naming the argument that cannot travel,
-        ControllerLost if the cluster is gone.
+        value, which may be still to come. The function travels with what it captures, as it is now; a coroutine
+        function is awaited on the engine, which runs several at once. Raises SerializationError naming the argument
+        that cannot travel, ControllerLost if the cluster is gone.
         """
         return self._balanced.apply_async(f, *args, **kwargs)
 

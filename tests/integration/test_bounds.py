@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-import numpy
+import numpy as np
 import pytest
 from enginery import Client
 from enginery.cluster.cluster import Cluster
@@ -46,7 +46,7 @@ class Flood(threading.Thread):
     def run(self):
         try:
             for i in range(self.count):
-                array = numpy.full(FRAME // 8, i, dtype=float)
+                array = np.full(FRAME // 8, i, dtype=float)
                 self.futures.append(self.client.submit(weigh, array))
         except BaseException as error:
             self.error = error
@@ -101,7 +101,7 @@ def test_another_client_has_room_while_one_fills_the_memory(small, gate):
         flood = Flood(greedy, TASKS // 4)
         wait_until(flood.stalls, "the loop waits")
         done = []
-        thread = threading.Thread(target=lambda: done.append(modest.submit(weigh, numpy.zeros(FRAME // 8))))
+        thread = threading.Thread(target=lambda: done.append(modest.submit(weigh, np.zeros(FRAME // 8))))
         thread.start()
         thread.join(20)
         assert done, "the task of the other client was let in"
@@ -129,7 +129,7 @@ def test_ctrl_c_ends_the_wait_for_room_and_nothing_is_half_submitted(small, gate
         thread.start()
         with pytest.raises(KeyboardInterrupt):
             for i in range(TASKS):
-                futures.append(client.submit(weigh, numpy.full(FRAME // 8, i, dtype=float)))  # noqa: PERF401
+                futures.append(client.submit(weigh, np.full(FRAME // 8, i, dtype=float)))
         thread.join()
         gate.touch()
         assert [future.result()[0] for future in futures] == list(range(len(futures)))
@@ -149,7 +149,7 @@ def test_a_task_that_submits_is_not_held_back(small, gate):
 def submit_many(name, count):
     """Submit a third of the memory's worth from an engine, all engines being at that."""
     client = Client(name)
-    submitted = [client.submit(weigh, numpy.zeros(FRAME // 8)) for _ in range(count)]
+    submitted = [client.submit(weigh, np.zeros(FRAME // 8)) for _ in range(count)]
     client._link.release()
     return len(submitted)
 
