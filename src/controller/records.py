@@ -10,7 +10,7 @@ import msgspec
 
 from ..ids import ClientNo, EngineId, Incarnation, Peer, control_peer, engine_peer
 from ..streams import Incoming, Outgoing
-from ..wire.messages import EngineInfo, Options, Output, Result
+from ..wire.messages import EngineInfo, ObjectInfo, Options, Output, Result, Source
 from ..wire.parts import is_coroutine
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Task(msgspec.Struct, gc=False):
     """Where what it needs is not there, if it was sent on for that."""
     weight: int = 0
     """How many bytes it has here, if that is not just its payload: see `memory`."""
+    objects: tuple[ObjectInfo, ...] = ()
+    """The objects among its arguments, each once."""
 
     @property
     def is_coroutine(self) -> bool:
@@ -91,6 +93,7 @@ class Client:
         "away_since",
         "cancel_on_exit",
         "digests",
+        "ended",
         "frames",
         "held_bytes",
         "host",
@@ -118,6 +121,8 @@ class Client:
         self.pid = pid
         self.host = host
         self.away_since: float | None = None
+        self.ended = False
+        """Its process has ended, as the nanny of its host says: it will hold no object any more."""
         self.cancel_on_exit = False
         self.patience_s: float | None = None
         """How long it may be away before its tasks are cancelled, if it says."""
@@ -154,6 +159,8 @@ class Setup(NamedTuple):
     name: str
     payload: bytes
     """The arguments of `!setup`: what tells it from others."""
+    objects: tuple[ObjectInfo, ...] = ()
+    """The objects among these."""
 
 
 class EngineState(StrEnum):
@@ -294,6 +301,16 @@ class Engine:
         return None
 
     @property
+    def is_laden(self) -> bool:
+        """Whether it has something to do besides what it runs: something given after the first task that is not a
+        coroutine (coroutines before that have begun), or items of that beyond the one that may be running.
+        """
+        running = self.find_running()
+        if running is None:
+            return False
+        return running.hi - running.lo > 1 or next(reversed(self.assigned.values())) is not running
+
+    @property
     def is_running(self) -> bool:
         """Whether its process is there and may run tasks, as far as we know."""
         return self.state in (EngineState.READY, EngineState.AWAY)
@@ -321,6 +338,7 @@ class Nanny:
         "pid",
         "resources",
         "session",
+        "store",
         "wanted",
     )
 
@@ -332,6 +350,8 @@ class Nanny:
         self.head = head
         self.resources: dict[str, float] = {}
         """What the host offers, by name."""
+        self.store: Source | None = None
+        """Where its objects are, if it has a store."""
         self.session = 0
         """Of the last welcome that asked what it runs."""
         self.asked: set[tuple[int, int]] = set()
