@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "certificate": set(),
     "errors": {"certificate", "ids"},
     "config": set(),
-    "objects": {"errors", "wire"},
+    "objects": {"config", "errors", "transport", "wire"},
     "daskworkers": set(),
     "placeholders": set(),
     "publishing": set(),
@@ -96,7 +96,8 @@ when a result is to be shown, or a client is made in IPython."""
 
 SHELLS = {
     "controller": {"app", "server", "journal/archive", "journal/disk", "journal/store", "journal/writer"},
-    "nanny": {"app", "server", "children", "cores", "metrics", "oom", "output", "relief", "zygote"},
+    "nanny": {"app", "server", "children", "cores", "metrics", "oom", "output", "relief", "zygote"}
+    | {"store/guests", "store/lanes", "store/mover", "store/serving"},
 }
 """Modules that do. All others of these packages decide, and only that."""
 

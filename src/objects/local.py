@@ -17,7 +17,6 @@ import contextlib
 import os
 import socket
 import threading
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ObjectLost, ObjectStoreFull
@@ -34,25 +33,21 @@ from ..wire.objects import (
     There,
     Used,
     Want,
-    reference_to,
     show_object,
 )
 from . import layout
 from .mapping import map_private
+from .packing import FRAMES_MAX, LEAST, Packing, StoreGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import msgspec
 
-LEAST = 1 << 16
-"""Values of fewer bytes are no objects, whatever a store says: it is not even asked."""
+__all__ = ["FRAMES_MAX", "LEAST", "LocalStore", "StoreGoneError"]
 
 ANSWER_S = 30.0
 """A store that has not said for so long whether there is room is of no use."""
-
-FRAMES_MAX = 256 << 20
-"""So large a value may go through the controller where there is no room for an object; a larger one is an error."""
 
 LONGEST = 1 << 16
 """No message between a store and its users is longer."""
@@ -64,11 +59,7 @@ TRIES = 5
 """How often an object may be moved between the answer where it is and the look there."""
 
 
-class StoreGoneError(Exception):
-    """There is no store here (any more): values go in frames."""
-
-
-class LocalStore:
+class LocalStore(Packing):
     """The store of this host. Any thread may use it; one at a time talks to the nanny.
 
     `path` is that of the nanny's Unix socket, `peer` our routing id at the controller. Without a path there is none.
@@ -82,7 +73,6 @@ class LocalStore:
         self._pid = 0
         self._requests = 0
         self._welcome: StoreWelcome | None = None
-        self._has_warned = False
         self.failure = "" if path else "this process has no nanny on its host"
         """Why there is no store, if there is none."""
 
@@ -135,30 +125,6 @@ class LocalStore:
                 continue
             self._say(Sealed(reserved.object))
             return ObjectInfo(reserved.object, nbytes)
-
-    def pack(self, payload: bytes, buffers: Sequence[Any], *, keep: bool = False) -> tuple[bytes, ObjectInfo] | None:
-        """Make an object of a pickled value if it is large enough, or is to be kept; return the reference to it, and
-        what it is. None: it goes in frames, since it is small, or there is no room (with a warning, once).
-
-        Raises `ObjectStoreFull` where there is no room and it is too large for frames, or is to be kept.
-        """
-        nbytes = len(payload) + sum(memoryview(buffer).nbytes for buffer in buffers)
-        if not (keep or self.is_worth(nbytes)):
-            return None
-        try:
-            info = self.make(payload, buffers)
-        except StoreGoneError as error:
-            if keep:
-                raise ObjectStoreFull(f"a value cannot be kept here: {error}") from error
-            return None
-        except ObjectStoreFull as error:
-            if keep or nbytes > FRAMES_MAX:
-                raise
-            if not self._has_warned:
-                self._has_warned = True
-                warnings.warn(f"{error}; it goes through the controller, which is slow", ResourceWarning, stacklevel=2)
-            return None
-        return reference_to(info), info
 
     # ---------------------------------------------------------------------------------------------- using
 
