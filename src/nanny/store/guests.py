@@ -1,22 +1,17 @@
 """Clients of other hosts, as this host's store sees them: each is a process like any other here, by proxy.
 
-For each there is a connection to the store's Unix socket, as a process of this host would have one; what the client
-asks for goes there, and the answers go back. Only files it cannot write itself: it sends their bytes, and they are
-written here.
+What a client asks for is handed to the store, and the answers go back. Only files it cannot write itself: it sends
+their bytes, and they are written here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ...objects.local import KIND, LONGEST
 from ...objects.progress import Progress
 from ...wire.chunks import Uploaded
-from ...wire.codec import MalformedError, decode_from_store, encode
-from ...wire.messages import VERSION
 from ...wire.objects import (
     Abandoned,
     Reserve,
@@ -36,12 +31,23 @@ if TYPE_CHECKING:
     import msgspec
 
     from ...wire.chunks import Upload
+    from ...wire.objects import FromStore, ToStore
 
 AWAY_S = 60.0
 """A client whose connection is gone for so long has ended, as far as the store is concerned."""
 
-CONNECT_S = 2.0
-"""The store is of this process: it answers at once."""
+
+class Desk(Protocol):
+    """The store, as somebody sees it who speaks for others."""
+
+    def attach(self, answer: Callable[[FromStore], None]) -> int:
+        """Return the number of a process elsewhere; `answer` is called with what to send it, in the store's thread."""
+
+    def tell(self, guest: int, message: ToStore) -> None:
+        """Hand in a message of such a process."""
+
+    def detach(self, guest: int) -> None:
+        """Such a process has gone."""
 
 
 class _Upload:
@@ -66,11 +72,11 @@ class _Upload:
 class _Guest:
     """A client."""
 
-    def __init__(self, peer: bytes, connection: int, store: socket.socket) -> None:
+    def __init__(self, peer: bytes, connection: int) -> None:
         self.peer = peer
         self.connection = connection
-        self.store = store
-        """Its proxy's connection to the store."""
+        self.number = 0
+        """What the store calls it."""
         self.away_since: float | None = None
         self.reserving: dict[int, int] = {}
         """How many bytes each request for room is about."""
@@ -81,12 +87,19 @@ class _Guest:
 
 
 class Guests:
-    """All of them. `send` sends to one."""
+    """All of them. `send` sends to one; what the store answers is taken in by `on_store`, which `later` has called with
+    these arguments, in our own thread.
+    """
 
-    def __init__(self, path: str, send: Callable[[bytes, msgspec.Struct, Any], None]) -> None:
-        """Use the store whose Unix socket has this path."""
-        self._path = path
+    def __init__(
+        self,
+        desk: Desk,
+        send: Callable[[bytes, msgspec.Struct, Any], None],
+        later: Callable[[bytes, FromStore], None],
+    ) -> None:
+        self._desk = desk
         self._send = send
+        self._later = later
         self._guests: dict[bytes, _Guest] = {}
 
     @property
@@ -94,34 +107,14 @@ class Guests:
         """Whether time makes no difference."""
         return not any(guest.away_since is not None for guest in self._guests.values())
 
-    def sockets(self) -> dict[int, bytes]:
-        """Return the descriptors to watch, and whose they are."""
-        return {guest.store.fileno(): peer for peer, guest in self._guests.items()}
-
     # ------------------------------------------------------------------------------------------------------- messages
 
     def on_hello(self, peer: bytes, connection: int, hello: StoreHello) -> None:
         """A client introduces itself, or does so again."""
-        if hello.version != VERSION:
-            words = f"it speaks version {VERSION} of the protocol, and the client {hello.version}"
-            self._send(peer, StoreRefused(words), None)
-            return
         self.leave(peer)
-        store = socket.socket(socket.AF_UNIX, KIND)
-        try:
-            store.settimeout(CONNECT_S)
-            store.connect(self._path)
-            store.sendall(encode(StoreHello(VERSION, b"far." + peer)))
-            answer = decode_from_store(store.recv(LONGEST))
-        except (OSError, MalformedError) as error:
-            answer = StoreRefused(str(error))
-        if isinstance(answer, StoreWelcome):
-            store.setblocking(False)
-            self._guests[peer] = _Guest(peer, connection, store)
-            self._send(peer, StoreWelcome(answer.store, "", answer.least), None)
-            return
-        store.close()
-        self._send(peer, answer if isinstance(answer, StoreRefused) else StoreRefused("it is confused"), None)
+        guest = self._guests[peer] = _Guest(peer, connection)
+        guest.number = self._desk.attach(lambda answer: self._later(peer, answer))
+        self._say(guest, StoreHello(hello.version, b"far." + peer))
 
     def on_message(self, peer: bytes, connection: int, message: Reserve | Want | Abandoned) -> None:
         """A client asks for something."""
@@ -170,26 +163,21 @@ class Guests:
             error = f"no room was reserved for object {show_object(object_id)}"
         self._send(peer, Uploaded(object_id, message.offset, error), None)
 
-    def on_store(self, peer: bytes) -> None:
-        """The store has said something to a client's proxy."""
+    def on_store(self, peer: bytes, answer: FromStore) -> None:
+        """The store has answered a client."""
         guest = self._guests.get(peer)
-        while guest is not None:
-            try:
-                data = guest.store.recv(LONGEST)
-                if not data:
-                    raise ConnectionError("it has closed the connection")
-                answer = decode_from_store(data)
-            except BlockingIOError:
-                return
-            except (OSError, MalformedError) as error:
-                self._send(peer, StoreRefused(f"the store has ended ({error})"), None)
-                self.leave(peer)
-                return
+        if guest is None:
             if isinstance(answer, Reserved):
-                answer = self._on_reserved(guest, answer)
-            elif isinstance(answer, There):
-                answer = There(answer.request, "", answer.error)
-            self._send(peer, answer, None)
+                return  # it has been told that this one has gone, and takes the room back
+        elif isinstance(answer, Reserved):
+            answer = self._on_reserved(guest, answer)
+        elif isinstance(answer, There):
+            answer = There(answer.request, "", answer.error)
+        elif isinstance(answer, StoreWelcome):
+            answer = StoreWelcome(answer.store, "", answer.least)
+        elif isinstance(answer, StoreRefused):
+            self.leave(peer)
+        self._send(peer, answer, None)
 
     def _on_reserved(self, guest: _Guest, answer: Reserved) -> Reserved:
         nbytes = guest.reserving.pop(answer.request, 0)
@@ -216,12 +204,12 @@ class Guests:
                 self.leave(peer)
 
     def leave(self, peer: bytes) -> None:
-        """A client has ended: so has its proxy."""
+        """A client has ended."""
         guest = self._guests.pop(peer, None)
         if guest is not None:
             for upload in guest.uploads.values():
                 upload.close()
-            guest.store.close()
+            self._desk.detach(guest.number)
 
     def close(self) -> None:
         """End with all of them."""
@@ -244,12 +232,8 @@ class Guests:
                 os.unlink(upload.path)  # noqa: PTH108 - as it was opened
             self._say(guest, Abandoned(object_id))
 
-    def _say(self, guest: _Guest, message: msgspec.Struct) -> None:
-        try:
-            guest.store.sendall(encode(message))
-        except OSError as error:
-            self._send(guest.peer, StoreRefused(f"the store has ended ({error})"), None)
-            self.leave(guest.peer)
+    def _say(self, guest: _Guest, message: ToStore) -> None:
+        self._desk.tell(guest.number, message)
 
 
 def write_at(fd: int, data: Any, offset: int) -> None:

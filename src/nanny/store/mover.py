@@ -1,10 +1,10 @@
 """What moves objects between hosts: a thread of the nanny, beside the one that keeps the store's books.
 
 ```
-                    bring, stop                       chunks
-nanny's store ──────────────────────►  mover  ◄────────────────────► other stores
-              ◄──────────────────────         ◄── chunks, uploads ──► clients elsewhere
-                Brought, Unbrought, find
+                   pull, drop                      chunks
+store's thread ──────────────────►  mover  ◄────────────────────► other stores
+               ◄──────────────────         ◄── chunks, uploads ──► clients elsewhere
+                on_pulled, on_unpulled
 ```
 
 Neither the store nor the nanny's loop waits for it. It writes what it brings to the file that it is told, and what
@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Protocol
 
 import zmq
 
@@ -27,9 +27,9 @@ from ...security import KeyPair, ZapHandler, new_key_pair
 from ...transport import WAKE, open_serving, open_wake_up, send_to
 from ...wire.chunks import Chunk, NoPiece, Piece, Upload
 from ...wire.codec import MalformedError, decode_from_serving, decode_to_serving
-from ...wire.objects import ObjectInfo, Source, StoreHello
+from ...wire.objects import StoreHello
 from . import pulls as p
-from .guests import Guests, write_at
+from .guests import Desk, Guests, write_at
 from .lanes import Lanes
 from .serving import Coming, Serving
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from ...config import Connection
+    from ...wire.objects import FromStore, ObjectInfo, Source
 
 BURST = 64
 """Messages of one connection taken in one turn."""
@@ -53,19 +54,20 @@ IO_THREADS = 2
 """Threads that encrypt and decrypt."""
 
 
-class Brought(NamedTuple):
-    """The object is whole, in the file that was named."""
+class Store(Desk, Protocol):
+    """The store, as the mover sees it. Nothing of it waits."""
 
-    object: bytes
+    def find(self, object_id: bytes) -> tuple[str, int] | None:
+        """Return path and size of an object that is here, whole; it may be moved any time: then look again."""
 
+    def on_pulled(self, object_id: bytes) -> None:
+        """Take note that an object is in the file that it was to be brought to, whole."""
 
-class Unbrought(NamedTuple):
-    """It will not come; the file, if there is one, is not written to any more."""
+    def on_unpulled(self, object_id: bytes, why: str, *, full: bool = False) -> None:
+        """Take note that none of the sources has it, or (`full`) that it cannot be written."""
 
-    object: bytes
-    why: str
-    full: bool = False
-    """It could not be written here; else nobody had it."""
+    def on_used(self, object_id: bytes) -> None:
+        """Take note that an object was served."""
 
 
 class _File:
@@ -92,25 +94,12 @@ class _File:
 
 
 class Mover:
-    """The thread, and what it owns. All methods but `start` may be called by any thread at any time.
+    """The thread, and what it owns. All methods but `start` may be called by any thread at any time."""
 
-    `find` returns the path of an object that is whole here, or None; `tell` hears of what has become of those to bring;
-    both are called by the mover's thread, and must not wait. `store_path` is that of the store's Unix socket.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        store_path: str,
-        find: Callable[[bytes], str | None],
-        tell: Callable[[Brought | Unbrought], None],
-        log: Callable[[str], None],
-    ) -> None:
+    def __init__(self, store: Store, connection: Connection, log: Callable[[str], None]) -> None:
         """`connection` has the keys by which other stores know this nanny."""
+        self._store = store
         self._connection = connection
-        self._find = find
-        self._tell = tell
         self._log = log
         self._commands: deque[Callable[[float], None]] = deque()
         self._wake_read, self._wake_write = open_wake_up()
@@ -126,9 +115,8 @@ class Mover:
         self._pulls = p.Pulls()
         self._files: dict[bytes, _File] = {}
         self._done: dict[bytes, tuple[str, float]] = {}
-        self._serving = Serving(find, Coming(self._path_of, self._has), self._send)
-        self._guests = Guests(store_path, self._send)
-        self._watched: dict[int, bytes] = {}
+        self._serving = Serving(self._find, Coming(self._path_of, self._has), self._send)
+        self._guests = Guests(store, self._send, self._on_store)
         self._ticked = 0.0
 
     def start(self, bind: str | None, host: str, roles: Mapping[str, bytes]) -> tuple[str, str]:
@@ -153,19 +141,18 @@ class Mover:
         self._thread.start()
         return address, key
 
-    def bring(self, info: ObjectInfo, path: str, sources: Sequence[Source]) -> None:
+    def pull(self, info: ObjectInfo, sources: Sequence[Source], path: str) -> None:
         """Bring an object, and write it to a file at this path, which is made. If it is being brought, it is from these
         sources from now on, and the path does not matter.
         """
-        self._call(lambda now: self._bring(info, path, sources, now))
+        self._call(lambda now: self._pull(info, sources, path, now))
 
-    def stop(self, object_id: bytes) -> None:
-        """The object is removed here, or not wanted any more: neither bring nor serve it."""
-        self._call(lambda now: self._stop(object_id, now))
+    def drop(self, object_id: bytes) -> None:
+        """Stop bringing it."""
+        self._call(lambda now: self._drop(object_id, now))
 
-    def news(self, object_id: bytes) -> None:
-        """The object has come to be here, and others may be waiting for it."""
-        self._call(lambda now: self._serving.on_news(object_id, now))
+    def _on_store(self, peer: bytes, answer: FromStore) -> None:
+        self._call(lambda _now: self._guests.on_store(peer, answer))
 
     def close(self) -> None:
         """End the thread, and all connections."""
@@ -217,13 +204,9 @@ class Mover:
         if self._router is not None and self._router in ready:
             self._read_router(self._router, now)
         self._read_monitor(now)
-        for fd, peer in list(self._watched.items()):
-            if fd in ready:
-                self._guests.on_store(peer)
         if now - self._ticked >= TICK_S:
             self._tick(now)
         self._do(now)
-        self._watch_guests()
 
     def _tick(self, now: float) -> None:
         self._ticked = now
@@ -253,14 +236,14 @@ class Mover:
 
     # --------------------------------------------------------------------------------------------------------- pulling
 
-    def _bring(self, info: ObjectInfo, path: str, sources: Sequence[Source], now: float) -> None:
+    def _pull(self, info: ObjectInfo, sources: Sequence[Source], path: str, now: float) -> None:
         if not self._pulls.knows(info.id):
             self._files[info.id] = _File(info, path)
         self._done.pop(info.id, None)
         self._pulls.bring(info, sources, now)
         self._serving.on_news(info.id, now)
 
-    def _stop(self, object_id: bytes, now: float) -> None:
+    def _drop(self, object_id: bytes, now: float) -> None:
         self._pulls.stop(object_id, now)
         self._done.pop(object_id, None)
         self._close_file(object_id)
@@ -304,8 +287,8 @@ class Mover:
         self._serving.on_news(place.object, now)
 
     def _on_unwritable(self, object_id: bytes, error: OSError, now: float) -> None:
-        self._stop(object_id, now)
-        self._tell(Unbrought(object_id, f"it cannot be written here: {error.strerror or error}", full=True))
+        self._drop(object_id, now)
+        self._store.on_unpulled(object_id, f"it cannot be written here: {error.strerror or error}", full=True)
 
     def _do(self, now: float) -> None:
         """Do what the pulls want to have done."""
@@ -318,7 +301,7 @@ class Mover:
                         self._on_whole(object_id, now)
                     case p.Failed(object_id, why):
                         self._close_file(object_id)
-                        self._tell(Unbrought(object_id, why))
+                        self._store.on_unpulled(object_id, why)
                         self._serving.on_news(object_id, now)
                     case p.Connect(source):
                         lanes = self._lanes[source.store] = Lanes(self._context, source, self._connection)
@@ -339,10 +322,18 @@ class Mover:
             return
         self._done[object_id] = (file.path, now)
         self._close_file(object_id)
-        self._tell(Brought(object_id))
+        self._store.on_pulled(object_id)
         self._serving.on_news(object_id, now)
 
     # --------------------------------------------------------------------------------------------------------- serving
+
+    def _find(self, object_id: bytes) -> str | None:
+        """Return where an object is that is whole in the store's books."""
+        found = self._store.find(object_id)
+        if found is None:
+            return None
+        self._store.on_used(object_id)
+        return found[0]
 
     def _path_of(self, object_id: bytes) -> str | None:
         """Return where an object is that is not in the store's books yet."""
@@ -352,7 +343,7 @@ class Mover:
         done = self._done.get(object_id)
         if done is None:
             return None
-        if self._find(object_id) is not None:
+        if self._store.find(object_id) is not None:
             del self._done[object_id]
             return None
         return done[0]
@@ -397,13 +388,3 @@ class Mover:
     def _send(self, peer: bytes, message: msgspec.Struct, data: Any) -> None:
         if self._router is not None:
             send_to(self._router, peer, message, () if data is None else (data,))
-
-    def _watch_guests(self) -> None:
-        """Watch what the store says to clients of other hosts."""
-        current = self._guests.sockets()
-        if current != self._watched:
-            for fd in self._watched.keys() - current.keys():
-                self._poller.unregister(fd)
-            for fd in current.keys() - self._watched.keys():
-                self._poller.register(fd, zmq.POLLIN)
-            self._watched = current

@@ -4,7 +4,6 @@ import contextlib
 import os
 import queue
 import shutil
-import socket
 import threading
 import time
 from pathlib import Path
@@ -13,13 +12,11 @@ import pytest
 from enginery.config import Connection
 from enginery.errors import ObjectLost, ObjectStoreFull
 from enginery.nanny.store import guests, serving
-from enginery.nanny.store.mover import Brought, Mover, Unbrought
+from enginery.nanny.store.mover import Mover
 from enginery.objects.far import FarStore
-from enginery.objects.local import KIND
 from enginery.objects.packing import StoreGoneError
 from enginery.objects.progress import CHUNK
 from enginery.security import CLIENT_ROLE, ENGINE_ROLE, new_key_pair
-from enginery.wire.codec import decode_to_store, encode
 from enginery.wire.objects import (
     Abandoned,
     ObjectInfo,
@@ -52,33 +49,17 @@ class Store:
         self.events = queue.Queue()
         self.made = 0
         self.whole = set()
-        self.reserved = {}
+        self.used = set()
+        self.reserved = set()
+        self.guests = []
+        self.names = {}
         self.left = []
         self.room = 1 << 40
         self.is_odd = False
-        self.mover = Mover(
-            a_connection(ENGINES),
-            store_path=str(folder / "store.sock"),
-            find=self.find,
-            tell=self.tell,
-            log=print,
-        )
+        self.mover = Mover(self, a_connection(ENGINES), print)
         roles = {ENGINES.public: ENGINE_ROLE, CLIENTS.public: CLIENT_ROLE}
         address, key = self.mover.start("tcp://127.0.0.1:*", "127.0.0.1", roles)
         self.source = Source(self.id, address, key)
-        self.listener = socket.socket(socket.AF_UNIX, KIND)
-        self.listener.bind(str(folder / "store.sock"))
-        self.listener.listen()
-        threading.Thread(target=self.listen, daemon=True).start()
-
-    def find(self, object_id):
-        return str(self.folder / object_id.hex()) if object_id in self.whole else None
-
-    def tell(self, event):
-        if isinstance(event, Brought):
-            (self.folder / f"{event.object.hex()}.part").rename(self.folder / event.object.hex())
-            self.whole.add(event.object)
-        self.events.put(event)
 
     def new(self):
         self.made += 1
@@ -91,53 +72,60 @@ class Store:
         return info
 
     def bring(self, info, *sources):
-        self.mover.bring(info, str(self.folder / f"{info.id.hex()}.part"), [store.source for store in sources])
+        path = str(self.folder / f"{info.id.hex()}.part")
+        self.mover.pull(info, [store.source for store in sources], path)
 
     def content(self, info):
         return (self.folder / info.id.hex()).read_bytes()
 
-    def listen(self):
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self.listener.accept()
-                threading.Thread(target=self.attend, args=[connection], daemon=True).start()
+    # As the mover sees it
 
-    def attend(self, connection):
-        with connection:
-            name = self.answer(connection)
-        self.left.append(name)
+    def find(self, object_id):
+        path = self.folder / object_id.hex()
+        return (str(path), path.stat().st_size) if object_id in self.whole else None
 
-    def answer(self, connection):
-        name = b""
-        while data := connection.recv(1 << 16):
-            answer = None
-            match decode_to_store(data):
-                case StoreHello(_, peer):
-                    name = peer
-                    answer = StoreWelcome(self.id, str(self.folder), 1 << 20)
-                case Reserve(request, nbytes, full):
-                    if nbytes > self.room:
-                        answer = Reserved(request, error="there is no room")
-                    else:
-                        made = self.new()
-                        folder = self.folder / "nowhere" if self.is_odd and not full else self.folder
-                        self.reserved[made] = name
-                        answer = Reserved(request, made, str(folder / made.hex()))
-                case Sealed(made):
-                    self.whole.add(made)
-                    del self.reserved[made]
-                case Abandoned(made):
-                    del self.reserved[made]
-                case Want(request, info):
-                    found = self.find(info.id)
-                    answer = There(request, found or "", "" if found else "nobody has it")
-            if answer is not None:
-                connection.sendall(encode(answer))
-        return name
+    def on_pulled(self, object_id):
+        (self.folder / f"{object_id.hex()}.part").rename(self.folder / object_id.hex())
+        self.whole.add(object_id)
+        self.events.put(object_id)
 
-    def close(self):
-        self.listener.close()
-        self.mover.close()
+    def on_unpulled(self, object_id, why, *, full=False):
+        self.events.put((object_id, why, full))
+
+    def on_used(self, object_id):
+        self.used.add(object_id)
+
+    def attach(self, answer):
+        self.guests.append(answer)
+        return len(self.guests) - 1
+
+    def detach(self, guest):
+        self.left.append(self.names[guest])
+
+    def tell(self, guest, message):
+        answer = None
+        match message:
+            case StoreHello(_, peer):
+                self.names[guest] = peer
+                answer = StoreWelcome(self.id, str(self.folder), 1 << 20)
+            case Reserve(request, nbytes, full):
+                if nbytes > self.room:
+                    answer = Reserved(request, error="there is no room")
+                else:
+                    made = self.new()
+                    folder = self.folder / "nowhere" if self.is_odd and not full else self.folder
+                    self.reserved.add(made)
+                    answer = Reserved(request, made, str(folder / made.hex()))
+            case Sealed(made):
+                self.whole.add(made)
+                self.reserved.discard(made)
+            case Abandoned(made):
+                self.reserved.discard(made)
+            case Want(request, info):
+                found = self.find(info.id)
+                answer = There(request, found[0] if found else "", "" if found else "nobody has it")
+        if answer is not None:
+            threading.Thread(target=self.guests[guest], args=[answer]).start()
 
 
 @pytest.fixture
@@ -151,7 +139,7 @@ def stores(tmp_path):
 
     yield make
     for store in made:
-        store.close()
+        store.mover.close()
 
 
 def test_an_object_is_brought_from_another_host(stores):
@@ -159,7 +147,7 @@ def test_an_object_is_brought_from_another_host(stores):
     data = os.urandom(5 * CHUNK + 17)
     info = there.has(data)
     here.bring(info, there)
-    assert here.events.get(timeout=20) == Brought(info.id)
+    assert here.events.get(timeout=20) == info.id
     assert here.content(info) == data
 
 
@@ -169,7 +157,7 @@ def test_many_small_objects_and_a_large_one_are(stores):
     infos.append(there.has(os.urandom(50 * CHUNK)))
     for info in infos:
         here.bring(info, there)
-    assert {here.events.get(timeout=30).object for _ in infos} == {info.id for info in infos}
+    assert {here.events.get(timeout=30) for _ in infos} == {info.id for info in infos}
     assert all(here.content(info) == there.content(info) for info in infos)
 
 
@@ -183,7 +171,7 @@ def test_an_object_goes_down_a_tree_as_it_comes(stores):
     others[1].bring(info, others[0])
     others[0].bring(info, root)
     for store in others:
-        assert store.events.get(timeout=20) == Brought(info.id)
+        assert store.events.get(timeout=20) == info.id
         assert store.content(info) == data
 
 
@@ -192,13 +180,12 @@ def test_a_source_that_does_not_have_it_says_so_and_another_is_asked(stores, mon
     here, empty, there = stores(3)
     info = there.has(os.urandom(CHUNK))
     here.bring(info, empty, there)
-    assert here.events.get(timeout=20) == Brought(info.id)
+    assert here.events.get(timeout=20) == info.id
     lost = ObjectInfo(bytes(16), 5)
     here.bring(lost, empty)
-    event = here.events.get(timeout=20)
-    assert isinstance(event, Unbrought)
-    assert not event.full
-    assert "a host has object 00000000-0 no more" in event.why
+    _, why, is_full = here.events.get(timeout=20)
+    assert not is_full
+    assert "a host has object 00000000-0 no more" in why
 
 
 def test_a_source_that_dies_midway_is_replaced_by_another(stores):
@@ -210,25 +197,27 @@ def test_a_source_that_dies_midway_is_replaced_by_another(stores):
     here.bring(info, dying, there)
     wait_until(lambda: here.mover._pulls.has(info.id, 0, CHUNK), "it has begun")
     dying.mover.close()
-    assert here.events.get(timeout=30) == Brought(info.id)
+    assert here.events.get(timeout=30) == info.id
     assert here.content(info) == data
 
 
 def test_what_cannot_be_written_here_is_said(stores):
     here, there = stores(2)
     info = there.has(os.urandom(2 * CHUNK))
-    here.mover.bring(info, str(here.folder / "nowhere" / "file"), [there.source])
-    event = here.events.get(timeout=20)
-    assert (event.object, event.full) == (info.id, True)
+    here.mover.pull(info, [there.source], str(here.folder / "nowhere" / "file"))
+    lost, why, is_full = here.events.get(timeout=20)
+    assert (lost, is_full) == (info.id, True)
+    assert "No such file or directory" in why
     here.bring(info, there)
-    assert here.events.get(timeout=20) == Brought(info.id)
+    assert here.events.get(timeout=20) == info.id
 
 
-def test_an_object_that_is_dropped_is_let_go_of(stores):
+def test_an_object_that_was_dropped_is_let_go_of(stores):
     here, there = stores(2)
     info = there.has(os.urandom(CHUNK))
     here.bring(info, there)
     here.events.get(timeout=20)
+    assert info.id in there.used
     there.whole.discard(info.id)
     (there.folder / info.id.hex()).unlink()
 
@@ -236,7 +225,6 @@ def test_an_object_that_is_dropped_is_let_go_of(stores):
         with Path("/proc/self/maps").open() as maps:
             return info.id.hex() in maps.read()
 
-    there.mover.stop(info.id)
     wait_until(lambda: not mapped(), "nothing of it is mapped")
 
 
