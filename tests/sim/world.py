@@ -23,12 +23,13 @@ from enginery.controller.core import Core
 from enginery.controller.journal.archive import Archive
 from enginery.controller.journal.ledger import CONTROLLER as OURSELVES
 from enginery.controller.journal.restore import restore
-from enginery.controller.journal.store import Store
+from enginery.controller.journal.store import Store as Journal
 from enginery.controller.records import TaskState
 from enginery.ids import Peer, TaskId, show_task
 from enginery.wire import codec
 from enginery.wire import messages as m
 from graphs import future_of
+from stores import judge_drops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from enginery.controller.journal.ledger import Lookup
     from graphs import Links
     from models import Client, Nanny
+    from stores import Store
 
 CONTROLLER = Peer(b"controller")
 
@@ -73,6 +75,19 @@ class World:
         self.struck: set[tuple[int, int]] = set()
         """What was interrupted by a signal that somebody sent."""
         self.hosts_lost = False
+        self.has_objects = False
+        """Hosts have stores, and some values are objects."""
+        self.large = 0.3
+        """How many values are."""
+        self.pull_s = 0.01
+        """How long a piece of an object takes from one host to another."""
+        self.stores: dict[bytes, Store] = {}
+        self.values: dict[bytes, bytes] = {}
+        """What each object is, dropped ones too."""
+        self.harmed: set[bytes] = set()
+        """Objects of which a copy was lost with its host, or was removed by somebody."""
+        self.deprived: set[int] = set()
+        """Tasks that needed what was lost so."""
         self.given_back: set[tuple[int, int, int, int]] = set()
         """Each (task, item, engine, incarnation) that this engine gave back before it began."""
         self.roots: dict[int, int] = {}
@@ -87,7 +102,7 @@ class World:
         self.has_threads = seed % 4 == 0  # not in all: what once went wrong shall go on as it did
         """Tasks leave threads behind, which print."""
         self.lag = self.random.choice([0.0002, 0.001, 0.01])
-        self.store = Store(":memory:") if durable else None
+        self.store = Journal(":memory:") if durable else None
         self.doom = ""
         """Where in its next turn the controller dies."""
         self.summaries = self.random.choice([0.0, 0.02, 0.3])
@@ -291,6 +306,8 @@ class World:
                 self.trace(f"    {envelope.peer.decode()} <- {envelope.message}")
             if isinstance(envelope.message, m.Run):
                 self.roots.update((call.id, tasks[call.id].root) for call in envelope.message.calls)
+            if isinstance(envelope.message, m.Drop):
+                judge_drops(self, envelope.message)
             if envelope.peer not in self.peers or envelope.peer in self.down:
                 core.lost(envelope.peer, self.now)
                 core.state.check()
