@@ -96,7 +96,7 @@ when a result is to be shown, or a client is made in IPython."""
 
 SHELLS = {
     "controller": {"app", "server", "journal/archive", "journal/disk", "journal/store", "journal/writer"},
-    "nanny": {"app", "server", "children", "cores", "metrics", "oom", "output", "relief", "zygote"},
+    "nanny": {"app", "server", "children", "cores", "memory", "metrics", "oom", "output", "relief", "zygote"},
 }
 """Modules that do. All others of these packages decide, and only that."""
 
