@@ -697,6 +697,16 @@ class Client:
                 assert message.request <= self.requests, "answered what was not asked"
                 self.replies.setdefault(message.request, message)  # asked again, it is answered again
                 self.asked.pop(message.request, None)
+            case m.Fetched():
+                for result in message.results:
+                    for info in result.objects:
+                        self.hold(info)
+                        self.read(info)
+                        self.world.after(self.world.random.expovariate(1.0), self.release, [info.id])
+                self.replies.setdefault(message.request, m.Reply(message.request, True))
+                self.asked.pop(message.request, None)
+                if message.left:
+                    self.ask(m.Fetch, message.left)
             case m.Ack():
                 self.outgoing.acked(message.have)
             case m.Resume():

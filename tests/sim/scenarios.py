@@ -281,7 +281,7 @@ def add_hosts(world: World) -> None:
     chance = random.Random(f"hosts {world.seed}")
     world.large = chance.choice([0.1, 0.3, 0.8])
     world.pull_s = chance.choice([0.001, 0.02, 0.3])
-    for _ in range(chance.randint(0, 4)):
+    for _ in range(chance.randint(1, 4) if world.seed % 2 else 0):
         nanny = Nanny(world, chance.randint(0, 3))
         if chance.random() < 0.3:
             world.after(chance.uniform(1.0, TROUBLE_S), lambda nanny=nanny: nanny.lose(politely=chance.random() < 0.5))
@@ -302,6 +302,15 @@ def hold_objects(world: World, engines: int) -> None:
     for client in world.clients:
         for _ in range(chance.randint(0, 8)):
             world.after(chance.uniform(0, 4), client.put)
+
+    def fetch() -> None:
+        submitted = [id_ for client in world.clients for id_ in client.submitted]
+        client = chance.choice(world.clients)
+        if submitted and client.no and not client.left:
+            client.ask(m.Fetch, chance.sample(submitted, min(len(submitted), chance.choice([1, 1, 10]))))
+
+    for _ in range(chance.choice([0, 0, 3, 10])):
+        world.after(chance.uniform(0.5, 8), fetch)
 
     def remove() -> None:
         store = chance.choice([nanny.store for nanny in world.nannies])

@@ -289,10 +289,11 @@ class World:
         if self.store is not None and self._disk_is_full(core):
             pass  # of all the entries of these turns nothing is written down
         elif self.store is not None:
-            summary = core.summary() if self.random.random() < self.summaries else None
+            purging = any(isinstance(lookup.message, m.Purge) for lookup in turn.lookups)
+            summary = core.summary() if purging or self.random.random() < self.summaries else None
             if turn.entries or summary is not None:
                 self.store.commit(turn.entries, summary)
-            if summary is not None and self.random.random() < 0.2:
+            if summary is not None and not purging and self.random.random() < 0.2:
                 self.store.expire(0.0, 0)
         self._look_up(turn.lookups, core)
         tasks = core.state.tasks
@@ -330,7 +331,6 @@ class World:
     def _look_up(self, lookups: Sequence[Lookup], core: Core) -> None:
         """Have the journal tell the controller what it asks, if it can, after a while."""
         for lookup in lookups:
-            assert lookup.peer == OURSELVES, "no client asks here"
             message, frames = m.Reply(lookup.message.request, error="the disk is full"), []
             if not self.full_turns:
                 steps = Archive(self.store).answer(lookup.message, {})
@@ -340,12 +340,19 @@ class World:
                     except StopIteration as end:
                         message, frames = end.value
                         break
-            self.after(self.random.uniform(0, 0.01), self._looked_up, core, codec.encode(message), frames)
+            delay = self.random.uniform(0, 0.01)
+            self.after(delay, self._looked_up, core, lookup.peer, codec.encode(message), frames)
 
-    def _looked_up(self, core: Core, header: bytes, frames: list) -> None:
-        if core is self.core and self.alive:
+    def _looked_up(self, core: Core, peer: bytes, header: bytes, frames: list) -> None:
+        if core is not self.core or not self.alive:
+            return
+        if peer == OURSELVES:
             core.looked_up(codec.decode_to_client(header), frames)
             self._schedule_turn(0.0)
+        elif peer not in self.peers or peer in self.down:
+            core.lost(peer, self.now)
+        else:
+            self._post(CONTROLLER, peer, header, frames)
 
     def _disk_is_full(self, core: Core) -> bool:
         """Say whether nothing can be written in this turn; when that is over, the journal begins anew."""
