@@ -176,6 +176,28 @@ def status(name: str | None, option: str | None) -> None:
         click.echo(show.status(control.status()))
 
 
+@cluster.command()
+@_named
+@_name
+@click.option("--explain", "object_", metavar="OBJECT", help="Say why this one is alive.")
+def objects(name: str | None, option: str | None, object_: str | None) -> None:
+    """Show the large values in a cluster's memory: where each is, and who holds it."""
+    from . import holders
+    from .cluster import show
+    from .wire.objects import show_object
+
+    with _running(_either(name, option)) as control:
+        stock = control.objects()
+    if object_ is None:
+        click.echo(show.stock(stock))
+        return
+    records = [record for record in stock.objects if show_object(record.id) == object_]
+    if not records:
+        raise ClusterError(f'there is no object {object_}; "cluster objects" shows those there are')
+    for record in records:
+        click.echo(holders.explain(record))
+
+
 @cluster.command("list")
 def list_() -> None:
     """List the clusters of this user on this machine."""
