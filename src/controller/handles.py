@@ -91,16 +91,15 @@ def on_store_left(state: State, nanny: Nanny, message: StoreLeft, now: float) ->
 
 def on_stock(state: State, nanny: Nanny, message: Running, now: float) -> None:
     """A nanny that is back says what its store has: the truth. What it has and the books do not know was dropped while
-    it was away; or nobody has spoken of it yet, who may still do so.
+    it was away; or nobody has spoken of it yet, who may still do so. What was made since it was welcomed is not in it.
     """
     if nanny.store is None:
         return
     store, books = nanny.store.store, state.objects
     there = {info.id for info in message.objects}
-    for id_, held in books.entries.items():
-        if store in held.stores and id_ not in there:
-            held.stores.discard(store)
-            books.touch(id_)
+    for id_ in nanny.stock - there:
+        books.vanished(store, id_)
+    nanny.stock = set()
     unknown = [id_ for id_ in there if not books.arrived(store, id_)]
     objects.drop(state, store, [id_ for id_ in unknown if id_ in books.dropped])
     orphaned(state, nanny, message.orphans, now)

@@ -82,6 +82,7 @@ def judge_links(world: World, id_: int, result: m.Result) -> None:
     mine = client_of(TaskId(id_))
     named = {*links.needs, *(task for spec in (links.after, links.follow) if spec is not None for task in spec.tasks)}
     strange = links.by_id or any(client_of(TaskId(other)) != mine for other in named)
+    strange |= any(client.dropped & named for client in world.clients)  # what it was may be gone
     match result.status:
         case m.Status.INHERITED:
             fine = all(_ok(world, other) for other in links.needs)

@@ -299,6 +299,7 @@ class World:
         tasks = core.state.tasks
         if not self.turns % self.check_every:
             core.state.check()
+            assert not core.state.objects.touched, "somebody let go of an object, and nobody looked"
         messages = turn.messages
         if self.doom:
             messages = messages[: self.random.randint(0, len(messages))]
