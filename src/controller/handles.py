@@ -77,7 +77,8 @@ def client_ended(state: State, client: Client) -> None:
     results = [result for message in unheard if isinstance(message, Results) for result in message.results]
     for result in (*results, *client.results):
         for info in result.objects:
-            _keep(state, result.id, info)
+            if state.objects.has_handle(client.no, info.id):  # else it had it, and has let go of it
+                _keep(state, result.id, info)
     state.objects.take_handles(client.no)
 
 

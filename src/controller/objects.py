@@ -146,6 +146,11 @@ class Objects:
             del held.handles[client]
         self.touch(id_)
 
+    def has_handle(self, client: int, id_: bytes) -> bool:
+        """Return whether a client holds an object."""
+        held = self.entries.get(id_)
+        return held is not None and client in held.handles
+
     def take_handles(self, client: int) -> None:
         """A client has no handles any more."""
         for id_, held in self.entries.items():

@@ -159,6 +159,7 @@ def hold(seed: int, *, verbose: bool = False) -> None:
     with world.blame():
         come_to_rest(world)
         world.judge()
+        world.run(world.now + 12.0)  # what an engine made that ended lately, and said nothing of, is dropped
         judge_objects(world)
         let_go_of_all(world)
 
