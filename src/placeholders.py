@@ -88,6 +88,12 @@ def value_of(task: int, convert: Convert) -> Any:
     return value if convert is None else convert(value, None)
 
 
+def object_of(object_id: bytes, nbytes: int) -> Any:
+    """Return the value of an object, in one task always the same."""
+    values: Any = _values()
+    return values.object(object_id, nbytes)
+
+
 def values_of(tasks: range, convert: Convert, assemble: Callable[[list[Any]], Any] | None) -> Any:
     """Return the values of a call on several engines."""
     values = [value_of(task, convert) for task in tasks]
