@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from enginery import Client
 from enginery.cluster.cluster import Cluster
 from enginery.errors import EngineryError
 
@@ -33,6 +35,7 @@ N = 200_000
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="there are no stores"),
+    pytest.mark.skipif(find_spec("enginery.nanny.store") is None or not hasattr(Client, "put"), reason="not yet"),
     pytest.mark.timeout(max(120, ROUNDS)),
 ]
 

@@ -5,17 +5,22 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from enginery import Client
 from enginery.cluster.cluster import Cluster
 from enginery.errors import EngineDied
 
 import holdings
 from helpers import command, processes, wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there are no stores")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="there are no stores"),
+    pytest.mark.skipif(find_spec("enginery.nanny.store") is None or not hasattr(Client, "put"), reason="not yet"),
+]
 
 N = 1_000_000
 """Numbers in an array: 8 MB."""
