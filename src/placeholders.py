@@ -99,7 +99,7 @@ def value_of(task: int, convert: Convert) -> Any:
 
 
 def object_of(object_id: bytes, nbytes: int) -> Any:
-    """Return the value of an object."""
+    """Return the value of an object, in one task always the same."""
     if _open is None:
         raise RuntimeError("this pickle has a placeholder for an object, which only an engine can fill in")
     return _open(object_id, nbytes)

@@ -336,6 +336,15 @@ def watch(cluster: str | os.PathLike[str] | None = None) -> Callable[[], str | N
     return (lambda: None if is_running(folder) else why_ended(folder)) if (folder / LOCK).exists() else None
 
 
+def find_store(cluster: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return where the socket of the store of objects is that the nanny of a cluster, named as for `find`, keeps; None
+    if that is not of this host, or has none.
+    """
+    folder = _locate(cluster).parent
+    path = store_path(folder)
+    return path if (folder / LOCK).exists() and path.exists() else None  # (a copy of the file has no lock beside it)
+
+
 def why_ended(directory: Path) -> str:
     """Return why a cluster has ended; empty if that is not known, or it was stopped."""
     try:

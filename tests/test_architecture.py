@@ -23,6 +23,7 @@ SHARED = {
     "dependent",
     "errors",
     "failure",
+    "holders",
     "ids",
     "interactive",
     "kept",
@@ -62,6 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "placeholders": set(),
     "publishing": set(),
     "reasons": {"ids", "wire"},
+    "holders": {"ids", "reasons", "wire"},
     "recorder": set(),
     "seeds": set(),
     "streams": {"wire"},
@@ -102,7 +104,7 @@ when a result is to be shown, or a client is made in IPython."""
 
 SHELLS = {
     "controller": {"app", "server", "journal/archive", "journal/disk", "journal/store", "journal/writer"},
-    "nanny": {"app", "server", "children", "cores", "metrics", "oom", "output", "relief", "zygote"},
+    "nanny": {"app", "server", "children", "cores", "memory", "metrics", "oom", "output", "relief", "zygote"},
 }
 """Modules that do. All others of these packages decide, and only that."""
 

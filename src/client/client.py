@@ -82,10 +82,11 @@ class Client(Fleet, Guests, Jobs, Records):
         hello = m.ClientHello(m.VERSION, name, os.getpid(), host, cancel_on_exit=cancels, patience_s=patience)
         self._cancels = cancels
         self._functions = FunctionCache()
-        self._link = link = Link(connection, hello, ending)
+        self._link = link = Link(connection, hello, ending, rendezvous.find_store(cluster))
         self._cluster = connection.cluster
         try:
             self._greet(timeout, deadline)
+            link.store.connect()  # from now on it is known when this process ends
         except BaseException:
             link.close()
             raise

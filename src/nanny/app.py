@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from .. import leftovers, rendezvous
 from ..errors import ClusterExists, EngineryError
-from . import cores
+from . import cores, memory
 from .children import Children
 from .threads import Threads
 
@@ -74,6 +74,13 @@ class Plan(NamedTuple):
     """How many threads numerical libraries have in each engine; 0: as many as they like; None: cores by engines."""
     resources: dict[str, float] | None = None
     """What the host offers to tasks."""
+    memory_limit: int | None = None
+    """Bytes of shared memory for objects on this host, and of memory for the controller; None: half of what there is.
+    """
+    object_min: int = 1_000_000
+    """Values of so many bytes are objects."""
+    spill: str | None = None
+    """Folder for objects that do not fit into memory; None: one of our own."""
 
 
 def main() -> NoReturn:
@@ -157,7 +164,8 @@ def run(plan: Plan, directory: Path) -> int:
         return attend(server, directory, lambda: join(plan, directory, server, connection))
     keys = security.new_keys() if plan.listen is not None else None
     address = f"tcp://{plan.listen}" if plan.listen is not None else f"ipc://{rendezvous.socket_path(directory)}"
-    settings = security.controller_config(directory.name, address, keys)
+    limit = memory.limit(plan.memory_limit)
+    settings = msgspec.structs.replace(security.controller_config(directory.name, address, keys), memory_limit=limit)
     if plan.journal is not None:
         settings = msgspec.structs.replace(
             settings, life=os.urandom(8).hex(), journal=plan.journal, keep_s=plan.keep_s, keep_bytes=plan.keep_bytes

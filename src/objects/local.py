@@ -219,6 +219,11 @@ class LocalStore:
                     raise ObjectLost(f"object {show_object(info.id)} is damaged: {error}") from error
         raise ObjectLost(f"object {show_object(info.id)} is moved about too fast to be read")
 
+    def find(self, info: ObjectInfo) -> tuple[memoryview, list[memoryview]] | None:
+        """Return the same of an object that is in memory here; None: it would have to be brought."""
+        file = self._find_mapped(info)
+        return None if file is None else layout.read(file)
+
     def _find_mapped(self, info: ObjectInfo) -> memoryview | None:
         welcome = self._welcome
         if welcome is None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ...serialize import Buffer
+    from ...wire.messages import ObjectInfo
+    from ..connection.link import Link
+    from ..results.leases import Store
 
 
 def pack(
@@ -40,6 +43,37 @@ def pack_items(items: Any, first: int) -> tuple[bytes, Sequence[Buffer]]:
     except SerializationError as error:
         with collecting([]):
             raise SerializationError(_explain_items(items, first) or str(error)) from error.__cause__
+
+
+def to_object(
+    store: Store, payload: bytes, frames: Sequence[Buffer]
+) -> tuple[bytes, Sequence[Buffer], tuple[ObjectInfo, ...]]:
+    """Return arguments that have frames with an object in their place, if they are large enough: the payload, frames,
+    and the objects that the task is to name. ObjectStoreFull if they are too large to go any other way, and there is no
+    room. It is written when this returns: their memory may be used again.
+    """
+    made = store.pack(payload, frames)
+    if made is None:
+        return payload, frames, ()
+    reference, info = made
+    if type(frames) is not Waits:
+        return reference, (), (info,)
+    frames.clear()  # it goes on to know what stands for what
+    return reference, frames, (info,)
+
+
+def all_to_objects(
+    link: Link, packed: Sequence[tuple[bytes, Sequence[Buffer]]]
+) -> list[tuple[bytes, Sequence[Buffer], tuple[ObjectInfo, ...]]]:
+    """Return the arguments of several calls as `to_object` does; if one cannot, there is no object of any."""
+    made: list[tuple[bytes, Sequence[Buffer], tuple[ObjectInfo, ...]]] = []
+    try:
+        for payload, frames in packed:
+            made.append(to_object(link.store, payload, frames) if frames else (payload, frames, ()))
+    except BaseException:
+        link.disown([info for _, _, objects in made for info in objects])
+        raise
+    return made
 
 
 def name_of(function: Callable[..., Any] | str) -> str:

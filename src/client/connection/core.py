@@ -2,8 +2,8 @@
 
 Rules of this file. No thread, clock or socket in here: `now` is an argument. Submitting threads and the I/O thread
 share one core, and only these may be touched by any thread, each by single operations that are atomic in Python:
-`sinks`, `requests`, `outbox`, `lost`, `sends.add`. What makes messages (`take`, `take_single`, `unsay`) is for whoever
-holds the lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
+`sinks`, `requests`, `outbox`, `lost`, `sends.add`, `leases`. What makes messages (`take`, `take_single`, `unsay`) is
+for whoever holds the lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
 
 Whoever is registered is answered: `lose` marks the core lost *before* it fails all that is registered, and submitters
 look at `lost` *after* registering. So a submission either is failed by `lose` or notices by itself.
@@ -21,10 +21,12 @@ from ...errors import ClusterError, ControllerLost
 from ...ids import ClientNo, first_task_id
 from ...streams import Incoming, Outgoing, Verdict
 from ...wire import messages as m
-from ..results.lightfuture import LightFuture
+from ...wire.parts import with_frames
+from ..results.leases import Leases
 from ..results.sending import Sends
 from .ended import Ended
 from .incarnations import Incarnations
+from .requests import RequestFuture
 from .submission import compose, compose_again
 
 if TYPE_CHECKING:
@@ -88,30 +90,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     frames: Sequence[Any]
 
 
-class RequestFuture(LightFuture[Any]):
-    """The controller's answer to a request."""
-
-    _value: Any = None
-    _error: Exception | None = None
-
-    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
-        self._check_wait = check  # type: ignore[method-assign] # a callable either way
-
-    def resolve(self, value: Any, error: Exception | None) -> None:
-        """Take the answer. Called by the I/O thread."""
-        if not self.done():
-            self._value, self._error = value, error
-            self._settle(failed=error is not None)
-
-    def _outcome(self) -> Any:
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-    def _too_late(self, timeout: float | None) -> TimeoutError:
-        return TimeoutError(f"no answer after {timeout:g} s")
-
-
 class Core:
     """Everything a client knows about its cluster. See the rules at the top of the file."""
 
@@ -122,6 +100,7 @@ class Core:
         self._ended = Ended()
         self.requests: dict[int, RequestFuture] = {}
         self.sends = Sends()
+        self.leases = Leases()
         self.outbox: deque[Entry | msgspec.Struct] = deque([hello])
         """What is to be sent, in order."""
         self.lost: Exception | None = None
@@ -185,6 +164,8 @@ class Core:
                     error = None if message.error is None else ClusterError(message.error)
                     request.resolve(message.value, error)
             case m.Found() | m.Fetched() | m.Queried() | m.Recalled():
+                if isinstance(message, m.Fetched):
+                    frames = self._leased(message.results, frames)
                 request = self.requests.pop(message.request, None)
                 self._asked.pop(message.request, None)
                 if request is not None:
@@ -248,11 +229,20 @@ class Core:
             if result.frames:
                 parts = frames[at : at + result.frames]
                 at += result.frames
+            elif result.objects:
+                parts = self.leases.new(result.objects[0])
             sink = sinks.get(result.id)
             if sink is not None and sink._accept(result, parts, wall):
                 sinks.pop(result.id, None)
                 if result.duration > THREAD_S:
                     self._ended.add(result.id, sink)
+
+    def _leased(self, results: list[m.Result], frames: Sequence[Any]) -> list[Sequence[Any]]:
+        """Return the frames of each result; in their place a lease, where the value is an object."""
+        return [
+            self.leases.new(result.objects[0]) if result.objects else parts
+            for result, parts in with_frames(results, frames)
+        ]
 
     def _on_engines(self, engines: list[m.EngineInfo], wall: float) -> None:
         self.incarnations.learn(engines, wall)
@@ -390,6 +380,7 @@ class Core:
             messages += [self._anew(*sent) for sent in self._outgoing.after(self._resume_after)]
             messages += [(request, ()) for request in self._asked.values()]
             self._resume_after = None
+        released = self.leases.take()  # before the tasks are, and said after them: they may need these objects
         batch: list[Entry] = []
         nbytes = 0
         while True:
@@ -408,6 +399,8 @@ class Core:
                 self._single(entry, messages)
             batch, nbytes = [], 0
         self._close(batch, messages)
+        if released:
+            self._single(m.Release(released), messages)
         return messages
 
     @property
@@ -415,7 +408,7 @@ class Core:
         """Whether `take` would return something."""
         if self._greeting and self.client is not None:
             return self._is_hello_next()
-        return bool(self.outbox) or self._resume_after is not None
+        return bool(self.outbox) or self._resume_after is not None or self.leases.has_returned
 
     def _is_hello_next(self) -> bool:
         return bool(self.outbox) and isinstance(self.outbox[0], m.ClientHello)
@@ -453,6 +446,8 @@ class Core:
             self._asked[request] = message
         if isinstance(message, m.Cancel):
             message.after = self._outgoing.last
+        if isinstance(message, m.Numbered):
+            self._outgoing.number(message)
         messages.append((message, ()))
 
     def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:

@@ -44,17 +44,21 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from ...errors import ControllerLost, EngineryError
+from ...objects.local import LocalStore
 from ...transport import NOBLOCK, WAKE, Monitor, open_dealer, open_wake_up, send
 from ...wire import messages as m
 from ...wire.codec import MalformedError, check_request, decode_to_client, encode
-from .core import Core, Entry, RequestFuture
+from .core import Core, Entry
+from .requests import RequestFuture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import msgspec
 
     from ...config import Connection
+    from ..results.leases import Store
     from ..results.lightfuture import LightFuture
     from ..results.sending import Sent
     from .core import Sink
@@ -86,10 +90,17 @@ class Link:
     """A connection to a controller. `core` is its memory; see there for what other threads may touch."""
 
     def __init__(
-        self, connection: Connection, hello: m.ClientHello, ending: Callable[[], str | None] | None = None
+        self,
+        connection: Connection,
+        hello: m.ClientHello,
+        ending: Callable[[], str | None] | None = None,
+        store: Path | None = None,
     ) -> None:
-        """Begin to connect; `ending` says why the cluster has ended (None: it is there), where that can be known."""
+        """Begin to connect; `ending` says why the cluster has ended (None: it is there), where that can be known;
+        `store` is the path of the socket of this host's store of objects, if it has one.
+        """
         self.connection = connection
+        self._store_path = None if store is None else str(store)
         self._ending = ending
         self.core = Core(hello, time.monotonic())
         self._pid = os.getpid()
@@ -100,9 +111,12 @@ class Link:
         self._socket_lock = threading.Lock()
         self._ids_lock = threading.RLock()
         self._next_task = 0
+        peer = _new_peer()
+        self.store: Store = LocalStore(self._store_path, peer)
+        self.core.leases.store, self.core.leases.wake = self.store, self._wake_up
         self._context: zmq.Context[Any] = zmq.Context()
         try:
-            self._socket = open_dealer(self._context, connection, b"c" + os.urandom(8))
+            self._socket = open_dealer(self._context, connection, peer)
             self._monitor = Monitor(self._socket)
         except BaseException:
             self._context.destroy(linger=0)
@@ -201,9 +215,20 @@ class Link:
         """Ask the controller to stop tasks; the answer is the list of those stopped."""
         return self.request(m.Cancel, tasks, grace_s, interrupt)
 
+    def disown(self, objects: list[m.ObjectInfo]) -> None:
+        """Let go of objects that were made here, and of which the controller has never been told."""
+        if objects:
+            self.post(m.Put(objects))
+            self.post(m.Release([info.id for info in objects]))
+
     def post(self, message: msgspec.Struct) -> None:
         """Have a message sent, after what was posted before."""
         self.core.outbox.append(message)
+        if not self._woken:
+            self._wake()
+
+    def _wake_up(self) -> None:
+        """Have the I/O thread look; it may be awake."""
         if not self._woken:
             self._wake()
 
@@ -244,6 +269,7 @@ class Link:
             with self._socket_lock:
                 self._closing = True
                 self._close_sockets()
+            self.store.close()
 
     def _serve(self) -> None:
         core = self.core
@@ -279,13 +305,19 @@ class Link:
                 core.interrupted = ""
             core.tick(clock())
             more = more or (core.has_to_send and not core.is_broken)
-            if core.lost is not None or (self._released and not core.sinks and not core.requests):
+            if core.lost is not None or (self._released and self._is_idle()):
                 break
+        if not self._closing:
+            core.leases.end(hold=core.lost is not None)
         if self._released:
             core.outbox.append(m.Goodbye())
         with self._socket_lock:
             self._closing = True
             self._send_all()
+
+    def _is_idle(self) -> bool:
+        core = self.core
+        return not core.sinks and not core.requests and core.leases.is_idle
 
     def _send_all(self) -> None:
         socket = self._socket
@@ -326,11 +358,14 @@ class Link:
 
     # ------------------------------------------------------------------------------------------------ the end
 
-    def close(self, *, cancel: bool = False) -> None:
-        """Say goodbye, end the thread, free everything. What is pending fails. Doing it twice is fine."""
+    def close(self, *, cancel: bool = False, hold: bool = True) -> None:
+        """Say goodbye, end the thread, free everything. What is pending fails. Doing it twice is fine. With
+        `hold`, what has come can be read after that.
+        """
         if self._pid != os.getpid():
             return
         if not self._closing:
+            self.core.leases.end(hold=hold)
             self.core.outbox.append(m.Goodbye(cancel))
             self._closing = True
             self._wake()
@@ -361,6 +396,13 @@ class Link:
         self._woken = True  # nobody is to be woken, and nothing to be sent
         self._socket_lock = threading.Lock()
         self._ids_lock = threading.RLock()
+        # The parent's connection to the store must end here, and one of ours must not speak for the parent.
+        self.store = self.core.leases.store = LocalStore(self._store_path, _new_peer())
+        self.core.leases.is_over = True
+
+
+def _new_peer() -> bytes:
+    return b"c" + os.urandom(8)
 
 
 def _drain_wake_up(fd: int) -> None:
@@ -377,7 +419,7 @@ def _after_fork() -> None:
 
 def _at_exit() -> None:
     for link in list(_links):
-        link.close()
+        link.close(hold=False)
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -21,6 +21,7 @@ from ...reasons import never
 from ...wire.codec import MalformedError, decode_certificate
 from ...wire.given import get_inherited
 from ...wire.messages import Result, Status
+from .leases import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,9 +31,14 @@ CANCELLED = int(Status.CANCELLED)
 
 
 def value_of(result: Result, frames: Sequence[Any]) -> Any:
-    """Return the value of a result whose status is OK; SerializationError if it cannot be unpickled here."""
+    """Return the value of a result whose status is OK; SerializationError if it cannot be unpickled here, ObjectLost if
+    it is nowhere any more.
+    """
+    payload: Any = result.payload
+    if type(frames) is Lease:
+        payload, frames = frames.open()
     try:
-        return serialize.loads(result.payload, frames, keep_classes=True)
+        return serialize.loads(payload, frames, keep_classes=True)
     except Exception as error:
         task = show_task(TaskId(result.id))
         raise SerializationError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...wire.messages import Options, Task
 from ...wire.query import INT_MAX
-from ..calls.arguments import pack
+from ..calls.arguments import pack, to_object
 from ..calls.dependencies import bind, unbound
 from ..calls.resources import amounts
 from ..connection.core import Entry
@@ -25,6 +25,7 @@ from .view import View
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ...wire.messages import ObjectInfo
     from ..client import Client
     from ..maps.imap import LazyMap
     from ..results.mapresult import AsyncMapResult
@@ -114,9 +115,12 @@ class LoadBalancedView(View):
         task = link.new_tasks()
         now = time.time()
         future = AsyncResult(link, task, now, self._told)
+        objects: tuple[ObjectInfo, ...] = ()
         if frames:
-            watch(link, future, task, track=self._flags["track"])
-        message = Task(task, function.digest, payload, len(frames))
+            payload, frames, objects = to_object(link.store, payload, frames)
+            if frames:
+                watch(link, future, task, track=self._flags["track"])
+        message = Task(task, function.digest, payload, len(frames), objects=objects)
         link.submit(future, Entry(message, function, options, frames), now)
         return future
 
