@@ -102,8 +102,6 @@ class FarStore(Packing):
 
         Raises `ObjectStoreFull` if there is no room, and `StoreGoneError` if there is no store.
         """
-        if buffers and not len(payload):
-            payload, *buffers = buffers
         pieces = _Pieces(layout.plan(payload, buffers))
         line = self._take()
         try:

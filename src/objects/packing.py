@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ObjectStoreFull
+from ..pieces import size_of
 from ..wire.objects import reference_to
 
 if TYPE_CHECKING:
@@ -56,13 +57,23 @@ class Packing(ABC):
     def close(self) -> None:
         """Leave the store. What was made is not touched; the controller decides on it."""
 
-    def pack(self, payload: bytes, buffers: Sequence[Any], *, keep: bool = False) -> tuple[bytes, ObjectInfo] | None:
+    def find(self, info: ObjectInfo) -> tuple[memoryview, list[memoryview]] | None:  # noqa: ARG002 - for others
+        """Return the same of an object that is in memory here; None: it would have to be brought."""
+        return None
+
+    def claim(self) -> None:  # noqa: B027 - most need not
+        """What this thread has made is known to somebody: it is not to be abandoned any more."""
+
+    def pack(
+        self, payload: bytes, buffers: Sequence[Any], *, keep: bool = False, claim: bool = True
+    ) -> tuple[bytes, ObjectInfo] | None:
         """Make an object of a pickled value if it is large enough, or is to be kept; return the reference to it, and
         what it is. None: it goes in frames, since it is small, or there is no room (with a warning, once).
 
-        Raises `ObjectStoreFull` where there is no room and it is too large for frames, or is to be kept.
+        Raises `ObjectStoreFull` where there is no room and it is too large for frames, or is to be kept. With `claim`
+        False the object is left unclaimed.
         """
-        nbytes = len(payload) + sum(memoryview(buffer).nbytes for buffer in buffers)
+        nbytes = len(payload) + sum(map(size_of, buffers))
         if not (keep or self.is_worth(nbytes)):
             return None
         try:
@@ -76,6 +87,8 @@ class Packing(ABC):
                 raise
             if not self._has_warned:
                 self._has_warned = True
-                warnings.warn(f"{error}; it goes through the controller, which is slow", ResourceWarning, stacklevel=2)
+                warnings.warn(f"{error}; it goes through the controller, which is slow", UserWarning, stacklevel=2)
             return None
+        if claim:
+            self.claim()
         return reference_to(info), info
