@@ -43,10 +43,12 @@ from ..wire.messages import (
     Ping,
     Pong,
     Purge,
+    Put,
     Query,
     QueueQuery,
     Recall,
     Refused,
+    Release,
     Restart,
     Resume,
     Retire,
@@ -56,6 +58,7 @@ from ..wire.messages import (
     Signal,
     Started,
     StatusQuery,
+    StoreLeft,
     Submit,
     WaitEngines,
 )
@@ -64,7 +67,9 @@ from . import (
     dependents,
     fetches,
     fleet,
+    handles,
     intake,
+    objects,
     outcomes,
     placement,
     questions,
@@ -155,6 +160,10 @@ class Core:
                         state.outbox.say(sender, Resume())  # what it wants to stop may be in what is missing
                 case Forget():
                     intake.on_forget(state, client, message)
+                case Put():
+                    handles.on_put(state, client, message)
+                case Release():
+                    handles.on_release(state, client, message)
                 case Ping():
                     state.outbox.say(sender, Pong())
                 case Ack():
@@ -214,6 +223,8 @@ class Core:
                     sessions.on_nanny_hello(state, sender, message)
                 case Running():
                     sessions.on_running(state, nanny, message, now)
+                case StoreLeft():
+                    handles.on_store_left(state, nanny, message, now)
                 case _:
                     self._refuse(sender, f"a nanny does not send {type(message).__name__}")
             return
@@ -228,7 +239,7 @@ class Core:
                 sessions.on_engine_hello(state, sender, message, now)
             case ControlHello():
                 pass  # of an engine that is not expected: its EngineHello will be refused
-            case EngineExited() | Running():
+            case EngineExited() | Running() | StoreLeft():
                 # A nanny that we do not know (any more) has not noticed that its connection was broken, and what it
                 # has to say was on its way before its hello. It will tell all of it again.
                 state.outbox.say(sender, Resume())
@@ -290,6 +301,7 @@ class Core:
                 state.outbox.say(engine.peer, Pong())
         for peer in state.nannies:
             state.outbox.say(peer, Pong())
+        handles.expire(state, now)
         state.at(now + PROBE_S, self._probe)
 
     def stop(self, reason: str) -> None:
@@ -325,6 +337,7 @@ class Core:
                 fleet.let_retired_go(state)
         requests.answer_waiters(state)
         self._forget_dropped()
+        objects.sweep(state)
         state.flush_news()
         sessions.ack_engines(state)
         intake.ack_clients(state)

@@ -227,6 +227,8 @@ def why_not(state: State, targets: tuple[int, ...]) -> str:
 def nanny_lost(state: State, nanny: Nanny, reason: str, now: float) -> None:
     """A host is gone, and its engines with it."""
     del state.nannies[nanny.peer]
+    if nanny.store is not None:
+        state.objects.store_lost(nanny.store.store)
     state.note(NannyGone(nanny.peer))
     for engine_id in sorted(nanny.engines):
         engine = state.engines.get(engine_id)

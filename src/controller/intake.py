@@ -22,8 +22,8 @@ from ..wire.messages import (
     Welcome,
 )
 from ..wire.parts import is_coroutine
-from . import dependents, fleet, lines, pools, setups, stopping
-from .journal.ledger import Acked, ClientCame, ClientLeft, FunctionCame, FunctionLeft, Submitted
+from . import dependents, fleet, handles, lines, pools, setups, stopping
+from .journal.ledger import Acked, ClientCame, ClientEnded, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
 if TYPE_CHECKING:
@@ -62,9 +62,15 @@ def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
         cancels, patience_s = message.cancel_on_exit, message.patience_s
         state.note(ClientCame(client.no, peer, message.name, message.pid, message.host, cancels, patience_s))
     client.away_since = None
+    if client.ended:
+        client.ended = False  # it had only left its store, and what it is sent from now on, it holds
+        state.note(ClientEnded(client.no, ended=False))
     client.acked = client.incoming.have
     engines = [engine.info() for _, engine in sorted(state.engines.items())]
-    welcome = Welcome(client.no, state.cluster, state.pid, engines, client.acked, state.durable)
+    store = next((nanny.store for nanny in state.nannies.values() if nanny.head), None)
+    if store is not None and not store.address:
+        store = None  # it serves no others
+    welcome = Welcome(client.no, state.cluster, state.pid, engines, client.acked, state.durable, store)
     state.outbox.say(peer, welcome)
     on_ack(state, client, message.have)
     for missed, frames in client.outgoing.after(message.have):
@@ -132,6 +138,7 @@ def on_goodbye(state: State, client: Client, message: Goodbye, now: float) -> No
 
 
 def _forget_client(state: State, client: Client) -> None:
+    handles.client_ended(state, client)
     state.clients.pop(client.no, None)
     state.client_peers.pop(client.peer, None)
     if state.graph.missing or state.graph.partial:
@@ -195,7 +202,10 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
             is_plain = options.targets is None and not (
                 options.ordered or options.resources or options.after or options.follow
             )
-        if not is_plain or submitted.needs:
+        if not is_plain or submitted.needs or submitted.objects:
+            if batch and submitted.objects:  # they may wait in the same queue
+                state.common.push_many(client, batch_options.priority, batch)
+                batch = []
             _submit_special(state, client, submitted, options, parts)
             continue
         task = Task(submitted.id, no, digest, submitted.payload, options, parts, submitted.id, 0, submitted.items)
@@ -217,16 +227,18 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
 
 def _refuse_unborn(state: State, client: Client, submitted: Wanted, sentence: str) -> None:
     """Answer a task that never enters the books."""
+    state.objects.hear(submitted.objects)
     for copy in range(max(1, submitted.copies)):
         client.results.append(Result(submitted.id + copy, Status.REFUSED, sentence.encode(), hi=submitted.items))
     state.outbox.to_client(client)
 
 
 def _submit_special(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
-    """Enter a task that depends on others, or takes resources, or is for certain engines: one for each in turn (a
-    direct view), or one for any of them.
+    """Enter a task that depends on others, or has objects, or takes resources, or is for certain engines: one for each
+    in turn (a direct view), or one for any of them.
     """
     targets = options.targets or ()
+    state.objects.hear(submitted.objects)  # there may be no engine for any of it
     if options.setup is not None and (sentence := setups.keep(state, submitted, options)):
         _refuse_unborn(state, client, submitted, sentence)
         return
@@ -281,6 +293,9 @@ def _enter(
 ) -> Task:
     task = Task(task_id, client.no, submitted.function, submitted.payload, options, frames, task_id, 0, submitted.items)
     state.tasks[task_id] = task
+    if submitted.objects:
+        task.objects = submitted.objects
+        state.objects.hold(task)
     state.functions.entries[task.function].unfinished += 1
     client.unfinished += 1
     return task

@@ -213,14 +213,16 @@ def _feed(
         assigned[task.id] = task
         if task.hi:
             state.rebalance = True  # others may be idle, and can have a part
-        if options.targets is None and options.timeout_s is None and not pinned:
+        if options.targets is None and options.timeout_s is None and not pinned and not options.keep:
             calls.append(Call(task.id, digest, task.payload, len(task.frames), task.lo, task.hi))
         else:
             announce = options.timeout_s is not None
             fixed = options.targets is not None or pinned
             if options.setup is not None:
                 engine.in_setup = True
-            calls.append(Call(task.id, digest, task.payload, len(task.frames), task.lo, task.hi, fixed, announce))
+            call = Call(task.id, digest, task.payload, len(task.frames), task.lo, task.hi, fixed, announce)
+            call.keep = options.keep
+            calls.append(call)
         if task.frames:
             work.frames.extend(task.frames)
     engine.load_s = load_s

@@ -664,6 +664,7 @@ def books(state: State) -> dict[str, Any]:
                 client.name,
                 client.host,
                 client.cancel_on_exit,
+                client.ended,
                 client.unfinished,
                 client.incoming.have,
                 client.outgoing.last,
@@ -693,14 +694,19 @@ def books(state: State) -> dict[str, Any]:
         },
         "gone": dict(state.gone),
         "nannies": {
-            nanny.peer: (nanny.host, nanny.cores, nanny.head, nanny.resources, nanny.engines)
+            nanny.peer: (nanny.host, nanny.cores, nanny.head, nanny.resources, nanny.store, nanny.engines)
             for nanny in state.nannies.values()
         },
+        "objects": {
+            id_: (held.info, held.stores, held.handles, held.kept, held.setups)
+            for id_, held in state.objects.entries.items()
+        },
+        "dropped": state.objects.dropped,
     }
 
 
 def _task(state: State, task: Any) -> tuple[Any, ...]:
-    payload, frames, needs, options = as_submitted(state, task)
+    payload, frames, needs, options, _ = as_submitted(state, task)
     early = set().union(*(range(lo, hi) for lo, hi in task.early or ()))
     return (
         task.root,
