@@ -55,7 +55,7 @@ def test_what_is_put_where_there_is_no_shared_memory_travels_with_each_call(clie
     assert client.submit(lambda deep: deep["x"].sum(), {"x": ref}).result() == 4999950000
     assert client.map(lambda a: int(a.sum()), [ref, ref]).get() == [4999950000] * 2
     assert "no object in shared memory" in ref.explain()
-    with pytest.raises(SerializationError, match="_thread.lock"):
+    with pytest.raises(SerializationError, match=r"_thread\.lock"):
         client.put(threading.Lock())
     client.close()
     with pytest.raises(ControllerLost):
