@@ -329,6 +329,7 @@ class Nanny:
         "pid",
         "resources",
         "session",
+        "stock",
         "store",
         "wanted",
     )
@@ -347,6 +348,8 @@ class Nanny:
         """Of the last welcome that asked what it runs."""
         self.asked: set[tuple[int, int]] = set()
         """The engine processes that were its own by then."""
+        self.stock: set[bytes] = set()
+        """The objects that its store had by then."""
         self.wanted: int | None = None
         """So many engines are to be started there as soon as it has said what it runs."""
         self.away_since: float | None = None

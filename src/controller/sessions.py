@@ -170,6 +170,7 @@ def on_nanny_hello(state: State, peer: Peer, message: NannyHello) -> None:
             state.note(nanny_is(nanny))
     nanny.session = state.next_request() if known or message.welcomed else 0
     nanny.asked = {state.engines[i].key for i in nanny.engines}
+    nanny.stock = state.objects.stock_of(nanny.store)
     state.outbox.say(peer, NannyWelcome(nanny.session))
     if not nanny.session:
         _join(state, nanny)
