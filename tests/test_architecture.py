@@ -26,7 +26,6 @@ SHARED = {
     "holders",
     "ids",
     "interactive",
-    "kept",
     "markup",
     "objects",
     "pickles",
@@ -51,7 +50,6 @@ SHARED = {
 MAY_IMPORT: dict[str, set[str]] = {
     # The bottom: what everything else rests on.
     "ids": set(),
-    "kept": set(),
     "markup": set(),
     "wire": {"ids"},
     "certificate": set(),
