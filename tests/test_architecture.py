@@ -26,10 +26,10 @@ SHARED = {
     "holders",
     "ids",
     "interactive",
-    "kept",
     "markup",
     "objects",
     "pickles",
+    "pieces",
     "placeholders",
     "prepickled",
     "publishing",
@@ -40,7 +40,9 @@ SHARED = {
     "seeds",
     "serialize",
     "streams",
+    "tensors",
     "transport",
+    "usermodules",
     "wire",
 }
 """What all programs have in common."""
@@ -48,14 +50,14 @@ SHARED = {
 MAY_IMPORT: dict[str, set[str]] = {
     # The bottom: what everything else rests on.
     "ids": set(),
-    "kept": set(),
     "markup": set(),
     "wire": {"ids"},
     "certificate": set(),
     "errors": {"certificate", "ids"},
     "config": set(),
-    "objects": {"errors", "wire"},
+    "objects": {"config", "errors", "pieces", "transport", "wire"},
     "daskworkers": set(),
+    "pieces": set(),
     "placeholders": set(),
     "publishing": set(),
     "reasons": {"ids", "wire"},
@@ -63,11 +65,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recorder": set(),
     "seeds": set(),
     "streams": {"wire"},
-    "pickles": {"culprit", "errors", "placeholders"},
+    "tensors": set(),
+    "usermodules": set(),
+    "pickles": {"culprit", "errors", "pieces", "placeholders", "tensors", "usermodules"},
     "culprit": {"pickles"},
     "failure": {"culprit", "errors", "pickles"},
-    "serialize": {"culprit", "failure", "pickles"},
-    "dependent": {"errors", "pickles", "serialize"},
+    "serialize": {"culprit", "failure", "pickles", "usermodules"},
+    "dependent": {"errors", "pickles", "serialize", "usermodules"},
     "interactive": {"dependent", "pickles", "serialize"},
     "prepickled": {"serialize"},
     "security": {"config", "transport"},
@@ -98,7 +102,8 @@ when a result is to be shown, or a client is made in IPython."""
 
 SHELLS = {
     "controller": {"app", "server", "journal/archive", "journal/disk", "journal/store", "journal/writer"},
-    "nanny": {"app", "server", "children", "cores", "memory", "metrics", "oom", "output", "relief", "zygote"},
+    "nanny": {"app", "server", "children", "cores", "memory", "metrics", "oom", "output", "relief", "zygote"}
+    | {"store/guests", "store/lanes", "store/mover", "store/serving"},
 }
 """Modules that do. All others of these packages decide, and only that."""
 

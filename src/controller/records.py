@@ -78,6 +78,8 @@ class Task(msgspec.Struct, gc=False):
     """How many bytes it has here, if that is not just its payload: see `memory`."""
     objects: tuple[ObjectInfo, ...] = ()
     """The objects among its arguments, each once."""
+    home: Peer = Peer(b"")
+    """The nanny of the host that has most of them, at which it waits (`homes`); empty for any other task."""
 
     @property
     def is_coroutine(self) -> bool:
@@ -338,6 +340,7 @@ class Nanny:
         "pid",
         "resources",
         "session",
+        "stock",
         "store",
         "wanted",
     )
@@ -356,6 +359,8 @@ class Nanny:
         """Of the last welcome that asked what it runs."""
         self.asked: set[tuple[int, int]] = set()
         """The engine processes that were its own by then."""
+        self.stock: set[bytes] = set()
+        """The objects that its store had by then."""
         self.wanted: int | None = None
         """So many engines are to be started there as soon as it has said what it runs."""
         self.away_since: float | None = None

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from ...config import Connection
-    from ..results.leases import Store
+    from ..results.leases import Lease, Store
     from ..results.lightfuture import LightFuture
     from ..results.sending import Sent
     from .core import Sink
@@ -225,6 +225,12 @@ class Link:
     def cancel(self, tasks: list[int], *, grace_s: float | None, interrupt: bool) -> LightFuture[Any]:
         """Ask the controller to stop tasks; the answer is the list of those stopped."""
         return self.request(m.Cancel, tasks, grace_s, interrupt)
+
+    def own(self, info: m.ObjectInfo) -> Lease:
+        """Have the controller know of an object that was made here; return what holds it."""
+        lease = self.core.leases.new(info)
+        self.post(m.Put([info]))
+        return lease
 
     def disown(self, objects: list[m.ObjectInfo]) -> None:
         """Let go of objects that were made here, and of which the controller has never been told."""
