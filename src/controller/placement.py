@@ -108,7 +108,7 @@ def _place_takers(
 
 
 def _choose(state: State, queue: FairQueue, engines: list[Engine]) -> Engine:
-    """Return the engine that the next task of a pool is for: where its objects are, if possible, with the least load."""
+    """Return the engine that the next task of a pool is for: where its objects are, if any is, with the least load."""
     chosen = queue.find_next()
     if chosen is not None and chosen[1][0].objects and len(state.objects.stores) > 1:
         engines = [engine for engine in engines if homes.is_near(state, chosen[1][0], engine)] or engines
