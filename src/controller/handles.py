@@ -77,7 +77,8 @@ def client_ended(state: State, client: Client) -> None:
     results = [result for message in unheard if isinstance(message, Results) for result in message.results]
     for result in (*results, *client.results):
         for info in result.objects:
-            _keep(state, result.id, info)
+            if state.objects.has_handle(client.no, info.id):  # else it had it, and has let go of it
+                _keep(state, result.id, info)
     state.objects.take_handles(client.no)
 
 
@@ -91,16 +92,15 @@ def on_store_left(state: State, nanny: Nanny, message: StoreLeft, now: float) ->
 
 def on_stock(state: State, nanny: Nanny, message: Running, now: float) -> None:
     """A nanny that is back says what its store has: the truth. What it has and the books do not know was dropped while
-    it was away; or nobody has spoken of it yet, who may still do so.
+    it was away; or nobody has spoken of it yet, who may still do so. What was made since it was welcomed is not in it.
     """
     if nanny.store is None:
         return
     store, books = nanny.store.store, state.objects
     there = {info.id for info in message.objects}
-    for id_, held in books.entries.items():
-        if store in held.stores and id_ not in there:
-            held.stores.discard(store)
-            books.touch(id_)
+    for id_ in nanny.stock - there:
+        books.vanished(store, id_)
+    nanny.stock = set()
     unknown = [id_ for id_ in there if not books.arrived(store, id_)]
     objects.drop(state, store, [id_ for id_ in unknown if id_ in books.dropped])
     orphaned(state, nanny, message.orphans, now)
