@@ -462,6 +462,8 @@ class Bench:
         self.said: list[tuple[bytes, str]] = []
         """Everything the core said, in order: receiver and kind."""
         self.in_burst = False
+        self.stores = False
+        """Hosts have stores of objects."""
         self._ends: dict[int, float] = {}
         """When the engines that run something (in `work`) will report it."""
 
@@ -488,7 +490,8 @@ class Bench:
     ) -> NannySide:
         n = len(self.nannies)
         hello = m.NannyHello(m.VERSION, f"host{n}", 50 + n, cores, engines, head=n == 0, resources=resources or {})
-        hello.store = m.Source(store_id(n), f"tcp://host{n}:1")
+        if self.stores:
+            hello.store = m.Source(store_id(n), f"tcp://host{n}:1")
         nanny = NannySide(self, b"nhost%d.1" % n, hello)
         self.nannies.append(nanny)
         self.sides[nanny.name] = nanny

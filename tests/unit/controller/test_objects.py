@@ -24,6 +24,20 @@ A, B = object_of(1), object_of(2)
 
 
 @pytest.fixture
+def bench(bench: Bench) -> Bench:
+    """One whose hosts have stores."""
+    bench.stores = True
+    return bench
+
+
+@pytest.fixture
+def durable(durable: Bench) -> Bench:
+    """The same."""
+    durable.stores = True
+    return durable
+
+
+@pytest.fixture
 def die(durable: Bench) -> Callable[[], None]:
     """Have another controller take over, and everybody come back who has a connection to lose."""
 
@@ -455,7 +469,9 @@ def test_what_a_client_has_not_confirmed_is_kept_when_it_ends(durable: Bench, ho
 
 
 def test_without_a_journal_nothing_is_kept():
-    bench = Bench().start(clients=2)
+    bench = Bench()
+    bench.stores = True
+    bench.start(clients=2)
     client, engine = bench.clients[0], bench.engines[0]
     client.submit()
     client.say(m.Goodbye())
