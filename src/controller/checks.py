@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import objects, resources
+from . import memory, objects, resources
 from .records import EngineState, TaskState
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ def check(state: State) -> None:
         assert orders == sorted(orders), "tasks are not assigned in the order in which they were given"
     waiting: set[int] = set()
     queues = [state.common, state.coroutines, *state.pools.values()]
+    queues += [home.queue for home in state.homes.values()]
+    state.pulls.check()
+    assert all(id_ in state.objects.entries for id_ in state.pulls.trees), "what nobody holds is on its way"
     assert not any(t.is_coroutine for t in state.common)
     assert all(t.is_coroutine for t in state.coroutines)
     for queue in queues:
@@ -41,6 +44,7 @@ def check(state: State) -> None:
         waiting.update(task.id for task in engine.direct if task.state == TaskState.WAITING)
     held = state.graph.check({task.root for task in state.tasks.values()})
     resources.check(state)
+    memory.check(state)
     objects.check(state)
     uses: dict[bytes, int] = {}
     for task in state.tasks.values():

@@ -32,23 +32,29 @@ from ..wire.messages import (
     EngineHello,
     Farewell,
     Fetch,
+    Fetched,
     Find,
     Forget,
     GivenBack,
     Goodbye,
     Holding,
     NannyHello,
+    Need,
     Numbered,
+    ObjectsQuery,
     Outputs,
     Ping,
     Pong,
+    Pulled,
     Purge,
     Put,
     Query,
     QueueQuery,
     Recall,
+    Recalled,
     Refused,
     Release,
+    Reply,
     Restart,
     Resume,
     Retire,
@@ -59,7 +65,10 @@ from ..wire.messages import (
     Started,
     StatusQuery,
     StoreLeft,
+    StoreSeen,
     Submit,
+    Unpulled,
+    Vanished,
     WaitEngines,
 )
 from . import (
@@ -69,18 +78,21 @@ from . import (
     fleet,
     handles,
     intake,
+    memory,
     objects,
     outcomes,
     placement,
+    pulls,
     questions,
     requests,
     sessions,
     setups,
+    stock,
     stopping,
     taking,
 )
 from .journal import dump, restore
-from .journal.ledger import Books, FunctionLeft, Summary
+from .journal.ledger import CONTROLLER, Books, FunctionLeft, Summary
 from .outbox import Turn
 from .records import EngineState
 from .state import State
@@ -91,7 +103,6 @@ if TYPE_CHECKING:
     import msgspec
 
     from ..ids import Peer
-    from ..wire.messages import Fetched, Reply
     from .records import Client, Engine
 
 log = logging.getLogger("enginery.controller")
@@ -103,10 +114,15 @@ PROBE_S = 5.0
 class Core:
     """The controller without its sockets."""
 
-    def __init__(self, cluster: str, pid: int, now: float, state: State | None = None) -> None:
-        """Begin with empty books, or with those of an earlier controller (`restore`)."""
+    def __init__(
+        self, cluster: str, pid: int, now: float, state: State | None = None, *, memory_limit: int = 0
+    ) -> None:
+        """Begin with empty books, or with those of an earlier controller (`restore`). With a `memory_limit`, clients
+        hold back beyond so many bytes.
+        """
         self.state = State(cluster) if state is None else state
         self.state.pid = pid
+        self.state.memory_limit = memory_limit
         self.state.started = now
         self.state.at(now + PROBE_S, self._probe)
 
@@ -186,6 +202,8 @@ class Core:
                     state.reply(sender, message.request, setups.clear(state))
                 case StatusQuery():
                     state.reply(sender, message.request, questions.status(state, now))
+                case ObjectsQuery():
+                    stock.on_objects_query(state, sender, message, now)
                 case AskEngine():
                     asking.on_ask(state, sender, message, now)
                 case Find():
@@ -225,6 +243,16 @@ class Core:
                     sessions.on_running(state, nanny, message, now)
                 case StoreLeft():
                     handles.on_store_left(state, nanny, message, now)
+                case Need():
+                    pulls.on_need(state, nanny, message, now)
+                case Pulled():
+                    pulls.on_pulled(state, nanny, message)
+                case Unpulled():
+                    pulls.on_unpulled(state, nanny, message, now)
+                case Vanished():
+                    pulls.on_vanished(state, nanny, message, now)
+                case StoreSeen():
+                    stock.on_store_seen(state, nanny, message)
                 case _:
                     self._refuse(sender, f"a nanny does not send {type(message).__name__}")
             return
@@ -239,7 +267,7 @@ class Core:
                 sessions.on_engine_hello(state, sender, message, now)
             case ControlHello():
                 pass  # of an engine that is not expected: its EngineHello will be refused
-            case EngineExited() | Running() | StoreLeft():
+            case EngineExited() | Running() | StoreLeft() | Need() | Pulled() | Unpulled() | Vanished() | StoreSeen():
                 # A nanny that we do not know (any more) has not noticed that its connection was broken, and what it
                 # has to say was on its way before its hello. It will tell all of it again.
                 state.outbox.say(sender, Resume())
@@ -280,6 +308,16 @@ class Core:
     def looked_up(self, message: Fetched | Reply, frames: Sequence[Any]) -> None:
         """Take the journal's answer to a question of ours."""
         dependents.on_results(self.state, message, frames)
+
+    def answered(self, peer: Peer, message: msgspec.Struct, frames: Sequence[Any]) -> bool:
+        """Take the journal's answer to a question; return False if it is for a client, and can be sent as it is."""
+        if peer == CONTROLLER and isinstance(message, Fetched | Reply):
+            self.looked_up(message, frames)
+        elif isinstance(message, Fetched | Recalled) and handles.names_objects(message):
+            handles.hand_out(self.state, peer, message, frames)
+        else:
+            return False
+        return True
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -341,6 +379,8 @@ class Core:
         state.flush_news()
         sessions.ack_engines(state)
         intake.ack_clients(state)
+        if state.holding:
+            memory.release(state)
         lookups = fetches.take_lookups(state)
         messages = state.outbox.take()  # this has something to write down, too
         return Turn(state.take_entries(), messages, lookups)
