@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SerializationError
+from ...pieces import Pieces
 from ...placeholders import collecting
 from ...serialize import dumps, find_culprit, is_picklable
 from ..results.waits import Waits
@@ -23,10 +24,10 @@ def pack(
 ) -> tuple[bytes, Sequence[Buffer]]:
     """Return the pickled arguments of a call; SerializationError names the argument that cannot travel, and why.
 
-    Results of tasks among them are placeholders; the frames say so, see `Waits`.
+    Results of tasks among them are placeholders; the frames say so, see `Waits`. The first may be `Pieces`.
     """
     try:
-        return dumps((args, kwargs), wrap=Waits)
+        return dumps((args, kwargs), wrap=Waits, pieces=True)
     except SerializationError as error:
         with collecting([]):
             raise SerializationError(_explain(function, args, kwargs) or str(error)) from error.__cause__
@@ -39,7 +40,7 @@ def pack_items(items: Any, first: int) -> tuple[bytes, Sequence[Buffer]]:
     placeholders, as in `pack`.
     """
     try:
-        return dumps(items, wrap=Waits)
+        return dumps(items, wrap=Waits, pieces=True)
     except SerializationError as error:
         with collecting([]):
             raise SerializationError(_explain_items(items, first) or str(error)) from error.__cause__
@@ -54,6 +55,8 @@ def to_object(
     """
     made = store.pack(payload, frames)
     if made is None:
+        if isinstance(frames, list) and isinstance(frames[0], Pieces):
+            frames[0] = frames[0].join()
         return payload, frames, ()
     reference, info = made
     if type(frames) is not Waits:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ObjectLost
 from ...placeholders import object_of, stand_in
 from ...prepickled import open_pickled
-from ...serialize import loads
+from ...serialize import loads, loads_mapped
 from ...wire.objects import show_object
 from .leases import Lease
 from .outcomes import OK, value_of
@@ -143,7 +143,7 @@ class ObjectRef:
             return loads(*self._packed, keep_classes=True)
         assert self._lease is not None
         payload, buffers = self._lease.open()
-        return loads(payload, buffers, keep_classes=True)
+        return loads_mapped(payload, buffers, keep_classes=True)
 
     def _check(self) -> None:
         if self._released:
