@@ -31,6 +31,9 @@ def check(state: State) -> None:
         assert orders == sorted(orders), "tasks are not assigned in the order in which they were given"
     waiting: set[int] = set()
     queues = [state.common, state.coroutines, *state.pools.values()]
+    queues += [home.queue for home in state.homes.values()]
+    state.pulls.check()
+    assert all(id_ in state.objects.entries for id_ in state.pulls.trees), "what nobody holds is on its way"
     assert not any(t.is_coroutine for t in state.common)
     assert all(t.is_coroutine for t in state.coroutines)
     for queue in queues:

@@ -38,10 +38,13 @@ from ..wire.messages import (
     Goodbye,
     Holding,
     NannyHello,
+    Need,
     Numbered,
+    ObjectsQuery,
     Outputs,
     Ping,
     Pong,
+    Pulled,
     Purge,
     Put,
     Query,
@@ -59,7 +62,10 @@ from ..wire.messages import (
     Started,
     StatusQuery,
     StoreLeft,
+    StoreSeen,
     Submit,
+    Unpulled,
+    Vanished,
     WaitEngines,
 )
 from . import (
@@ -72,10 +78,12 @@ from . import (
     objects,
     outcomes,
     placement,
+    pulls,
     questions,
     requests,
     sessions,
     setups,
+    stock,
     stopping,
     taking,
 )
@@ -186,6 +194,8 @@ class Core:
                     state.reply(sender, message.request, setups.clear(state))
                 case StatusQuery():
                     state.reply(sender, message.request, questions.status(state, now))
+                case ObjectsQuery():
+                    stock.on_objects_query(state, sender, message, now)
                 case AskEngine():
                     asking.on_ask(state, sender, message, now)
                 case Find():
@@ -225,6 +235,16 @@ class Core:
                     sessions.on_running(state, nanny, message, now)
                 case StoreLeft():
                     handles.on_store_left(state, nanny, message, now)
+                case Need():
+                    pulls.on_need(state, nanny, message, now)
+                case Pulled():
+                    pulls.on_pulled(state, nanny, message)
+                case Unpulled():
+                    pulls.on_unpulled(state, nanny, message, now)
+                case Vanished():
+                    pulls.on_vanished(state, nanny, message, now)
+                case StoreSeen():
+                    stock.on_store_seen(state, nanny, message)
                 case _:
                     self._refuse(sender, f"a nanny does not send {type(message).__name__}")
             return
@@ -239,7 +259,7 @@ class Core:
                 sessions.on_engine_hello(state, sender, message, now)
             case ControlHello():
                 pass  # of an engine that is not expected: its EngineHello will be refused
-            case EngineExited() | Running() | StoreLeft():
+            case EngineExited() | Running() | StoreLeft() | Need() | Pulled() | Unpulled() | Vanished() | StoreSeen():
                 # A nanny that we do not know (any more) has not noticed that its connection was broken, and what it
                 # has to say was on its way before its hello. It will tell all of it again.
                 state.outbox.say(sender, Resume())

@@ -17,7 +17,7 @@ from ..reasons import linked, listed, never
 from ..wire.given import find_given, inherited, join
 from ..wire.messages import Fetched, Outcome, Reply, Result, Status
 from ..wire.parts import with_frames
-from . import fleet, lines, pools
+from . import fleet, homes, lines, pools
 from .graph import AFTER, FOLLOW, NEED, Blocked, Never, Node, inherit, known
 from .handles import released
 from .journal.ledger import CONTROLLER, LOST_PAYLOAD, TOO_LARGE, Lookup, Needed
@@ -218,7 +218,7 @@ def _release(state: State, blocked: Blocked) -> None:
         fleet.give_up(state, task, pool)
     else:
         task.state = TaskState.WAITING
-        state.queue_for(task).push(state.clients.get(task.client) or state.ghost(task.client), task)
+        homes.enqueue(state, state.clients.get(task.client) or state.ghost(task.client), task)
 
 
 def _prepare(state: State, blocked: Blocked) -> Never | None:

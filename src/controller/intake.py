@@ -22,7 +22,7 @@ from ..wire.messages import (
     Welcome,
 )
 from ..wire.parts import is_coroutine
-from . import dependents, fleet, handles, lines, pools, setups, stopping
+from . import dependents, fleet, handles, homes, lines, pools, setups, stopping
 from .journal.ledger import Acked, ClientCame, ClientEnded, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
@@ -257,7 +257,7 @@ def _submit_special(state: State, client: Client, submitted: Wanted, options: Op
         if submitted.needs or options.after or options.follow:
             _depend(state, task, submitted.needs)
         else:
-            state.queue_for(task).push(client, task)
+            homes.enqueue(state, client, task)
         return
     for copy, target in enumerate(targets):
         task_id = submitted.id + copy

@@ -236,7 +236,7 @@ def sweep(state: State) -> None:
         del objects.entries[id_]
         objects.remember(id_, state.now)
         state.note(ObjectGone(id_))
-        for store in held.stores:
+        for store in {*held.stores, *state.pulls.forget(id_)}:
             drops.setdefault(store, []).append(id_)
     objects.touched.clear()
     objects.changed.clear()

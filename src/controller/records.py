@@ -76,6 +76,8 @@ class Task(msgspec.Struct, gc=False):
     """Where what it needs is not there, if it was sent on for that."""
     objects: tuple[ObjectInfo, ...] = ()
     """The objects among its arguments, each once."""
+    home: Peer = Peer(b"")
+    """The nanny of the host that has most of them, at which it waits (`homes`); empty for any other task."""
 
     @property
     def is_coroutine(self) -> bool:

@@ -26,7 +26,7 @@ from ..wire.messages import (
     StopEngine,
     TakeBack,
 )
-from . import fleet, handles, setups, stopping, taking
+from . import fleet, handles, pulls, setups, stopping, taking
 from .journal.ledger import NannyIs
 from .records import Engine, EngineState, Nanny
 
@@ -187,6 +187,7 @@ def know_store(state: State, nanny: Nanny, store: Source | None) -> None:
     before, nanny.store = nanny.store, store
     if before is not None and (store is None or store.store != before.store):
         state.objects.store_lost(before.store)
+        pulls.store_lost(state, before.store, state.now)
     if store is not None:
         state.objects.stores[store.store] = nanny.peer
 
@@ -210,6 +211,7 @@ def on_running(state: State, nanny: Nanny, message: Running, now: float) -> None
             if number not in state.engines:
                 state.gone[number] = max(incarnation, state.gone.get(number, 0))
         _join(state, nanny)
+    pulls.store_back(state, nanny, now)
     to_start: list[tuple[int, int]] = []
     for engine_id in sorted(nanny.engines):
         engine = state.engines[engine_id]

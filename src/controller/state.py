@@ -31,6 +31,7 @@ from .journal.ledger import (
 )
 from .objects import Objects
 from .outbox import Outbox
+from .pulls import Pulls
 from .queues import FairQueue
 from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState, Unmet
 
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .fetches import Fetching
+    from .homes import Home
     from .journal.ledger import Entry, Lookup
     from .requests import Waiter
+    from .stock import Stocktaking
     from .stopping import Stop
 
 EPOCH_BITS = 28
@@ -95,9 +98,14 @@ class State:
         self.pools: dict[pools.Pool, FairQueue] = {}
         """Waiting tasks that not every engine may run at any time. Of those that take resources, the pool that was
         served last is the last."""
+        self.homes: dict[Peer, Home] = {}
+        """Waiting tasks that any engine may run at any time, and that are better run on one host: by its nanny."""
         self.graph = Graph()
         """Tasks that wait for others."""
         self.objects = Objects()
+        self.pulls = Pulls()
+        self.inquiries: dict[int, Stocktaking] = {}
+        """Questions to the stores that are not answered, by number."""
         self.keep_s = float("inf")
         """How long results are kept for whoever asks."""
         self.idle: set[int] = set()
@@ -248,6 +256,8 @@ class State:
 
     def queue_for(self, task: Task) -> FairQueue:
         """Return the queue in which this (not addressed) task waits."""
+        if task.home:
+            return self.homes[task.home].queue
         pool = pools.pool_of(task)
         if pool is None:
             return self.coroutines if task.is_coroutine else self.common
@@ -264,6 +274,7 @@ class State:
         task.state = TaskState.WAITING
         task.engine = -1
         task.cost_s = 0.0
+        task.home = Peer(b"")  # where it was is no place for it, or has no time for it
         if self.durable:
             last = self.entries[-1] if self.entries else None
             if isinstance(last, Returned):
@@ -404,6 +415,8 @@ class State:
             self.rebalance = True
         if plain < 2 or engine.load_s < WINDOW_S:
             heappush(self.open, (engine.load_s, engine.id, engine.version))
+            if self.homes and engine.nanny in self.homes:
+                self.homes[engine.nanny].offer(engine)
             if engine.direct:
                 self.direct_ready.add(engine.id)
         if len(self.open) > 64 + 4 * len(self.engines):

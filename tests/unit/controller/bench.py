@@ -16,6 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from enginery.controller import objects
 from enginery.controller.core import Core
 from enginery.controller.dependents import as_submitted
 from enginery.controller.journal.archive import Archive
@@ -640,6 +641,7 @@ class Bench:
         restored, state = self._restored(), self.core.state
         assert restored is not None
         assert books(restored) == books(state)
+        objects.sweep(restored)  # as its first turn does
         restored.check()
 
     def nothing_else_was_said(self) -> None:
