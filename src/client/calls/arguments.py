@@ -13,10 +13,10 @@ from ..results.waits import Waits
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ...objects.packing import Packing
     from ...serialize import Buffer
     from ...wire.messages import ObjectInfo
     from ..connection.link import Link
-    from ..results.leases import Store
 
 
 def pack(
@@ -48,7 +48,7 @@ def pack_items(items: Any, first: int) -> tuple[bytes, Sequence[Buffer]]:
 
 
 def to_object(
-    store: Store, payload: bytes, frames: Sequence[Buffer]
+    store: Packing, payload: bytes, frames: Sequence[Buffer]
 ) -> tuple[bytes, Sequence[Buffer], tuple[ObjectInfo, ...]]:
     """Return arguments that have frames with an object in their place, if they are large enough: the payload, frames,
     and the objects that the task is to name. ObjectStoreFull if they are too large to go any other way, and there is no

@@ -121,6 +121,8 @@ class Core:
         self._heard = now
         self._pinged = False
         self._broken_at: float | None = None
+        self.far_store: m.Source | None = None
+        """Where objects can be had by who is on another host than the cluster."""
         self.durable = False
         """Another controller takes over if this one dies."""
         self._incoming = Incoming()
@@ -267,6 +269,7 @@ class Core:
         self.cluster = message.cluster
         self.controller_pid = message.controller_pid
         self.durable = message.durable
+        self.far_store = message.store
         self.incarnations.learn(message.engines, wall)
         self.engines = {engine.id: engine for engine in message.engines if engine.state != "dead"}
         if self.on_fleet is not None:
