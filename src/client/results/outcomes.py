@@ -17,6 +17,7 @@ from ...errors import (
     TaskTimeout,
 )
 from ...ids import TaskId, show_task
+from ...pickles import loads_mapped
 from ...reasons import never
 from ...wire.codec import MalformedError, decode_certificate
 from ...wire.given import get_inherited
@@ -37,7 +38,7 @@ def value_of(result: Result, frames: Sequence[Any]) -> Any:
     opened = frames.open() if type(frames) is Lease else None
     try:
         if opened is not None:
-            return serialize.loads_mapped(*opened, keep_classes=True)
+            return loads_mapped(*opened, keep_classes=True)
         return serialize.loads(result.payload, frames, keep_classes=True)
     except Exception as error:
         task = show_task(TaskId(result.id))
