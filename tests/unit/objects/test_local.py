@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 from enginery.errors import ObjectLost, ObjectStoreFull
-from enginery.objects import layout, local
+from enginery.objects import layout, local, packing
 from enginery.objects.local import LocalStore, StoreGoneError
 from enginery.pickles import dumps, loads_mapped
 from enginery.wire import objects as o
@@ -130,7 +130,7 @@ def test_without_room_a_value_goes_in_frames_with_one_warning(fake, store):
 
 def test_without_room_what_is_too_large_for_frames_is_an_error(fake, store, monkeypatch):
     fake.error = "there is no room"
-    monkeypatch.setattr(local, "FRAMES_MAX", 1 << 20)
+    monkeypatch.setattr(packing, "FRAMES_MAX", 1 << 20)
     with pytest.raises(ObjectStoreFull, match="there is no room"):
         store.pack(*dumps(VALUE))
     with pytest.raises(ObjectStoreFull):
