@@ -128,7 +128,7 @@ class Host:
         memory += sum(one.nbytes for one in moves if not to_disk[one.id])
         on_disk = sum(one.nbytes for one in known if one.on_disk or one.is_moving)
         on_disk += sum(one.nbytes for one in moves if to_disk[one.id])
-        leaving = sum(books.objects[i].nbytes for i in to_disk if to_disk[i] and i in books.objects and i not in books._moves)
+        leaving = sum(one.nbytes for one in known if one.id not in books._moves and to_disk.get(one.id))
         leaving += sum(one.nbytes for one in moves if to_disk[one.id])
         assert (room.memory, room.on_disk, books._leaving) == (memory, on_disk, leaving)
         unwritten = sum(one.nbytes for one in known if one.on_disk and one.stage is not Stage.WHOLE)
