@@ -107,8 +107,8 @@ class Store:
     """A host's store with one object, and its mover."""
 
     def __init__(self, folder, keys, bind):
-        from enginery.config import Connection  # noqa: PLC0415 - the plain stream needs nothing of it
-        from enginery.nanny.store.mover import Mover  # noqa: PLC0415
+        from enginery.config import Connection
+        from enginery.nanny.store.mover import Mover
 
         self.folder = Path(folder)
         self.here = None
@@ -144,7 +144,7 @@ def send_object(nbytes, folder, keys):
 
 
 def receive_object(nbytes, folder, keys, told):
-    from enginery.wire.objects import ObjectInfo, Source  # noqa: PLC0415
+    from enginery.wire.objects import ObjectInfo, Source
 
     store = Store(folder, keys, THERE)
     path = store.folder / "brought"
@@ -189,11 +189,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--gbit", type=float, default=0, help="shape the cable to so many Gbit/s")
     args = parser.parse_args()
-    from enginery.security import new_key_pair  # noqa: PLC0415 - not in those that are measured
+    from enginery.security import new_key_pair
 
     pair = new_key_pair()
     keys = {"public_key": pair.public, "secret_key": pair.secret}
-    folders = [tempfile.mkdtemp(prefix="enginery-bench-", dir="/dev/shm") for _ in range(2)]  # noqa: S108
+    folders = [tempfile.mkdtemp(prefix="enginery-bench-", dir="/dev/shm") for _ in range(2)]
     found = {"plain": [], "object": []}
     try:
         with Namespaces(args.gbit) as namespaces:
