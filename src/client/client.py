@@ -220,9 +220,10 @@ class Client(Fleet, Guests, Jobs, Records, Values):
             future = client.submit(pow, 2, 10)
             future.result()
 
-        Never waits. A result among the arguments, at any depth, stands for its value, which may be still to come. The
-        function travels with what it captures, as it is now; a coroutine function is awaited on the engine, which runs
-        several at once.
+        It does not wait, unless the cluster has more to do than its `memory_limit` has room for: then it does until
+        there is room (not in a coroutine, nor in a task). A result among the arguments, at any depth, stands for its
+        value, which may be still to come. The function travels with what it captures, as it is now; a coroutine
+        function is awaited on the engine, which runs several at once.
 
         With `keep` the value stays where it is made, in shared memory, and what is returned is an ObjectRef: to be an
         argument of further calls, at once if you like, or to `get()`. (A parameter of that name of the function's own
