@@ -26,16 +26,20 @@ def as_head(store: Store, listen: str, reachable: str | None, keys: Keys, log: C
     host = listen.rpartition(":")[0]
     roles = {keys.engine.public: security.ENGINE_ROLE, keys.client.public: security.CLIENT_ROLE}
     ours = Connection(cluster="", address="", public_key=keys.engine.public, secret_key=keys.engine.secret)
-    _open(store, ours, host, reachable or host, roles, log)
+    _open(store, Mover(store, ours, log), host, reachable or host, roles)
 
 
 def as_guest(store: Store, connection: Connection, log: Callable[[str], None]) -> None:
     """The controller is elsewhere, and reached by this connection."""
     if not connection.address.startswith("tcp:"):
         return
-    host = own_host(connection.address)
+    try:
+        host = own_host(connection.address)
+    except OSError as error:
+        log(f"this host cannot serve its objects to others: {error}")
+        return
     roles = {} if connection.public_key is None else {connection.public_key: security.ENGINE_ROLE}
-    _open(store, connection, host, host, roles, log)
+    _open(store, Mover(store, connection, log), host, host, roles)
 
 
 def own_host(address: str) -> str:
@@ -52,15 +56,7 @@ def own_host(address: str) -> str:
     return f"[{own}]" if family == socket.AF_INET6 else own
 
 
-def _open(
-    store: Store,
-    connection: Connection,
-    bind: str,
-    host: str,
-    roles: Mapping[str, bytes],
-    log: Callable[[str], None],
-) -> None:
-    mover = Mover(store, connection, log)
+def _open(store: Store, mover: Mover, bind: str, host: str, roles: Mapping[str, bytes]) -> None:
     address, key = mover.start(f"tcp://{bind}:*", host, roles)
     store.source = Source(store.source.store, address, key)
     store.puller = mover
