@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helpers import assert_nothing_left, processes
+from helpers import assert_nothing_left, command, processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,11 +69,22 @@ class Network:
         finally:
             ip("link", "set", self._cables[host], "up")
 
-    def slow(self, host: int, mbit: int) -> None:
-        """Have no more than so much go to a host."""
-        shape = ["root", "tbf", "rate", f"{mbit}mbit", "burst", "256kb", "latency", "100ms"]
-        tc = ["tc", "qdisc", "replace", "dev", self._cables[host], *shape]
-        subprocess.run(tc, check=True, capture_output=True, timeout=10)
+    @contextlib.contextmanager
+    def slow(self, host: int, mbit: int) -> Iterator[None]:
+        """Have no more than so much a second go to a host for a while."""
+        shape = ["rate", f"{mbit}mbit", "burst", "256kb", "latency", "100ms"]
+        self._shape("replace", host, "tbf", *shape)
+        try:
+            yield
+        finally:
+            self._shape("del", host)
+
+    def _shape(self, what: str, host: int, *args: str) -> None:
+        command = ["tc", "qdisc", what, "dev", self._cables[host], "root", *args]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"no cable can be made slow here: {error}")
 
     def start(self, host: int, *args: str, **options: Any) -> subprocess.Popen[str]:
         """Start a process on a host."""
@@ -138,6 +149,8 @@ class Nannies:
         for process in self.started:
             process.terminate()
             process.wait(15)
+        if any(process.returncode == -signal.SIGKILL for process in self.started):
+            assert command("clean", ENGINERY_RUNTIME_DIR=str(self.folder)).returncode == 0
         assert_nothing_left(self.folder)
 
     def kill(self) -> None:

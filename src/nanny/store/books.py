@@ -144,12 +144,16 @@ class Books:
         self._complete(known)
 
     def on_abandoned(self, user: int, message: o.Abandoned) -> None:
-        """Take back the room for a file that could not be written."""
+        """Take back the room for a file that could not be written, or that nobody will hear of."""
         known = self.objects.get(message.object)
-        if known is None or known.maker != user or known.stage is not Stage.WRITING:
+        if known is None or known.maker != user:
             return
-        self.users[user].has_failed_on_disk = known.on_disk
-        self._give_up(known, "whoever wrote it has given up")
+        if known.stage is Stage.WRITING:
+            self.users[user].has_failed_on_disk = known.on_disk
+            self._give_up(known, "whoever wrote it has given up")
+        else:
+            self._remove(known)
+            self._refuse(known.id, "whoever made it was interrupted")
         self._settle()
 
     def on_want(self, user: int, message: o.Want) -> None:
@@ -278,6 +282,12 @@ class Books:
             known.is_moving = False
             if error:
                 self.room.give_back(known.nbytes, on_disk=to_disk)
+                if not self._files.is_there(self.path(object_id, on_disk=known.on_disk)):
+                    self._vanish(known)
+                    if object_id in self._wanted:
+                        self._actions.append(Tell(o.Need([object_id])))
+                    self._settle()
+                    return
             else:
                 self.room.written(known.nbytes, on_disk=to_disk)
                 known.on_disk = to_disk

@@ -86,14 +86,17 @@ def make(tmp_path):
         place.close()
 
 
-def value(letter, nbytes=2 * MB):
-    return b"pickle", [letter * nbytes]
+def made_by(user, letter, nbytes=2 * MB):
+    """Have a process make an object, of which somebody will hear."""
+    info = user.make(b"pickle", [letter * nbytes])
+    user.claim()
+    return info
 
 
 def test_what_one_makes_another_maps_writable_and_private(make):
     place = make()
     one, two = place.user(b"e0.1"), place.user(b"e1.1")
-    info = one.make(*value(b"a"))
+    info = made_by(one, b"a")
     payload, (buffer,) = two.open(info)
     assert bytes(payload) == b"pickle"
     assert buffer[:3] == b"aaa"
@@ -109,7 +112,7 @@ def test_what_one_makes_another_maps_writable_and_private(make):
 def test_a_dropped_object_is_gone_but_for_those_who_have_it(make):
     place = make()
     one = place.user()
-    info = one.make(*value(b"a"))
+    info = made_by(one, b"a")
     opened = one.open(info)
     place.store.deliver(o.Drop([info.id]))
     place.wait_until(lambda: not list(place.memory.iterdir()), "it is still there")
@@ -143,7 +146,7 @@ def test_what_is_not_here_is_needed_and_lacking(make):
 def test_who_leaves_is_told_of_with_what_it_made(make):
     place = make()
     one = place.user(b"client")
-    info = one.make(*value(b"a"))
+    info = made_by(one, b"a")
     place.wait_until(lambda: place.store.holdings() == ([info], []), "it is not sealed")
     one.close()
     assert place.hear(o.StoreLeft)[0] == o.StoreLeft(b"client", [info.id])
@@ -153,9 +156,9 @@ def test_who_leaves_is_told_of_with_what_it_made(make):
 def test_what_was_not_used_for_longest_goes_to_disk_and_comes_back(make):
     place = make(limit=7 * MB)
     one = place.user()
-    first, second, third = (one.make(*value(letter)) for letter in (b"1", b"2", b"3"))
+    first, second, third = (made_by(one, letter) for letter in (b"1", b"2", b"3"))
     assert one.open(first)[1][0][:1] == b"1"
-    fourth = one.make(*value(b"4"))
+    fourth = made_by(one, b"4")
     assert {file.name for file in place.disk.iterdir()} == {second.id.hex()}
     assert {file.name for file in place.memory.iterdir()} == {info.id.hex() for info in (first, third, fourth)}
     place.store.deliver(o.Drop([third.id]))
@@ -168,7 +171,7 @@ def test_what_was_not_used_for_longest_goes_to_disk_and_comes_back(make):
 def test_what_is_larger_than_memory_is_on_disk_at_once(make):
     place = make(limit=3 * MB)
     one = place.user()
-    info = one.make(*value(b"a", 5 * MB))
+    info = made_by(one, b"a", 5 * MB)
     assert [file.name for file in place.disk.iterdir()] == [info.id.hex()]
     assert one.open(info)[1][0][:1] == b"a"
     seen = place.seen()
@@ -178,8 +181,8 @@ def test_what_is_larger_than_memory_is_on_disk_at_once(make):
 def test_what_is_mapped_stays_and_others_go_to_disk_at_once(make):
     place = make(limit=5 * MB)
     one = place.user()
-    held = [one.open(one.make(*value(letter))) for letter in (b"1", b"2")]
-    info = one.make(*value(b"3"))
+    held = [one.open(made_by(one, letter)) for letter in (b"1", b"2")]
+    info = made_by(one, b"3")
     assert [file.name for file in place.disk.iterdir()] == [info.id.hex()]
     assert [bytes(buffers[0][:1]) for _, buffers in held] == [b"1", b"2"]
 
@@ -187,9 +190,9 @@ def test_what_is_mapped_stays_and_others_go_to_disk_at_once(make):
 def test_no_room_at_all_is_an_error_that_says_what_to_do(make):
     place = make(limit=3 * MB, disk=False)
     one = place.user()
-    one.make(*value(b"a"))
+    made_by(one, b"a")
     with pytest.raises(ObjectStoreFull, match=r"2 MB of the 3 MB of shared memory.*--memory-limit"):
-        one.make(*value(b"b"))
+        made_by(one, b"b")
 
 
 def test_the_unfinished_goes_with_who_did_not_finish_it(make):
@@ -209,6 +212,6 @@ def test_a_stranger_is_refused_and_rubbish_ends_a_connection(make):
     one = place.user()
     one._socket.send(b"rubbish")
     with pytest.raises(Exception, match="has ended"):
-        one.make(*value(b"a"))
+        made_by(one, b"a")
     assert "none of our messages" in place.logged.pop()
-    place.user().make(*value(b"a"))
+    made_by(place.user(), b"a")
