@@ -26,7 +26,6 @@ SHARED = {
     "holders",
     "ids",
     "interactive",
-    "kept",
     "markup",
     "objects",
     "pickles",
@@ -51,13 +50,12 @@ SHARED = {
 MAY_IMPORT: dict[str, set[str]] = {
     # The bottom: what everything else rests on.
     "ids": set(),
-    "kept": set(),
     "markup": set(),
     "wire": {"ids"},
     "certificate": set(),
     "errors": {"certificate", "ids"},
     "config": set(),
-    "objects": {"errors", "pieces", "wire"},
+    "objects": {"config", "errors", "pieces", "transport", "wire"},
     "daskworkers": set(),
     "pieces": set(),
     "placeholders": set(),
@@ -104,7 +102,8 @@ when a result is to be shown, or a client is made in IPython."""
 
 SHELLS = {
     "controller": {"app", "server", "journal/archive", "journal/disk", "journal/store", "journal/writer"},
-    "nanny": {"app", "server", "children", "cores", "memory", "metrics", "oom", "output", "relief", "zygote"},
+    "nanny": {"app", "server", "children", "cores", "memory", "metrics", "oom", "output", "relief", "zygote"}
+    | {"store/guests", "store/lanes", "store/mover", "store/serving"},
 }
 """Modules that do. All others of these packages decide, and only that."""
 

@@ -75,6 +75,7 @@ from . import (
     fleet,
     handles,
     intake,
+    memory,
     objects,
     outcomes,
     placement,
@@ -111,10 +112,15 @@ PROBE_S = 5.0
 class Core:
     """The controller without its sockets."""
 
-    def __init__(self, cluster: str, pid: int, now: float, state: State | None = None) -> None:
-        """Begin with empty books, or with those of an earlier controller (`restore`)."""
+    def __init__(
+        self, cluster: str, pid: int, now: float, state: State | None = None, *, memory_limit: int = 0
+    ) -> None:
+        """Begin with empty books, or with those of an earlier controller (`restore`). With a `memory_limit`, clients
+        hold back beyond so many bytes.
+        """
         self.state = State(cluster) if state is None else state
         self.state.pid = pid
+        self.state.memory_limit = memory_limit
         self.state.started = now
         self.state.at(now + PROBE_S, self._probe)
 
@@ -361,6 +367,8 @@ class Core:
         state.flush_news()
         sessions.ack_engines(state)
         intake.ack_clients(state)
+        if state.holding:
+            memory.release(state)
         lookups = fetches.take_lookups(state)
         messages = state.outbox.take()  # this has something to write down, too
         return Turn(state.take_entries(), messages, lookups)

@@ -17,7 +17,7 @@ from ..reasons import linked, listed, never
 from ..wire.given import find_given, inherited, join
 from ..wire.messages import Fetched, Outcome, Reply, Result, Status
 from ..wire.parts import with_frames
-from . import fleet, homes, lines, pools
+from . import fleet, homes, lines, memory, pools
 from .graph import AFTER, FOLLOW, NEED, Blocked, Never, Node, inherit, known
 from .handles import released
 from .journal.ledger import CONTROLLER, LOST_PAYLOAD, TOO_LARGE, Lookup, Needed
@@ -226,6 +226,7 @@ def _prepare(state: State, blocked: Blocked) -> Never | None:
     task, follow = blocked.task, blocked.follow
     if blocked.parts and task.payload is not LOST_PAYLOAD:
         task.payload, task.frames = join(task.payload, task.frames, blocked.values())
+        memory.weigh_again(state, task)
     options = task.options
     if options.after is None and follow is None:
         return None

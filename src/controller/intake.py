@@ -22,7 +22,7 @@ from ..wire.messages import (
     Welcome,
 )
 from ..wire.parts import is_coroutine
-from . import dependents, fleet, handles, homes, lines, pools, setups, stopping
+from . import dependents, fleet, handles, homes, lines, memory, pools, setups, stopping
 from .journal.ledger import Acked, ClientCame, ClientEnded, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
@@ -70,7 +70,10 @@ def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
     store = next((nanny.store for nanny in state.nannies.values() if nanny.head), None)
     if store is not None and not store.address:
         store = None  # it serves no others
-    welcome = Welcome(client.no, state.cluster, state.pid, engines, client.acked, state.durable, store)
+    room, hold = memory.welcome(state, client)
+    welcome = Welcome(
+        client.no, state.cluster, state.pid, engines, client.acked, state.durable, store, room=room, hold=hold
+    )
     state.outbox.say(peer, welcome)
     on_ack(state, client, message.have)
     for missed, frames in client.outgoing.after(message.have):
@@ -95,10 +98,14 @@ def on_ack(state: State, client: Client, have: int) -> None:
 
 
 def ack_clients(state: State) -> None:
-    """Tell clients what has come from them, if it is much and they have not been told with results."""
+    """Tell clients what has come from them, if it is much and they have not been told with results; and to hold back,
+    if it is too much.
+    """
     for side in state.heard.values():
-        if isinstance(side, Client) and (side.owes_ack or side.incoming.have - side.acked >= ACK_EVERY):
-            ack(state, side)
+        if isinstance(side, Client):
+            memory.look(state, side)
+            if side.owes_ack or side.incoming.have - side.acked >= ACK_EVERY:
+                ack(state, side)
 
 
 def ack(state: State, client: Client) -> None:
@@ -141,6 +148,7 @@ def _forget_client(state: State, client: Client) -> None:
     handles.client_ended(state, client)
     state.clients.pop(client.no, None)
     state.client_peers.pop(client.peer, None)
+    state.holding.discard(client.no)
     if state.graph.missing or state.graph.partial:
         dependents.look(state)
     client.outgoing.clear()
@@ -178,6 +186,7 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
     run_options, is_plain = default, True  # a run of tasks with the same options
     batch: list[Task] = []
     batch_options = default
+    held = 0
     at = 0
     for submitted in message.tasks:
         options = options_list[submitted.options] if submitted.options < len(options_list) else default
@@ -209,6 +218,11 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
             _submit_special(state, client, submitted, options, parts)
             continue
         task = Task(submitted.id, no, digest, submitted.payload, options, parts, submitted.id, 0, submitted.items)
+        if parts:
+            task.weight = memory.weigh(task.payload, parts)
+            held += task.weight
+        else:
+            held += len(task.payload)
         tasks[task.id] = task
         entry.unfinished += 1
         client.unfinished += 1
@@ -223,6 +237,8 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
         batch.append(task)
     if batch:
         state.common.push_many(client, batch_options.priority, batch)
+    memory.enter(state, client, held)
+    memory.came(state, client, held + memory.TASK_BYTES * len(message.tasks))
 
 
 def _refuse_unborn(state: State, client: Client, submitted: Wanted, sentence: str) -> None:
@@ -292,6 +308,8 @@ def _enter(
     state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any], *, task_id: int
 ) -> Task:
     task = Task(task_id, client.no, submitted.function, submitted.payload, options, frames, task_id, 0, submitted.items)
+    task.weight = memory.weigh(task.payload, frames, submitted.copies)
+    memory.enter(state, client, task.weight)
     state.tasks[task_id] = task
     if submitted.objects:
         task.objects = submitted.objects

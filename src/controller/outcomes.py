@@ -36,6 +36,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
     freed_s = 0.0
     begun = engine.begun
     digest, calls, total_s = b"", 0, 0.0  # a run of results of one function
+    freed = 0
     go_on = 0
     for result in message.results:
         task = assigned.get(result.id)
@@ -75,8 +76,11 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
             calls += 1
             total_s += result.duration
             client = clients.get(task.client) or state.receiver_of(task)
+            nbytes = task.weight or len(task.payload)
+            freed += nbytes
             if client is not None:
                 client.unfinished -= 1
+                client.held_bytes -= nbytes
                 client.results.append(result)
                 if parts:
                     client.frames.extend(parts)
@@ -98,6 +102,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
         if entry.lacking:
             entry.lacking.discard(engine.key)
         state.functions.release(digest, calls)
+    state.held_bytes -= freed
     engine.load_s -= freed_s
     engine.begun = begun
     engine.finished += len(message.results) - go_on

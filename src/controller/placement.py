@@ -76,7 +76,7 @@ def _place_pools(state: State) -> None:
             _place_coroutines(state, queue, engines, pinned=pinned)
         else:
             while queue.waiting and (able := [engine for engine in engines if _can_take(engine)]):
-                engine = min(able, key=lambda e: e.load_s)
+                engine = _choose(state, queue, able)
                 _serve(state, queue, engine, -(-queue.waiting // len(able)), pinned=pinned)
         if not queue.waiting:
             del state.pools[pool]
@@ -103,8 +103,16 @@ def _place_takers(
         if not takers:
             awaited.update((engine.nanny, name) for engine in able for name in names)
             return
-        _serve(state, queue, min(takers, key=lambda e: e.load_s), 1, pinned=True)
+        _serve(state, queue, _choose(state, queue, takers), 1, pinned=True)
         state.pools[pool] = state.pools.pop(pool)
+
+
+def _choose(state: State, queue: FairQueue, engines: list[Engine]) -> Engine:
+    """Return the engine that the next task of a pool is for: where its objects are, if any is, with the least load."""
+    chosen = queue.find_next()
+    if chosen is not None and chosen[1][0].objects and len(state.objects.stores) > 1:
+        engines = [engine for engine in engines if homes.is_near(state, chosen[1][0], engine)] or engines
+    return min(engines, key=lambda e: e.load_s)
 
 
 def _place_coroutines(state: State, queue: FairQueue, engines: list[Engine], *, pinned: bool = False) -> None:

@@ -34,7 +34,7 @@ NAMED = 4
 AGAIN_S = 0.5
 """When all sources have failed, or are away, this is the pause before they are tried again."""
 
-ROUNDS = 4
+ROUNDS = 2
 """All sources are tried so often before it is said that the object cannot be had."""
 
 
@@ -211,8 +211,7 @@ def on_need(state: State, nanny: Nanny, message: Need, now: float) -> None:
     for object_id in message.objects:
         held = state.objects.entries.get(object_id)
         if held is None:
-            why = f"object {show_object(object_id)} is there no more: nobody held it, so it was freed"
-            state.outbox.say(nanny.peer, Lacking(object_id, why))
+            state.outbox.say(nanny.peer, Lacking(object_id, "nobody held it, so it was freed"))
             continue
         if store in held.stores:  # it knows better
             _is_gone(state, object_id, store, now)
@@ -260,13 +259,13 @@ def _look_for_source(state: State, tree: Tree, store: bytes, now: float) -> None
     held = state.objects.entries[tree.info.id]
     others = held.stores - {store}
     if not others:
-        _give_up(state, tree, store, _why_nowhere(tree.info, coming.why), now)
+        _give_up(state, tree, store, _why_nowhere(coming.why), now)
         return
     away = any(_is_away(state, other) for other in others)
     if not away:
         coming.rounds += 1
         if coming.rounds >= ROUNDS or all(_serves_nobody(state, other) for other in others):
-            _give_up(state, tree, store, _why_not_from(state, tree.info, others, coming.why), now)
+            _give_up(state, tree, store, _why_not_from(state, others, coming.why), now)
             return
     coming.failed.clear()
     state.at(now + AGAIN_S, _again, state, tree, store, coming)
@@ -420,16 +419,16 @@ def _serves_nobody(state: State, store: bytes) -> bool:
     return nanny is None or nanny.store is None or (nanny.away_since is None and not nanny.store.address)
 
 
-def _why_nowhere(info: ObjectInfo, why: str) -> str:
-    reason = f": {why}" if why else ": the host that had it is gone, or has lost it"
-    return f"object {show_object(info.id)} ({info.nbytes:,} bytes) is there no more{reason}"
+def _why_nowhere(why: str) -> str:
+    more = f" ({why})" if why else ""
+    return f"the host that had it is gone, or has lost it{more}"
 
 
-def _why_not_from(state: State, info: ObjectInfo, stores: set[bytes], why: str) -> str:
+def _why_not_from(state: State, stores: set[bytes], why: str) -> str:
     hosts = sorted({state.nannies[p].host for s in stores if (p := state.objects.stores.get(s)) in state.nannies})
     reason = why or "it serves no objects to other hosts"
     where = f"host {', '.join(hosts)}" if hosts else "where it is"
-    return f"object {show_object(info.id)} ({info.nbytes:,} bytes) cannot be had from {where}: {reason}"
+    return f"it cannot be had from {where}: {reason}"
 
 
 def host_of(state: State, store: bytes) -> str:

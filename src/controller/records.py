@@ -74,6 +74,8 @@ class Task(msgspec.Struct, gc=False):
     """The engines that ended while they ran it: `engine 2 (killed by signal 11 (SIGSEGV))`. Replaced, never changed."""
     unmet: Unmet | None = None
     """Where what it needs is not there, if it was sent on for that."""
+    weight: int = 0
+    """How many bytes it has here, if that is not just its payload: see `memory`."""
     objects: tuple[ObjectInfo, ...] = ()
     """The objects among its arguments, each once."""
     home: Peer = Peer(b"")
@@ -95,8 +97,10 @@ class Client:
         "digests",
         "ended",
         "frames",
+        "held_bytes",
         "host",
         "incoming",
+        "is_engine",
         "name",
         "no",
         "outgoing",
@@ -106,6 +110,7 @@ class Client:
         "peer",
         "pid",
         "results",
+        "unacked",
         "unfinished",
         "unheard",
         "used_s",
@@ -134,6 +139,12 @@ class Client:
         self.used_s = 0.0
         """Engine time given to it, as the fair queue counts it."""
         self.unfinished = 0
+        self.held_bytes = 0
+        """What its tasks have here besides their places in the books."""
+        self.unacked = 0
+        """It has sent so much since it was last told that we have it."""
+        self.is_engine = False
+        """It is in the process of an engine."""
         self.digests: set[bytes] = set()
         """Functions it may name without sending them again."""
         self.outputs: list[Output] = []

@@ -14,7 +14,7 @@ import msgspec
 
 from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
 from ..wire.messages import Engines, Reply, Result, Status
-from . import checks, handles, pools, resources
+from . import checks, handles, memory, pools, resources
 from .functions import FunctionStore
 from .graph import Graph
 from .journal.ledger import (
@@ -121,6 +121,12 @@ class State:
         """Something changed that may make it worth taking work back."""
         self.looking = False
         """A closer look at engines with little work is due."""
+        self.memory_limit = 0
+        """How many bytes clients may have here, before they are to hold back; 0: as many as they like."""
+        self.held_bytes = 0
+        """What tasks take besides their places in the books."""
+        self.holding: set[int] = set()
+        """Clients that were told to hold back."""
         self.stops: dict[int, Stop] = {}
         """Assigned tasks that are to be stopped, by id."""
         self.setups: list[Setup] = []
@@ -329,6 +335,7 @@ class State:
         if over and task.client == CONTROLLER_NO:
             self.note(Whole(task.root, []))  # no result of it is delivered that would tell
         elif over:
+            memory.leave(self, task)
             if self.graph.nodes:
                 self.graph.end(task.root)
             self.finished += 1

@@ -24,11 +24,9 @@ import select
 import socket
 import threading
 import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ObjectLost, ObjectStoreFull
-from ..pieces import size_of
 from ..wire.codec import MalformedError, decode_from_store, encode
 from ..wire.messages import VERSION, ObjectInfo
 from ..wire.objects import (
@@ -42,26 +40,22 @@ from ..wire.objects import (
     There,
     Used,
     Want,
-    reference_to,
     show_object,
 )
 from . import layout
 from .mapping import map_private
+from .packing import FRAMES_MAX, LEAST, Packing, StoreGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import msgspec
 
-LEAST = 1 << 16
-"""Values of fewer bytes are no objects, whatever a store says: it is not even asked."""
+__all__ = ["FRAMES_MAX", "LEAST", "LocalStore", "StoreGoneError"]
 
 ANSWER_S = 30.0
 """A store that has not said for so long whether there is room is of no use just now. It may have to bring others to
 disk first."""
-
-FRAMES_MAX = 256 << 20
-"""So large a value may go through the controller where there is no room for an object; a larger one is an error."""
 
 LONGEST = 1 << 16
 """No message between a store and its users is longer."""
@@ -79,11 +73,7 @@ TURN_S = 1e-3
 _COPY = "this process is a copy of the one that uses the store of this host"
 
 
-class StoreGoneError(Exception):
-    """There is no store here (any more): values go in frames."""
-
-
-class LocalStore:
+class LocalStore(Packing):
     """The store of this host. Any thread may use it.
 
     `path` is that of the nanny's Unix socket, `peer` our routing id at the controller. Without a path there is none.
@@ -100,7 +90,6 @@ class LocalStore:
         self._awaited: set[int] = set()
         """Requests whose answers somebody waits for."""
         self._welcome: StoreWelcome | None = None
-        self._has_warned = False
         self.unclaimed: dict[int, list[Reserved]] = {}
         """What was made, or was about to be, and nobody knows of yet: by thread."""
         self.failure = "" if path else "this process has no nanny on its host"
@@ -173,35 +162,6 @@ class LocalStore:
             made.pop()  # now: whoever is interrupted before does it again
         if made is not None:
             self.claim()
-
-    def pack(
-        self, payload: bytes, buffers: Sequence[Any], *, keep: bool = False, claim: bool = True
-    ) -> tuple[bytes, ObjectInfo] | None:
-        """Make an object of a pickled value if it is large enough, or is to be kept; return the reference to it, and
-        what it is. None: it goes in frames, since it is small, or there is no room (with a warning, once).
-
-        Raises `ObjectStoreFull` where there is no room and it is too large for frames, or is to be kept. With `claim`
-        False the object is left unclaimed.
-        """
-        nbytes = len(payload) + sum(map(size_of, buffers))
-        if not (keep or self.is_worth(nbytes)):
-            return None
-        try:
-            info = self.make(payload, buffers)
-        except StoreGoneError as error:
-            if keep:
-                raise ObjectStoreFull(f"a value cannot be kept here: {error}") from error
-            return None
-        except ObjectStoreFull as error:
-            if keep or nbytes > FRAMES_MAX:
-                raise
-            if not self._has_warned:
-                self._has_warned = True
-                warnings.warn(f"{error}; it goes through the controller, which is slow", UserWarning, stacklevel=2)
-            return None
-        if claim:
-            self.claim()
-        return reference_to(info), info
 
     # ---------------------------------------------------------------------------------------------- using
 

@@ -207,7 +207,7 @@ class Pull(msgspec.Struct, array_like=True, tag=True):
 
 
 class Lacking(msgspec.Struct, array_like=True, tag=True):
-    """The answer to `Need` of an object that nobody has any more, with the reason."""
+    """The answer to `Need` of an object that nobody has any more, with the reason ("the host that had it is gone")."""
 
     object: ObjectId
     why: str

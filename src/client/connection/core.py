@@ -2,8 +2,8 @@
 
 Rules of this file. No thread, clock or socket in here: `now` is an argument. Submitting threads and the I/O thread
 share one core, and only these may be touched by any thread, each by single operations that are atomic in Python:
-`sinks`, `requests`, `outbox`, `lost`, `sends.add`, `leases`. What makes messages (`take`, `take_single`, `unsay`) is
-for whoever holds the lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
+`sinks`, `requests`, `outbox`, `lost`, `sends.add`, `leases`, `room`. What makes messages (`take`, `take_single`,
+`unsay`) is for whoever holds the lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
 
 Whoever is registered is answered: `lose` marks the core lost *before* it fails all that is registered, and submitters
 look at `lost` *after* registering. So a submission either is failed by `lose` or notices by itself.
@@ -27,6 +27,7 @@ from ..results.sending import Sends
 from .ended import Ended
 from .incarnations import Incarnations
 from .requests import RequestFuture
+from .room import ENTRY_BYTES, LARGE_BYTES, Room
 from .submission import compose, compose_again
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class Core:
         """Another controller takes over if this one dies."""
         self._incoming = Incoming()
         self._outgoing = Outgoing()
+        self.room = Room(self.outbox, self._outgoing)
         self._dependent: dict[int, list[Entry]] = {}
         """The tasks of messages, by number, that say what had come of others."""
         self._acked = 0
@@ -183,6 +185,8 @@ class Core:
                     self.lose(ControllerLost(f"the controller refused a message of this client: {message.reason}"))
             case m.Ack():
                 self._on_acked(message.have)
+            case m.Hold():
+                self.room.hold(on=message.on)
             case m.Resume():
                 self._greet()
             case m.Pong():
@@ -267,6 +271,7 @@ class Core:
         self.cluster = message.cluster
         self.controller_pid = message.controller_pid
         self.durable = message.durable
+        self.room.welcomed(message)
         self.incarnations.learn(message.engines, wall)
         self.engines = {engine.id: engine for engine in message.engines if engine.state != "dead"}
         if self.on_fleet is not None:
@@ -390,15 +395,18 @@ class Core:
                 break
             if isinstance(entry, Entry):
                 batch.append(entry)
-                nbytes += len(entry.task.payload) + 50
+                size = len(entry.task.payload)
+                if size > LARGE_BYTES or entry.frames:
+                    size = self.room.taken(entry)
+                nbytes += size + ENTRY_BYTES
                 if len(batch) < BATCH_TASKS and nbytes < BATCH_BYTES:
                     continue
-                self._close(batch, messages)
+                self._close(batch, messages, nbytes)
             else:
-                self._close(batch, messages)
+                self._close(batch, messages, nbytes)
                 self._single(entry, messages)
             batch, nbytes = [], 0
-        self._close(batch, messages)
+        self._close(batch, messages, nbytes)
         if released:
             self._single(m.Release(released), messages)
         return messages
@@ -428,7 +436,7 @@ class Core:
         else:
             message, _, _ = compose([entry], self._name_function)
             self._dependent[self._outgoing.last + 1] = [entry]
-        self._outgoing.number(message)
+        self._outgoing.number(message, (), len(entry.task.payload) + ENTRY_BYTES)
         return message
 
     def unsay(self) -> None:
@@ -450,12 +458,13 @@ class Core:
             self._outgoing.number(message)
         messages.append((message, ()))
 
-    def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:
+    def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]], nbytes: int) -> None:
         """Make one Submit of these tasks."""
         if not batch:
             return
         message, frames, depends = compose(batch, self._name_function)
-        self._outgoing.number(message, frames)
+        self._outgoing.number(message, frames, nbytes)
+        self.room.look()
         if depends:
             self._dependent[message.seq] = batch
         if self.sends.waiting:

@@ -49,7 +49,9 @@ from ...transport import NOBLOCK, WAKE, Monitor, open_dealer, open_wake_up, send
 from ...wire import messages as m
 from ...wire.codec import MalformedError, check_request, decode_to_client, encode
 from .core import Core, Entry
+from .gate import Gate
 from .requests import RequestFuture
+from .room import LARGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from ...config import Connection
-    from ..results.leases import Store
+    from ..results.leases import Lease, Store
     from ..results.lightfuture import LightFuture
     from ..results.sending import Sent
     from .core import Sink
@@ -103,6 +105,7 @@ class Link:
         self._store_path = None if store is None else str(store)
         self._ending = ending
         self.core = Core(hello, time.monotonic())
+        self._gate = Gate(self.core)
         self._pid = os.getpid()
         self._woken = True  # until the thread runs there is nobody to wake
         self._closing = False
@@ -168,9 +171,13 @@ class Link:
         return task < self._next_task
 
     def submit(self, sink: Sink, entry: Entry, now: float) -> None:
-        """Have a task run; its sink hears what becomes of it. `now` is the time of submission. Never waits."""
+        """Have a task run; its sink hears what becomes of it. `now` is the time of submission. It waits while there is
+        no room for it, if it may (`room`), before anything is registered.
+        """
         task = entry.task
         core = self.core
+        if core.room.full and self.may_wait():
+            self._gate.wait()
         sinks = core.sinks
         calm = not sinks or now - self._last_post > LULL_S
         self._last_post = now
@@ -181,7 +188,11 @@ class Link:
         if calm and core.is_calm and not (self._woken or entry.frames or self._socket_lock.locked()):
             self._send_now(entry)
         else:
+            if entry.frames or len(task.payload) > LARGE_BYTES:
+                self._gate.posted(entry)
             core.outbox.append(entry)
+            if len(core.outbox) > core.room.most:
+                core.room.full = True
             if not self._woken:
                 self._wake()
         if core.lost is not None:
@@ -214,6 +225,12 @@ class Link:
     def cancel(self, tasks: list[int], *, grace_s: float | None, interrupt: bool) -> LightFuture[Any]:
         """Ask the controller to stop tasks; the answer is the list of those stopped."""
         return self.request(m.Cancel, tasks, grace_s, interrupt)
+
+    def own(self, info: m.ObjectInfo) -> Lease:
+        """Have the controller know of an object that was made here; return what holds it."""
+        lease = self.core.leases.new(info)
+        self.post(m.Put([info]))
+        return lease
 
     def disown(self, objects: list[m.ObjectInfo]) -> None:
         """Let go of objects that were made here, and of which the controller has never been told."""
@@ -269,6 +286,7 @@ class Link:
             with self._socket_lock:
                 self._closing = True
                 self._close_sockets()
+            self._gate.look()
             self.store.close()
 
     def _serve(self) -> None:
@@ -304,6 +322,8 @@ class Link:
                 log.warning("%s", core.interrupted)
                 core.interrupted = ""
             core.tick(clock())
+            if core.room.full or core.room.held:
+                self._gate.look()
             more = more or (core.has_to_send and not core.is_broken)
             if core.lost is not None or (self._released and self._is_idle()):
                 break
@@ -372,6 +392,7 @@ class Link:
         if threading.current_thread() is not self._thread:
             self._thread.join(CLOSE_S)
         self.core.lose(ControllerLost("this client is closed"))
+        self._gate.look()
 
     def release(self) -> None:
         """Nobody will submit any more: close when everything asked is answered. Does not wait."""
@@ -396,6 +417,7 @@ class Link:
         self._woken = True  # nobody is to be woken, and nothing to be sent
         self._socket_lock = threading.Lock()
         self._ids_lock = threading.RLock()
+        self._gate = Gate(self.core)
         # The parent's connection to the store must end here, and one of ours must not speak for the parent.
         self.store = self.core.leases.store = LocalStore(self._store_path, _new_peer())
         self.core.leases.is_over = True

@@ -111,6 +111,15 @@ class ObjectRef:
         """
         return self._future is None or self._future._wait_done(limit_of(timeout))
 
+    def explain(self) -> str:
+        """Return where the value is, and why it is kept: who holds it. As `Client.explain`.
+
+        print(ref.explain())
+        """
+        from ..records.objects import explain  # noqa: PLC0415 - it rests on this module
+
+        return explain(self._link, self)
+
     # ---------------------------------------------------------------- the value
 
     def get(self, timeout: float | None = None) -> Any:

@@ -12,7 +12,7 @@ import msgspec
 
 from ...ids import CONTROLLER_NO, ClientNo, EngineId, Incarnation, Peer
 from ...wire.messages import DeathCertificate, ObjectInfo, Options, Result, Source, Status
-from .. import dependents, fleet, intake, lines, pools, resources, sessions, setups, stopping
+from .. import dependents, fleet, intake, lines, memory, pools, resources, sessions, setups, stopping
 from ..records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState, Unmet
 from ..state import State
 from .ledger import (
@@ -108,7 +108,9 @@ def _restore_clients(state: State, saved: Saved) -> None:
     for delivered in saved.unheard:
         receiver = state.clients.get(delivered.client)
         if receiver is not None:
-            receiver.outgoing.put_back(delivered.message, delivered.frames)
+            receiver.outgoing.put_back(
+                delivered.message, delivered.frames, memory.weigh_message(delivered.message, delivered.frames)
+            )
     for digest, pickled in saved.functions.items():
         state.functions.add(digest, pickled, 0)
         state.functions.entries[digest].owners.clear()
@@ -330,6 +332,7 @@ class _Tasks:
             if task_id in state.tasks and state.tasks[task_id].state == TaskState.ASSIGNED:
                 stopping.restore_stop(state, state.tasks[task_id], stopped)
         self._settle_dependents(needed)
+        memory.restored(state)
         for task in unwanted:
             client = state.clients.get(task.client) or state.ghost(task.client)
             client.results.append(Result(task.root, Status.UNKNOWN, TOO_LARGE.encode(), lo=task.lo, hi=task.hi))
@@ -416,7 +419,8 @@ def expand(client: int, message: Submit, frames: Sequence[Any]) -> Iterator[Task
             if options.ordered and len(targets) > 1:
                 mine = msgspec.structs.replace(options, targets=(targets[copy],))
             id_ = wanted.id + copy
-            task = Task(id_, client, wanted.function, payload, mine, parts, id_, 0, wanted.items)
+            weight = memory.weigh(payload, parts, copies)
+            task = Task(id_, client, wanted.function, payload, mine, parts, id_, 0, wanted.items, weight=weight)
             if wanted.objects:
                 task.objects = wanted.objects
             yield task

@@ -148,6 +148,16 @@ def test_tasks_at_a_host_that_is_lost_go_elsewhere(bench: Bench):
     forget(hosts)
 
 
+def test_of_engines_that_a_task_may_have_those_with_its_object_come_first(bench: Bench):
+    hosts = Hosts(bench, 4)
+    info = hosts.object(2)
+    hosts.submit(info, targets=(1, 2, 3))
+    assert given(bench) == [0, 0, 1, 0]
+    hosts.submit(info, n=3, targets=(1, 2, 3))
+    assert given(bench) == [0, 1, 1, 1]
+    forget(hosts)
+
+
 def test_others_tasks_have_their_turns(bench: Bench):
     """However many wait where their objects are."""
     hosts = Hosts(bench, 2, clients=2)
