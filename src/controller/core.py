@@ -32,6 +32,7 @@ from ..wire.messages import (
     EngineHello,
     Farewell,
     Fetch,
+    Fetched,
     Find,
     Forget,
     GivenBack,
@@ -50,8 +51,10 @@ from ..wire.messages import (
     Query,
     QueueQuery,
     Recall,
+    Recalled,
     Refused,
     Release,
+    Reply,
     Restart,
     Resume,
     Retire,
@@ -89,7 +92,7 @@ from . import (
     taking,
 )
 from .journal import dump, restore
-from .journal.ledger import Books, FunctionLeft, Summary
+from .journal.ledger import CONTROLLER, Books, FunctionLeft, Summary
 from .outbox import Turn
 from .records import EngineState
 from .state import State
@@ -100,7 +103,6 @@ if TYPE_CHECKING:
     import msgspec
 
     from ..ids import Peer
-    from ..wire.messages import Fetched, Reply
     from .records import Client, Engine
 
 log = logging.getLogger("enginery.controller")
@@ -306,6 +308,16 @@ class Core:
     def looked_up(self, message: Fetched | Reply, frames: Sequence[Any]) -> None:
         """Take the journal's answer to a question of ours."""
         dependents.on_results(self.state, message, frames)
+
+    def answered(self, peer: Peer, message: msgspec.Struct, frames: Sequence[Any]) -> bool:
+        """Take the journal's answer to a question; return False if it is for a client, and can be sent as it is."""
+        if peer == CONTROLLER and isinstance(message, Fetched | Reply):
+            self.looked_up(message, frames)
+        elif isinstance(message, Fetched | Recalled) and handles.names_objects(message):
+            handles.hand_out(self.state, peer, message, frames)
+        else:
+            return False
+        return True
 
     def tick(self, now: float) -> None:
         """Do what is due."""

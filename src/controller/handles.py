@@ -8,15 +8,20 @@ long as the journal keeps results.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..wire.messages import Results
+import msgspec
+
+from ..ids import TaskId, show_task
+from ..wire.messages import Fetched, Recalled, Results, Status
+from ..wire.parts import with_frames
 from . import objects
 from .journal.ledger import ClientEnded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from ..ids import Peer
     from ..wire.messages import ObjectInfo, Put, Release, Result, Running, StoreLeft
     from .records import Client, Nanny
     from .state import State
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
 ORPHAN_S = 10.0
 """How long after the end of its maker an object may be spoken of for the first time: what its maker had to say of it
 may still be on its way."""
+
+
+ARGUMENTS_GONE = "what was among its arguments (an object) was released when the last who held it let go of it"
 
 
 def released(info: ObjectInfo) -> str:
@@ -116,7 +124,50 @@ def _drop_orphans(state: State, store: bytes, ids: list[bytes], _now: float) -> 
     objects.drop(state, store, [id_ for id_ in ids if id_ not in state.objects.entries])
 
 
-# ------------------------------------------------------------------------------------------------------ kept results
+# ------------------------------------------------------------------------------------------- what the journal has kept
+
+
+def hand_out(state: State, peer: Peer, message: Fetched | Recalled, frames: Sequence[Any]) -> None:
+    """The journal has the answer to a client's question, in which objects are named: give it handles to those that are
+    still there, and tell it of the others.
+    """
+    client = state.client_peers.get(peer)
+    if client is None:
+        return
+    if isinstance(message, Recalled):
+        gone = next((task for task in message.tasks if not state.objects.is_there(task.objects)), None)
+        if gone is not None:
+            sentence = f"task {show_task(TaskId(gone.id))} cannot be submitted again, as {ARGUMENTS_GONE}"
+            state.reply(peer, message.request, error=sentence)
+            return
+        state.outbox.say(peer, message, frames)
+        return
+    results: list[Result] = []
+    left: list[Any] = []
+    for result, parts in with_frames(message.results, frames):
+        gone_ = next((info for info in result.objects if info.id not in state.objects.entries), None)
+        if gone_ is None:
+            results.append(result)
+            left += parts
+            if not client.ended:
+                for info in result.objects:
+                    state.objects.give_handle(client.no, info)
+        else:
+            sentence = released(gone_)
+            results.append(
+                msgspec.structs.replace(result, status=Status.UNKNOWN, payload=sentence.encode(), frames=0, objects=())
+            )
+    state.outbox.say(peer, msgspec.structs.replace(message, results=results), left)
+
+
+def names_objects(message: msgspec.Struct) -> bool:
+    """Return whether the journal's answer to a client names objects."""
+    match message:
+        case Fetched(results=results):
+            return any(result.objects for result in results)
+        case Recalled(tasks=tasks):
+            return any(task.objects for task in tasks)
+    return False
 
 
 def purge(state: State, roots: Iterable[int] | None) -> None:

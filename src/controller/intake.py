@@ -254,6 +254,9 @@ def _submit_special(state: State, client: Client, submitted: Wanted, options: Op
     in turn (a direct view), or one for any of them.
     """
     targets = options.targets or ()
+    if any(info.id in state.objects.dropped for info in submitted.objects):
+        _refuse_unborn(state, client, submitted, handles.ARGUMENTS_GONE)
+        return
     state.objects.hear(submitted.objects)  # there may be no engine for any of it
     if options.setup is not None and (sentence := setups.keep(state, submitted, options)):
         _refuse_unborn(state, client, submitted, sentence)

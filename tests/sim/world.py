@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from enginery.controller.core import Core
 from enginery.controller.journal.archive import Archive
-from enginery.controller.journal.ledger import CONTROLLER as OURSELVES
 from enginery.controller.journal.restore import restore
 from enginery.controller.journal.store import Store as Journal
 from enginery.controller.records import TaskState
@@ -347,8 +346,7 @@ class World:
     def _looked_up(self, core: Core, peer: bytes, header: bytes, frames: list) -> None:
         if core is not self.core or not self.alive:
             return
-        if peer == OURSELVES:
-            core.looked_up(codec.decode_to_client(header), frames)
+        if core.answered(Peer(peer), codec.decode_to_client(header), frames):
             self._schedule_turn(0.0)
         elif peer not in self.peers or peer in self.down:
             core.lost(peer, self.now)
