@@ -102,8 +102,27 @@ when a result is to be shown, or a client is made in IPython."""
 
 SHELLS = {
     "controller": {"app", "server", "journal/archive", "journal/disk", "journal/store", "journal/writer"},
-    "nanny": {"app", "server", "children", "cores", "memory", "metrics", "oom", "output", "relief", "zygote"}
-    | {"store/guests", "store/lanes", "store/mover", "store/serving"},
+    "nanny": {
+        "app",
+        "server",
+        "children",
+        "cores",
+        "memory",
+        "metrics",
+        "oom",
+        "output",
+        "relief",
+        "zygote",
+        "store/files",
+        "store/guests",
+        "store/lanes",
+        "store/mapped",
+        "store/mover",
+        "store/reach",
+        "store/serving",
+        "store/start",
+        "store/thread",
+    },
 }
 """Modules that do. All others of these packages decide, and only that."""
 

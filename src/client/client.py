@@ -87,7 +87,7 @@ class Client(Fleet, Guests, Jobs, Records, Values):
         self._cluster = connection.cluster
         try:
             self._greet(timeout, deadline)
-            link.store.connect()  # from now on it is known when this process ends
+            link.join_store()
         except BaseException:
             link.close()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..pieces import joined
 from ..serialize import dumps_whole
 from ..wire.codec import check_text
 from ..wire.messages import Function, Options, Task
@@ -40,7 +41,7 @@ def register(
         arguments, buffers = pack(code, args, kwargs)
         if type(buffers) is Waits:
             raise TypeError("set-up is run on engines to come, too, when results may be gone: give it their values")
-        what = client._functions.get(code).pickled, arguments, [bytes(buffer) for buffer in buffers]
+        what = client._functions.get(code).pickled, arguments, [bytes(buffer) for buffer in joined(buffers)]
     else:
         raise TypeError(f"set-up is code as a string, or a function, not {type(code).__name__}")
     if len(name) > NAME_MAX:

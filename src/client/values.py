@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..pieces import joined
 from ..serialize import dumps
 from . import gathering
 from .records.objects import explain, find_objects
@@ -34,9 +35,9 @@ class Values:
         """
         link = self._link
         link.check_lost()
-        payload, buffers = dumps(value)
+        payload, buffers = dumps(value, pieces=True)
         if not link.store.connect():
-            return ObjectRef(link, packed=(payload, [bytes(buffer) for buffer in buffers]))
+            return ObjectRef(link, packed=(payload, [bytes(buffer) for buffer in joined(buffers)]))
         made = link.store.pack(payload, buffers, keep=True)
         assert made is not None, "what is to be kept is an object, or an error"
         return ObjectRef(link, link.own(made[1]))

@@ -3,7 +3,7 @@
 Each time that a client is sent a result with an object, that is a *handle* to the object, which it gives back when
 it has let go of the result; so is each object that it has made itself and `Put`. A client that has ended holds nothing
 any more; what it was sent and has not confirmed, and what its tasks still come to, is *kept* for whoever asks by id, as
-long as the journal keeps results.
+long as the journal keeps results, and as much.
 """
 
 from __future__ import annotations
@@ -69,10 +69,13 @@ def deliver(state: State, client: Client | None, result: Result) -> None:
 
 
 def _keep(state: State, root: int, info: ObjectInfo) -> None:
-    if state.durable:
-        state.objects.keep(root, info, state.now)
-    else:
+    if not state.durable:
         state.objects.enter(info)  # nobody can ask for it
+        return
+    state.objects.keep(root, info, state.now)
+    while state.objects.kept_bytes > state.keep_bytes:
+        _, first, id_ = state.objects.kept.popleft()
+        state.objects.discard(first, id_)
 
 
 def client_ended(state: State, client: Client) -> None:
@@ -132,8 +135,8 @@ def hand_out(state: State, peer: Peer, message: Fetched | Recalled, frames: Sequ
     still there, and tell it of the others.
     """
     client = state.client_peers.get(peer)
-    if client is None:
-        return
+    if client is None or client.away_since is not None:
+        return  # it asks again, should it come back
     if isinstance(message, Recalled):
         gone = next((task for task in message.tasks if not state.objects.is_there(task.objects)), None)
         if gone is not None:

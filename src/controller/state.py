@@ -108,6 +108,8 @@ class State:
         """Questions to the stores that are not answered, by number."""
         self.keep_s = float("inf")
         """How long results are kept for whoever asks."""
+        self.keep_bytes = float("inf")
+        """How many bytes of these are kept."""
         self.idle: set[int] = set()
         """Ready engines that have nothing assigned but coroutines."""
         self.laden: set[int] = set()

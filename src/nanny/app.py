@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..security import Keys
     from ..wire.messages import NannyHello
     from .server import Server
+    from .store.thread import Store
 
 CONTROLLER = "enginery.controller.app"
 """The controller's program, by name: the nanny imports nothing of it."""
@@ -155,16 +156,22 @@ def run(plan: Plan, directory: Path) -> int:
             lifeline=lifeline,
             owner=plan.owner,
             threads=threads,
+            store=store,
             log=log,
         )
 
+    limit = memory.limit(plan.memory_limit)
     if plan.join is not None:
         connection = config.load(Path(plan.join), config.Connection)
+        store = start_store(plan, directory, limit)
+        if store is not None:
+            from .store import reach  # noqa: PLC0415
+
+            reach.as_guest(store, connection, log)
         server = serve()
         return attend(server, directory, lambda: join(plan, directory, server, connection))
     keys = security.new_keys() if plan.listen is not None else None
     address = f"tcp://{plan.listen}" if plan.listen is not None else f"ipc://{rendezvous.socket_path(directory)}"
-    limit = memory.limit(plan.memory_limit)
     settings = msgspec.structs.replace(security.controller_config(directory.name, address, keys), memory_limit=limit)
     if plan.journal is not None:
         settings = msgspec.structs.replace(
@@ -172,6 +179,11 @@ def run(plan: Plan, directory: Path) -> int:
         )
     config.save(directory / rendezvous.CONTROLLER_FILE, settings)
     controller, answer = start_controller(directory)
+    store = start_store(plan, directory, limit)
+    if store is not None and plan.listen is not None and keys is not None:
+        from .store import reach  # noqa: PLC0415
+
+        reach.as_head(store, plan.listen, plan.reachable, keys, log)
     server = serve((lambda: start_controller(directory)) if plan.journal is not None else None)
     server.watch_controller(controller)
     return attend(server, directory, lambda: start(plan, directory, server, answer, keys))
@@ -260,7 +272,7 @@ def join(plan: Plan, directory: Path, server: Server, connection: Connection) ->
     from .. import config  # noqa: PLC0415
 
     config.save(directory / rendezvous.ENGINE_FILE, connection)
-    server.connect(connection, introduction(plan))
+    server.connect(connection, introduction(plan, server.store))
     deadline = time.monotonic() + plan.timeout_s
     while not (server.core.is_connected and server.zygote_ready):
         left = deadline - time.monotonic()
@@ -277,13 +289,14 @@ def join(plan: Plan, directory: Path, server: Server, connection: Connection) ->
     return True
 
 
-def introduction(plan: Plan, *, head: bool = False) -> NannyHello:
+def introduction(plan: Plan, store: Store | None, *, head: bool = False) -> NannyHello:
     """Return our hello."""
     from ..wire import messages as m  # noqa: PLC0415
 
     cores, resources = os.cpu_count() or 1, plan.resources or {}
     host = socket.gethostname()
-    return m.NannyHello(m.VERSION, host, os.getpid(), cores, plan.engines, head=head, resources=resources)
+    source = None if store is None else store.source
+    return m.NannyHello(m.VERSION, host, os.getpid(), cores, plan.engines, head=head, resources=resources, store=source)
 
 
 def connect(plan: Plan, directory: Path, server: Server, address: str, keys: Keys | None) -> None:
@@ -302,7 +315,14 @@ def connect(plan: Plan, directory: Path, server: Server, address: str, keys: Key
     client, engine = security.connections(directory.name, address, keys, host)
     config.save(directory / rendezvous.ENGINE_FILE, engine)
     config.save(directory / rendezvous.CLIENT_FILE, client)
-    server.connect(engine, introduction(plan, head=True))
+    server.connect(engine, introduction(plan, server.store, head=True))
+
+
+def start_store(plan: Plan, directory: Path, limit: int) -> Store | None:
+    """Return this host's store of objects, at work; None if there can be none."""
+    from .store import start  # noqa: PLC0415
+
+    return start.start(directory, limit=limit, least=plan.object_min, spill=plan.spill, log=log)
 
 
 def prepare_directory(directory: Path) -> None:
@@ -335,7 +355,7 @@ def start_controller(directory: Path) -> tuple[subprocess.Popen[bytes], Answer]:
             [sys.executable, "-P", "-m", CONTROLLER, str(directory / rendezvous.CONTROLLER_FILE), str(write)],
             stdin=subprocess.DEVNULL,
             pass_fds=(write,),
-            # The nanny has one thread here; and there is no other way to be told by the kernel of its death.
+            # It takes no lock that another thread could have; nor is there another way to hear of our death.
             preexec_fn=lambda: die_with_parent(signal.SIGTERM, nanny),  # noqa: PLW1509
         )
     except BaseException:

@@ -6,6 +6,7 @@ Not by the standard library's `mmap`, which keeps a descriptor open for each map
 from __future__ import annotations
 
 import ctypes
+import io
 import mmap
 import os
 import pickle
@@ -34,8 +35,8 @@ def map_private(path: str) -> memoryview:
 
     The file may be removed meanwhile, not changed.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with io.FileIO(path) as file:
+        fd = file.fileno()
         size = os.fstat(fd).st_size
         if not size:
             return memoryview(bytearray())
@@ -43,8 +44,6 @@ def map_private(path: str) -> memoryview:
         if address == _FAILED:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), path)
-    finally:
-        os.close(fd)
     array = (ctypes.c_ubyte * size).from_address(address)
     weakref.finalize(array, _libc.munmap, address, size).atexit = False
     return pickle.PickleBuffer(array).raw()  # plain bytes: nobody else is used to what ctypes calls them

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -32,6 +32,8 @@ from .submission import compose, compose_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from .sink import Sink
 
 QUIET_S = 5.0
 """Having heard nothing for so long, ask."""
@@ -67,19 +69,6 @@ THREAD_S = 20e-6
 
 FUNCTIONS_MAX_BYTES = 64 << 20
 """How many bytes of pickled functions the controller keeps for us; beyond, the least used are forgotten."""
-
-
-class Sink(Protocol):
-    """Who waits for a task. All methods are called by the I/O thread."""
-
-    def _accept(self, reply: m.Result, frames: Sequence[Any], now: float) -> bool:
-        """Take a result; return whether it was the last under its task id."""
-
-    def _add_output(self, record: m.Output) -> None:
-        """Take something that the task printed or displayed."""
-
-    def _fail(self, error: Exception) -> None:
-        """Nothing will come any more."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -122,6 +111,8 @@ class Core:
         self._heard = now
         self._pinged = False
         self._broken_at: float | None = None
+        self.far_store: m.Source | None = None
+        """Where objects can be had by who is on another host than the cluster."""
         self.durable = False
         """Another controller takes over if this one dies."""
         self._incoming = Incoming()
@@ -271,6 +262,7 @@ class Core:
         self.cluster = message.cluster
         self.controller_pid = message.controller_pid
         self.durable = message.durable
+        self.far_store = message.store
         self.room.welcomed(message)
         self.incarnations.learn(message.engines, wall)
         self.engines = {engine.id: engine for engine in message.engines if engine.state != "dead"}

@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from ...errors import ControllerLost, EngineryError
+from ...objects.far import FarStore
 from ...objects.local import LocalStore
 from ...transport import NOBLOCK, WAKE, Monitor, open_dealer, open_wake_up, send
 from ...wire import messages as m
@@ -60,10 +61,11 @@ if TYPE_CHECKING:
     import msgspec
 
     from ...config import Connection
-    from ..results.leases import Lease, Store
+    from ...objects.packing import Packing
+    from ..results.leases import Lease
     from ..results.lightfuture import LightFuture
     from ..results.sending import Sent
-    from .core import Sink
+    from .sink import Sink
 
 log = logging.getLogger("enginery")
 
@@ -114,12 +116,12 @@ class Link:
         self._socket_lock = threading.Lock()
         self._ids_lock = threading.RLock()
         self._next_task = 0
-        peer = _new_peer()
-        self.store: Store = LocalStore(self._store_path, peer)
+        self._peer = _new_peer()
+        self.store: Packing = LocalStore(self._store_path, self._peer)
         self.core.leases.store, self.core.leases.wake = self.store, self._wake_up
         self._context: zmq.Context[Any] = zmq.Context()
         try:
-            self._socket = open_dealer(self._context, connection, peer)
+            self._socket = open_dealer(self._context, connection, self._peer)
             self._monitor = Monitor(self._socket)
         except BaseException:
             self._context.destroy(linger=0)
@@ -136,6 +138,22 @@ class Link:
         self.core.welcomed.result(timeout)
         with self._ids_lock:
             self._next_task = self._next_task or self.core.first_task()
+
+    def join_store(self) -> None:
+        """Use the store of objects: that of this host, which from now on knows when this process ends; or else that of
+        the cluster's head, from afar. After the welcome.
+        """
+        self._open_store()
+        if self._store_path is not None:
+            self.store.connect()
+
+    def _open_store(self) -> None:
+        far = self.core.far_store
+        if self._store_path is None and far is not None:
+            self.store = FarStore(far, self.connection, self._peer)
+        else:
+            self.store = LocalStore(self._store_path, self._peer)
+        self.core.leases.store = self.store
 
     def check(self) -> None:
         """Raise if to wait here can only hang: nothing will come any more, or it is this thread that would bring it."""
@@ -419,7 +437,8 @@ class Link:
         self._ids_lock = threading.RLock()
         self._gate = Gate(self.core)
         # The parent's connection to the store must end here, and one of ours must not speak for the parent.
-        self.store = self.core.leases.store = LocalStore(self._store_path, _new_peer())
+        self._peer = _new_peer()
+        self._open_store()
         self.core.leases.is_over = True
 
 

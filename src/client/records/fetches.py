@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ...wire.messages import Fetched, Found, Output, Result, TaskInfo
-    from ..connection.core import Sink
     from ..connection.link import Link
+    from ..connection.sink import Sink
     from ..results.futures import Canceller
 
 AT_A_TIME = 1000

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ObjectLost
-from ...objects.local import StoreGoneError
+from ...objects.packing import StoreGoneError
 from ...wire.objects import show_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from ...objects.packing import Packing
     from ...wire.messages import ObjectInfo
 
     Opened = tuple[memoryview, list[memoryview]]
@@ -29,28 +30,6 @@ if TYPE_CHECKING:
 
 HELD_MAX = 10_000
 """So many objects are mapped at once when the client ends: the kernel has a limit on mappings."""
-
-
-class Store(Protocol):
-    """Where objects are read: that of this host, or another one from afar."""
-
-    def is_worth(self, nbytes: int) -> bool:
-        """Return whether a value of so many bytes should be an object."""
-
-    def pack(self, payload: bytes, buffers: Sequence[Any], *, keep: bool = False) -> tuple[bytes, ObjectInfo] | None:
-        """Make an object of a pickled value if it is large enough."""
-
-    def open(self, info: ObjectInfo) -> Opened:
-        """Return what is in an object, brought here if need be."""
-
-    def find(self, info: ObjectInfo) -> Opened | None:
-        """Return what is in an object, if it is in memory here."""
-
-    def connect(self) -> bool:
-        """Have the store know of this process; return whether there is one."""
-
-    def close(self) -> None:
-        """Leave the store."""
 
 
 class Lease(tuple[Any, ...]):  # noqa: SLOT001 - Python allows of none here
@@ -74,7 +53,7 @@ class Leases:
     """The leases of a client. `new` and `give_back` are for any thread, `take` for the one that sends."""
 
     def __init__(self) -> None:
-        self.store: Store | None = None
+        self.store: Packing | None = None
         self.wake: Callable[[], None] = lambda: None
         """Is called when there is something to `take`."""
         self.is_over = False

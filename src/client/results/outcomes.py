@@ -17,6 +17,7 @@ from ...errors import (
     TaskTimeout,
 )
 from ...ids import TaskId, show_task
+from ...pickles import loads_mapped
 from ...reasons import never
 from ...wire.codec import MalformedError, decode_certificate
 from ...wire.given import get_inherited
@@ -34,11 +35,11 @@ def value_of(result: Result, frames: Sequence[Any]) -> Any:
     """Return the value of a result whose status is OK; SerializationError if it cannot be unpickled here, ObjectLost if
     it is nowhere any more.
     """
-    payload: Any = result.payload
-    if type(frames) is Lease:
-        payload, frames = frames.open()
+    opened = frames.open() if type(frames) is Lease else None
     try:
-        return serialize.loads(payload, frames, keep_classes=True)
+        if opened is not None:
+            return loads_mapped(*opened, keep_classes=True)
+        return serialize.loads(result.payload, frames, keep_classes=True)
     except Exception as error:
         task = show_task(TaskId(result.id))
         raise SerializationError(

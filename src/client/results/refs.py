@@ -6,6 +6,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ObjectLost
+from ...pickles import loads_mapped
 from ...placeholders import object_of, stand_in
 from ...prepickled import open_pickled
 from ...serialize import loads
@@ -142,8 +143,7 @@ class ObjectRef:
         if self._packed is not None:
             return loads(*self._packed, keep_classes=True)
         assert self._lease is not None
-        payload, buffers = self._lease.open()
-        return loads(payload, buffers, keep_classes=True)
+        return loads_mapped(*self._lease.open(), keep_classes=True)
 
     def _check(self) -> None:
         if self._released:

@@ -505,6 +505,29 @@ def test_what_is_kept_is_kept_for_a_time(durable: Bench):
     engine.take(m.Forget)
 
 
+def test_no_more_is_kept_than_the_journal_keeps(durable: Bench):
+    durable.start()
+    (client,), (engine,) = durable.clients, durable.engines
+    durable.core.state.keep_bytes = A.nbytes + B.nbytes
+    infos = [A, B, object_of(3)]
+    tasks = client.submit(3)
+    client.say(m.Goodbye())
+    for task, info in zip(tasks, infos, strict=True):
+        finish(engine, task, objects=(info,))
+    assert dropped(durable) == [A.id]
+    engine.take(m.Forget)
+
+
+def test_a_client_that_is_away_is_handed_nothing(durable: Bench):
+    durable.start()
+    (client,) = durable.clients
+    client.say(m.Put([A]))
+    client.lose_connection()
+    answer = m.Fetched(1, [m.Result(1, m.Status.OK, reference_to(A), objects=(A,))], [])
+    assert durable.core.answered(client.name, answer, ())
+    assert durable.core.state.objects.entries[A.id].handles == {client.no: 1}
+
+
 def test_a_value_that_was_released_is_told_as_gone(durable: Bench):
     durable.start()
     (client,), (engine,) = durable.clients, durable.engines

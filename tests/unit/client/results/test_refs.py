@@ -17,7 +17,9 @@ from enginery.client.results.leases import Lease
 from enginery.client.results.mapresult import AsyncMapResult
 from enginery.client.results.refs import ObjectRef
 from enginery.errors import NoSuchTask, ObjectLost, ObjectStoreFull, SerializationError
+from enginery.pieces import joined, size_of
 from enginery.serialize import dumps, failure_from
+from enginery.serialize import loads as load_pickled
 from enginery.wire import messages as m
 from enginery.wire.given import find_given
 from enginery.wire.objects import reference_to, show_object
@@ -40,15 +42,15 @@ class Store:
 
     def _add(self, payload, buffers):
         if not len(payload):
-            payload, *buffers = buffers
+            payload, *buffers = joined(buffers)
         self.made += 1
-        nbytes = len(payload) + sum(buffer.nbytes for buffer in buffers)
+        nbytes = len(payload) + sum(map(size_of, buffers))
         info = m.ObjectInfo(self.made.to_bytes(16, "big"), nbytes)
         self.has[info.id] = bytes(payload), [bytes(buffer) for buffer in buffers]
         return info
 
     def pack(self, payload, buffers, *, keep=False):
-        if not keep and len(payload) + sum(buffer.nbytes for buffer in buffers) < 1000:
+        if not keep and len(payload) + sum(map(size_of, buffers)) < 1000:
             return None
         if self.made >= self.room:
             raise ObjectStoreFull("no room")
@@ -130,6 +132,18 @@ def test_large_arguments_are_an_object(core):
     small, frames = submit(core, [1])
     assert not small.objects
     assert not frames
+
+
+def test_large_bytes_are_in_one_piece_where_they_are_no_object(core):
+    core.leases.store.room = 0
+    core.leases.store.pack = lambda *_: None
+    text = b"x" * 1_000_000
+    task, frames = submit(core, text)
+    assert load_pickled(task.payload, frames) == ((text,), {})
+    task, frames = submit(core, text, future(core))
+    assert task.needs == (T,)
+    assert len(frames) == 1
+    assert len(bytes(frames[0])) > 1_000_000
 
 
 def test_where_there_is_no_room_for_one_there_is_none_of_any(core):
