@@ -157,6 +157,8 @@ class Store:
         else:
             del self.coming[info.id]
             self.say(m.Unpulled(info.id, "none of the sources has it"))
+            if info.id in self.wants:
+                self.say(m.Need([info.id]))
             return
         self.world.after(self.world.random.expovariate(1 / self.world.pull_s), self.piece, coming)
 
