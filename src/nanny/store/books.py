@@ -281,7 +281,8 @@ class Books:
             self._leaving -= nbytes
         unwanted = self._moves.pop(object_id, None)
         if unwanted is not None:
-            self._actions.append(Remove(object_id, to_disk))
+            if known is None or known.on_disk != to_disk:  # else it has been brought again since, and is what it was
+                self._actions.append(Remove(object_id, to_disk))
             self.room.give_back(unwanted.nbytes, on_disk=to_disk)
         elif known is not None:
             known.is_moving = False

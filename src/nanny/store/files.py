@@ -17,7 +17,10 @@ PIECE = 8 << 20
 """A copy looks so often (in bytes) whether it is still wanted."""
 
 PART = ".part"
-"""How the names of files end that are not whole yet."""
+"""How the names of files end that are being brought."""
+
+COPY = ".copy"
+"""How the names of files end that are being copied."""
 
 
 class Files:
@@ -97,7 +100,7 @@ class Mover(threading.Thread):
 
 def copy(source: str, target: str, is_cancelled: Callable[[], bool]) -> None:
     """Copy a file; the copy appears whole. Raises OSError, or CancelledError."""
-    part = Path(target + PART)
+    part = Path(target + COPY)
     try:
         _copy(source, part, is_cancelled)
         part.rename(target)

@@ -374,7 +374,9 @@ class Store:
             case Unfetch(object_id, on_disk):
                 if self.puller is not None:
                     self.puller.drop(object_id)
-                files.remove(books.path(object_id, on_disk=on_disk) + files.PART)
+                path = books.path(object_id, on_disk=on_disk)
+                files.remove(path + files.PART)
+                files.remove(path)
             case Place(object_id, on_disk):
                 path = books.path(object_id, on_disk=on_disk)
                 os.rename(path + files.PART, path)  # noqa: PTH104 - as strings
