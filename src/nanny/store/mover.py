@@ -180,6 +180,7 @@ class Mover:
                     self._turn()
                 except Exception:
                     self._log(f"moving objects has failed: {traceback.format_exc()}")
+                    time.sleep(TICK_S)  # not to fill the log, should it go on
         finally:
             self._close()
 
