@@ -226,6 +226,7 @@ class Core:
                 at += result.frames
             elif result.objects:
                 parts = self.leases.new(result.objects[0])
+                self._ack_at = self._heard  # at once: what is not confirmed is kept for others when we end
             sink = sinks.get(result.id)
             if sink is not None and sink._accept(result, parts, wall):
                 sinks.pop(result.id, None)
