@@ -60,7 +60,7 @@ class Puller(Protocol):
         """Write the object to this file, then call `on_pulled`, or `on_unpulled`; said again with other sources."""
 
     def drop(self, object_id: bytes) -> None:
-        """Stop bringing it."""
+        """Stop bringing it, and let go of its file if it is served."""
 
     def close(self) -> None:
         """End."""
@@ -365,6 +365,8 @@ class Store:
             case Remove(object_id, on_disk):
                 self._copier.cancel(object_id)
                 files.remove(books.path(object_id, on_disk=on_disk))
+                if self.puller is not None:
+                    self.puller.drop(object_id)  # it may have it mapped, to serve it
             case Fetch(info, sources, on_disk):
                 if self.puller is None:
                     with self._lock:
