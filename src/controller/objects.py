@@ -229,7 +229,7 @@ def sweep(state: State) -> None:
     if not objects.touched:
         return
     drops: dict[bytes, list[bytes]] = {}
-    for id_ in objects.touched:
+    for id_ in sorted(objects.touched):  # in the same order whenever a simulation is played again
         held = objects.entries.get(id_)
         if held is None:
             continue

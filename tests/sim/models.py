@@ -860,7 +860,7 @@ class Client:
 
     def with_objects(self, task: m.Task, work: Work, *, shared: list[m.ObjectInfo]) -> None:
         """Have a task's arguments refer to objects, and be one themselves, now and then."""
-        if self.home is None or self.home.lost:
+        if self.left or self.home is None or self.home.lost:
             return
         chance = self.world.random
         work = msgspec.structs.replace(work, refs=shared)
