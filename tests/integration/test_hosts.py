@@ -129,8 +129,7 @@ def test_many_hosts_that_want_the_same_object_get_it(start):
     ref = client.put(make(LARGE, 3))
     seen = client[:].apply_async(look, ref).get(60)
     assert seen == [(pid, 3.0, 3.0, LARGE) for pid in pids]
-    print(client.objects(), cluster.files())
-    assert [len(cluster.files(host)) for host in (None, 0, 1, 2, 3)] == [1] * 5
+    assert [len(cluster.files(host)) for host in (None, 0, 1, 2, 3)] == [1] * 5, client.objects()
     ref.release()
     wait_until(lambda: not any(cluster.files(host) for host in (None, 0, 1, 2, 3)), "they are removed")
 
