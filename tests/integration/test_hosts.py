@@ -193,13 +193,14 @@ def test_a_client_elsewhere_uses_the_store_of_the_head(start, hosts, tmp_path, i
     try:
         said = process.stdout.readline()
         assert said == "done\n", process.communicate()[1]
+        client[:].execute("del x").get(20)
         if is_killed:
+            assert cluster.files()
             process.kill()
         else:
             _, err = process.communicate(timeout=20)
             assert process.returncode == 0, err
-            client[:].execute("del x").get(20)
-            wait_until(lambda: not (cluster.files() or cluster.files(0)), "nothing is left of its objects", 20)
+        wait_until(lambda: not (cluster.files() or cluster.files(0)), "nothing is left of its objects", 20)
     finally:
         process.kill()
         process.communicate()
