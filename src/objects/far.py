@@ -74,7 +74,7 @@ class FarStore(Packing):
         self._peer = peer
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._spare: list[_Line] = []
         self._used = 0
         self._is_closed = False
@@ -84,11 +84,17 @@ class FarStore(Packing):
         """Why there is no store, if there is none."""
         if source is None or not source.address:
             self.failure = "the cluster's store of objects cannot be reached from this host"
-        else:
-            self._anchor = _Anchor(self._context, source, connection, peer)
+
+    def begin(self) -> None:
+        """Have the store know of this process."""
+        with self._lock:
+            if self._anchor is None and not self.failure and self._source is not None:
+                self._context = zmq.Context()
+                self._anchor = _Anchor(self._context, self._source, self._connection, self._peer)
 
     def connect(self) -> bool:
         """Wait until the store knows of this process; return whether there is one."""
+        self.begin()
         anchor = self._anchor
         if self._welcome is None and not self.failure and anchor is not None:
             anchor.is_ready.wait()
@@ -172,9 +178,11 @@ class FarStore(Packing):
             self._used += 1
             if self._spare:
                 return self._spare.pop()
+            context = self._context
+        assert context is not None
         line = None
         try:
-            line = _Line(self._context, self._source, self._connection, self._peer)
+            line = _Line(context, self._source, self._connection, self._peer)
             line.greet(b"")
         except BaseException:
             self._let_go(line)
@@ -199,8 +207,9 @@ class FarStore(Packing):
             self._end()
 
     def _end(self) -> None:
-        if self._is_closed and not self._used and not self._context.closed:
+        if self._is_closed and not self._used and self._context is not None:
             self._context.term()
+            self._context = None
 
 
 class _Anchor:
