@@ -160,6 +160,16 @@ def test_an_object_that_vanished_at_its_source(bench: Bench):
     nothing_is_on_its_way(bench)
 
 
+def test_an_object_that_vanished_before_it_was_spoken_of(bench: Bench):
+    hosts = Hosts(bench, 2, engines=0)
+    info = hosts.object(0, put=False)
+    bench.nannies[0].say(m.Vanished([info.id]))
+    bench.clients[0].say(m.Put([info]))
+    hosts.need(1, info)
+    assert hosts.lacking(1) == GONE
+    nothing_is_on_its_way(bench)
+
+
 def test_all_sources_are_lost(bench: Bench):
     """Those that are getting it have nobody to get it from but one another."""
     hosts = Hosts(bench, 5, engines=0)
