@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 DROPPED_S = 300.0
 """So long it is remembered what was dropped: a store that was away meanwhile has not heard of it."""
 
-MISSING_MAX = 1000
-"""Of so many objects it is remembered that they had vanished when they were first spoken of."""
-
 
 class Held:
     """An object that somebody holds."""
@@ -75,19 +72,19 @@ class Objects:
         """What the objects of these results weigh."""
         self.dropped: set[bytes] = set()
         """What was dropped lately."""
-        self._missing: dict[bytes, None] = {}
-        """What had vanished from the store that made it before anybody spoke of it."""
         self._dropped: deque[tuple[float, bytes]] = deque()
 
     # ------------------------------------------------------------------------------------------------ holding
 
     def enter(self, info: ObjectInfo) -> Held:
-        """Return the entry of an object; a new one is in the store that made it."""
+        """Return the entry of an object; a new one is in the store that made it, unless it has gone from there."""
         held = self.entries.get(info.id)
         if held is None:
             held = self.entries[info.id] = Held(info)
             store = store_of(info.id)
-            if store in self.stores and info.id not in self._missing:
+            if info.id in self.dropped:
+                self.dropped.discard(info.id)
+            elif store in self.stores:
                 held.stores.add(store)
             self.touch(info.id)
         return held
@@ -209,10 +206,6 @@ class Objects:
         if held is not None and store in held.stores:
             held.stores.discard(store)
             self.touch(id_)
-        elif held is None and store == store_of(id_):
-            self._missing[id_] = None
-            if len(self._missing) > MISSING_MAX:
-                del self._missing[next(iter(self._missing))]
 
     def store_lost(self, store: bytes) -> None:
         """A store is gone, and its copies with it."""

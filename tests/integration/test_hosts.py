@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from enginery import Client, rendezvous
+from enginery import Client, ObjectLost, rendezvous
 
 from helpers import command, processes, wait_until
 from networks import Nannies, network
@@ -133,6 +133,20 @@ def test_many_hosts_that_want_the_same_object_get_it(start):
     assert [len(cluster.files(host)) for host in (None, 0, 1, 2, 3)] == [1] * 5
     ref.release()
     wait_until(lambda: not any(cluster.files(host) for host in (None, 0, 1, 2, 3)), "they are removed")
+
+
+def test_tasks_go_where_their_objects_are_and_end_with_the_last_of_them(start):
+    cluster, client = start(1, 1, 1)
+    pids = client[:].apply_sync(os.getpid)
+    made = client[2].apply_async(make, 10 * MB, 7)
+    made.wait(20)
+    view = client.load_balanced_view()
+    assert [view.apply_sync(look, made)[0] for _ in range(4)] == [pids[2]] * 4
+    assert [len(cluster.files(host)) for host in (None, 0, 1)] == [0, 0, 1], "it has not moved"
+    cluster.nanny(1).terminate()
+    wait_until(lambda: len(client.ids) == 2, "the host has left")
+    with pytest.raises(ObjectLost, match="the host that had it is gone"):
+        client[0].apply_async(look, made).get(20)
 
 
 def test_when_the_source_is_killed_midway_another_holder_goes_on(start, hosts):

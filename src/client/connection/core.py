@@ -447,6 +447,9 @@ class Core:
             self._asked[request] = message
         if isinstance(message, m.Cancel):
             message.after = self._outgoing.last
+        if isinstance(message, m.Goodbye) and self._incoming.have > self._acked:
+            self._acked = self._incoming.have
+            messages.append((m.Ack(self._acked), ()))
         if isinstance(message, m.Numbered):
             self._outgoing.number(message)
         messages.append((message, ()))
