@@ -118,7 +118,7 @@ class Rounds:
         assert self.client.submit(total, ref, [ref, {"deep": ref}][0]).result(timeout=60) == 2.0 * N * i
 
     def scatter(self, i):
-        refs = self.client.scatter(np.arange(3 * N, dtype=float))
+        refs = self.client.scatter(np.arange(3 * N, dtype=float), n=3)
         parts = self.client.gather([self.client.submit(double, ref) for ref in refs])
         assert sum(len(part) for part in parts) == 3 * N
 
