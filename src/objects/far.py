@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ..config import Connection
     from ..wire.objects import Source
 
-CONNECT_S = 10.0
+CONNECT_S = 5.0
 """A store that has not answered for so long cannot be reached from here."""
 
 BROKEN_S = 60.0

@@ -116,8 +116,9 @@ class Store:
         self.fail(id_, "it was dropped")
 
     def fail(self, id_: bytes, why: str) -> None:
-        if id_ in self.coming or id_ in self.whole:
-            return  # it was said before that
+        if id_ in self.whole:
+            return  # the last of it came meanwhile
+        self.coming.pop(id_, None)
         for then in self.wants.pop(id_, ()):
             then(why)
 

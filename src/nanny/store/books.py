@@ -235,9 +235,14 @@ class Books:
             self._actions.append(Tell(o.Pulled([message.object])))
 
     def on_lacking(self, message: o.Lacking) -> None:
-        """Say so to who wants it, if it is not here after all."""
-        if message.object not in self.objects and not self._is_wished(message.object):
+        """Say so to who wants it, and bring it no more, if it is not here after all."""
+        known = self.objects.get(message.object)
+        if known is None:
+            self._unwish(message.object)
             self._refuse(message.object, message.why)
+        elif known.stage is Stage.COMING:
+            self._give_up(known, message.why)
+        self._settle()
 
     def on_resumed(self) -> None:
         """Say again to a controller that takes over what it cannot know."""
@@ -276,7 +281,8 @@ class Books:
             self._leaving -= nbytes
         unwanted = self._moves.pop(object_id, None)
         if unwanted is not None:
-            self._actions.append(Remove(object_id, to_disk))
+            if known is None or known.on_disk != to_disk:  # else it has been brought again since, and is what it was
+                self._actions.append(Remove(object_id, to_disk))
             self.room.give_back(unwanted.nbytes, on_disk=to_disk)
         elif known is not None:
             known.is_moving = False

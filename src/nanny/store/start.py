@@ -22,8 +22,8 @@ def start(directory: Path, *, limit: int, least: int, spill: str | None, log: Ca
 
     ClusterError if the folder for what is spilled, which the user has chosen, cannot be used.
     """
-    if not _LINUX:
-        log("there is no store of objects on this system: large values go through the controller")
+    if not (_LINUX and rendezvous.SHARED_MEMORY.is_dir()):
+        log("there is no shared memory for objects on this system: large values go through the controller")
         return None
     try:
         memory = rendezvous.private_dir(rendezvous.objects_dir(directory)).resolve()

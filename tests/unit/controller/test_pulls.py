@@ -259,6 +259,20 @@ def test_an_object_that_is_dropped_is_dropped_where_it_is_coming_too(bench: Benc
     assert hosts.drops(1) == [info.id]
 
 
+def test_a_store_could_not_have_what_an_earlier_controller_told_it_to_bring(bench: Bench):
+    hosts = Hosts(bench, 2, engines=0)
+    info, lost = hosts.object(0), hosts.object(0)
+    bench.nannies[0].say(m.Vanished([lost.id]))
+    hosts.unpulled(1, info)
+    assert hosts.pull(1) == [0]
+    hosts.unpulled(1, lost)
+    assert hosts.lacking(1) == GONE
+    hosts.unpulled(1, lost, "the disk is full", full=True)
+    assert hosts.lacking(1) == "the disk is full"
+    hosts.pulled(1, info)
+    nothing_is_on_its_way(bench)
+
+
 def test_a_store_that_is_back_is_told_again(bench: Bench):
     hosts = Hosts(bench, 3, engines=0)
     info, other = hosts.object(0), hosts.object(0)
