@@ -94,7 +94,7 @@ def test_two_clusters_of_one_name_leave_one_another_alone(runtime, tmp_path, mon
     assert leftovers.objects(runtime / "same") == []
 
 
-@pytest.mark.parametrize("after", ["start", "clean", "stop"])
+@pytest.mark.parametrize("after", ["start", "start of another", "clean", "stop"])
 def test_nothing_is_left_after_a_kill_of_everything(runtime, tmp_path, after):
     directory = runtime / "killed"
     options = ("--name", "killed", "--memory-limit", "10MB", "--spill", str(tmp_path / "spill"))
@@ -120,7 +120,12 @@ def test_nothing_is_left_after_a_kill_of_everything(runtime, tmp_path, after):
     if after == "start":
         assert command("start", "-n", "1", "--name", "killed").returncode == 0
         assert sum(files(directory)) == 0
-    if after == "clean":
+    if after == "start of another":
+        assert command("start", "-n", "1", "--name", "another").returncode == 0
+        wait_until(lambda: leftovers.objects(directory) == [], "the other one has cleared the objects")
+        command("stop", "another")
+        command("clean")
+    elif after == "clean":
         assert "objects" in command("clean").stdout
     else:
         command("stop", "killed")
