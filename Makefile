@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test sim drill lint format bench clean
+.PHONY: demo test sim leaks drill lint format bench clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "enginery needs Python 3.11 or later; say which: make PYTHON=/path/to/python3.11")'
@@ -32,6 +32,9 @@ test: $(VENV)/.test  ## all tests, two files at a time: most of them wait
 
 sim: $(VENV)/.test  ## the simulated cluster over many seeds
 	ENGINERY_SIM_SEEDS=10000 $(BIN)/python -m pytest tests/sim
+
+leaks: $(VENV)/.test  ## 10,000 rounds of objects made, held and dropped, and what is left of them
+	ENGINERY_LEAK_ROUNDS=10000 $(BIN)/python -m pytest tests/integration/test_leaks.py
 
 drill: $(VENV)/.run  ## half an hour of faults, and an account of a million tasks; DRILL_SEED=n for the same faults again
 	$(BIN)/cluster drill --minutes 30 $(if $(DRILL_SEED),--seed $(DRILL_SEED))

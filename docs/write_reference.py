@@ -32,7 +32,7 @@ Written by `docs/write_reference.py`; a test compares it with the code.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Clusters and clients": ("Cluster", "Client"),
     "Views": ("DirectView", "LoadBalancedView", "ClusterExecutor"),
-    "Results": ("AsyncResult", "AsyncMapResult", "LazyMap"),
+    "Results": ("AsyncResult", "AsyncMapResult", "LazyMap", "ObjectRef"),
     "What tasks are made of": (
         "remote",
         "parallel",
@@ -49,7 +49,15 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 """The public names in order; all errors come last, by themselves."""
 
 
-MADE_BY_CALLS = {"DirectView", "LoadBalancedView", "ClusterExecutor", "AsyncResult", "AsyncMapResult", "LazyMap"}
+MADE_BY_CALLS = {
+    "DirectView",
+    "LoadBalancedView",
+    "ClusterExecutor",
+    "AsyncResult",
+    "AsyncMapResult",
+    "LazyMap",
+    "ObjectRef",
+}
 """Classes that nobody constructs: views and results come from calls."""
 
 

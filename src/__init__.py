@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .client.maps.imap import LazyMap
     from .client.results.futures import AsyncResult
     from .client.results.mapresult import AsyncMapResult
+    from .client.results.refs import ObjectRef
     from .client.views.balancedview import LoadBalancedView
     from .client.views.decorators import parallel, remote
     from .client.views.directview import DirectView
@@ -79,6 +80,7 @@ _HOMES = {
     "NoSuchEngine": ".errors",
     "NoSuchTask": ".errors",
     "ObjectLost": ".errors",
+    "ObjectRef": ".client.results.refs",
     "ObjectStoreFull": ".errors",
     "PrePickled": ".prepickled",
     "Reference": ".serialize",
@@ -121,6 +123,7 @@ __all__ = [
     "NoSuchEngine",
     "NoSuchTask",
     "ObjectLost",
+    "ObjectRef",
     "ObjectStoreFull",
     "PrePickled",
     "Reference",

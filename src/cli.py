@@ -75,6 +75,9 @@ _force = click.option("--force", is_flag=True, help="Insist on more engines than
 @click.option("--keep-bytes", default="2GB", show_default=True, metavar="SIZE", help="How many bytes are kept.")
 @click.option("--threads", type=click.IntRange(min=0), metavar="N", help="Threads of BLAS and OpenMP in each engine.")
 @click.option("--resources", metavar="NAME=AMOUNT", multiple=True, help="What the host offers to tasks, like gpu=2.")
+@click.option("--memory-limit", metavar="SIZE", help="Shared memory for large values.  [default: half of all memory]")
+@click.option("--object-min", default="1MB", show_default=True, metavar="SIZE", help="Size of a large value.")
+@click.option("--spill", metavar="DIR", help="Where large values go beyond the limit.  [default: in /var/tmp]")
 @click.option("--no-journal", is_flag=True, help="Write nothing down: the controller's death is the cluster's end.")
 @_timeout
 @_force
@@ -90,6 +93,9 @@ def start(
     keep_bytes: str,
     threads: int | None,
     resources: tuple[str, ...],
+    memory_limit: str | None,
+    object_min: str,
+    spill: str | None,
     no_journal: bool,
     timeout: float,
     force: bool,
@@ -113,6 +119,9 @@ def start(
         kept_bytes,
         threads=threads,
         resources=offered,
+        memory_limit=None if memory_limit is None else _measured(limits.nbytes, memory_limit),
+        object_min=_measured(limits.nbytes, object_min),
+        spill=spill,
     )
     nanny = local.start(name, options, owned=foreground)
     try:
@@ -165,6 +174,28 @@ def status(name: str | None, option: str | None) -> None:
 
     with _running(_either(name, option)) as control:
         click.echo(show.status(control.status()))
+
+
+@cluster.command()
+@_named
+@_name
+@click.option("--explain", "object_", metavar="OBJECT", help="Say why this one is alive.")
+def objects(name: str | None, option: str | None, object_: str | None) -> None:
+    """Show the large values in a cluster's memory: where each is, and who holds it."""
+    from . import holders
+    from .cluster import show
+    from .wire.objects import show_object
+
+    with _running(_either(name, option)) as control:
+        stock = control.objects()
+    if object_ is None:
+        click.echo(show.stock(stock))
+        return
+    records = [record for record in stock.objects if show_object(record.id) == object_]
+    if not records:
+        raise ClusterError(f'there is no object {object_}; "cluster objects" shows those there are')
+    for record in records:
+        click.echo(holders.explain(record))
 
 
 @cluster.command("list")

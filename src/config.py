@@ -43,6 +43,8 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How long results are kept in it."""
     keep_bytes: int = 0
     """How many bytes of results and ended submissions are kept in it."""
+    memory_limit: int = 4 << 30
+    """How many bytes of memory what it holds may take; submitters wait beyond that."""
     server_public: str | None = None
     server_secret: str | None = None
     client_public: str | None = None

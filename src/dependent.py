@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import pickles, serialize
 from .errors import UnmetDependency
+from .usermodules import user_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,7 +203,7 @@ def _modules_of(dependent: Any) -> tuple[str, ...]:
 
 def _is_installed(dependent: Any) -> bool:
     """Return whether such a function is one of an installed module, so that its name says all about it."""
-    if dependent.__module__ == "__main__" or dependent.__module__ in pickles.user_modules:
+    if dependent.__module__ == "__main__" or dependent.__module__ in user_modules:
         return False
     found: Any = sys.modules.get(dependent.__module__)
     for part in dependent.__qualname__.split("."):

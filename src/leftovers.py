@@ -18,8 +18,6 @@ from . import rendezvous
 PROCESSES = "processes"
 """The file in a cluster's folder that lists its processes: role, process id and start time, a line each."""
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only files with our prefix and our owner are touched
-
 _LINUX: bool = sys.platform == "linux"
 
 GONE_WITHIN_S = 2.0
@@ -71,18 +69,13 @@ def noted_processes(directory: Path) -> list[tuple[str, int]]:
     return alive
 
 
-def shared_memory(name: str, others: list[str]) -> list[Path]:
-    """Return the shared memory files of a cluster; those of `others` whose names begin with this one's are not."""
-    prefix = f"enginery-{name}-"
-    longer = tuple(f"enginery-{other}-" for other in others if other.startswith(f"{name}-"))
-    found = []
+def objects(directory: Path) -> list[Path]:
+    """Return the folders that a cluster has its objects in, in shared memory and on disk, as far as they are there."""
+    memory = rendezvous.objects_dir(directory)
+    found = rendezvous.spill_dirs(directory)
     with contextlib.suppress(OSError):
-        for entry in os.scandir(SHARED_MEMORY):
-            if not entry.name.startswith(prefix) or (longer and entry.name.startswith(longer)):
-                continue
-            with contextlib.suppress(OSError):
-                if entry.stat(follow_symlinks=False).st_uid == os.getuid():
-                    found.append(Path(entry.path))
+        if memory.lstat().st_uid == os.getuid():
+            found.insert(0, memory)
     return found
 
 
@@ -93,12 +86,13 @@ def clear(directory: Path, keep: tuple[str, ...] = (rendezvous.LOCK,)) -> list[s
     if strays:
         _kill([pid for _, pid in strays])
         cleared.append(f"{len(strays)} {'process' if len(strays) == 1 else 'processes'}")
-    others = [folder.name for folder in directory.parent.iterdir() if folder.name != directory.name]
-    memory = shared_memory(directory.name, others)
-    for path in memory:
-        _remove(path)
-    if memory:
-        cleared.append(f"{len(memory)} shared memory {'file' if len(memory) == 1 else 'files'}")
+    count = 0
+    for folder in objects(directory):
+        with contextlib.suppress(OSError):
+            count += len(os.listdir(folder))  # noqa: PTH208 - only counted
+        _remove(folder)
+    if count:
+        cleared.append(f"{count} {'object' if count == 1 else 'objects'}")
     for recorder in (directory / rendezvous.ENGINES).glob("*.rec"):
         for path in rendezvous.kernel_files(recorder):  # which may be elsewhere, as the socket may
             _remove(path)
@@ -107,9 +101,9 @@ def clear(directory: Path, keep: tuple[str, ...] = (rendezvous.LOCK,)) -> list[s
         _remove(path)
     if files:
         cleared.append("its files")
-    socket = rendezvous.socket_path(directory)
-    if socket.parent != directory:
-        _remove(socket)
+    for socket in (rendezvous.socket_path(directory), rendezvous.store_path(directory)):
+        if socket.parent != directory:
+            _remove(socket)
     return cleared
 
 

@@ -8,7 +8,8 @@
 3. When that fails (a module holds something that cannot travel), the user's modules go by reference too.
 
 A payload of 64 KB or more becomes the first buffer and leaves `b""` in its place, so that headers stay small whatever a
-value weighs. cloudpickle and numpy are never imported before they are needed.
+value weighs. It may stay in pieces, so that large `bytes` are not copied before they are written. cloudpickle and numpy
+are never imported before they are needed.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-import threading
 from collections import ChainMap
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import SerializationError
+from .pieces import Pieces
 from .placeholders import collecting
+from .tensors import reducers
+from .usermodules import user_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from types import ModuleType
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     Wrap = Callable[[list[memoryview], list[Any]], list[memoryview]]
 
@@ -47,40 +49,74 @@ PROTOCOL = 5
 
 # ------------------------------------------------------------------------------------------------------ plain values
 
-_ATOMS: set[type] = {int, float, complex, str, bytes, bool, type(None), range, type(...)}
+_ATOMS: set[type] = {int, float, complex, str, bool, type(None), range, type(...)}
 """Exact types that the C pickler handles without seeing any user code. numpy's scalars are added when first met."""
 
+_BYTES = {bytes, bytearray}
+"""As these, but they may be large, and then are better not copied."""
+
+_SIMPLE: set[type] = _ATOMS | _BYTES
+
 _are_atoms = _ATOMS.issuperset
+_are_simple = _SIMPLE.issuperset
 _CONTAINERS = {list, tuple, set, frozenset}
 _DEPTH = 4
 _MANY = 256
 """Containers nested in a container are looked at one by one up to this many; beyond, cloudpickle is as fast."""
 
+_FIRST = 16
+
+_PLAIN = 1
+_WEIGHTY = 2
+"""Plain, and has large bytes in it."""
+
 
 def declare_plain(kind: type) -> None:
     """Let the C pickler alone carry this type, which must hold nothing else than plain values."""
     _ATOMS.add(kind)
+    _SIMPLE.add(kind)
 
 
-def is_plain(value: Any, depth: int = _DEPTH) -> bool:
+def is_plain(value: Any) -> bool:
     """Say whether the C pickler alone carries the value faithfully. No means "not sure"."""
+    return _look_at(value, _DEPTH) != 0
+
+
+def _look_at(value: Any, depth: int) -> int:
+    """Return `_PLAIN` or `_WEIGHTY`; 0 for what is not plain."""
     kind = type(value)
     if kind in _ATOMS:
-        return True
+        return _PLAIN
     if kind in _CONTAINERS:
-        if _are_atoms(map(type, value)):
-            return True
-        if depth and len(value) <= _MANY:
-            return all(is_plain(item, depth - 1) for item in value)
-        return False
+        return _PLAIN if _are_atoms(map(type, value)) else _look_into(value, len(value), depth)
     if kind is dict:
-        if _are_atoms(map(type, value)):
-            if _are_atoms(map(type, value.values())):
-                return True
-            if depth and len(value) <= _MANY:
-                return all(is_plain(item, depth - 1) for item in value.values())
-        return False
-    return _is_plain_array(value, kind)
+        if not _are_simple(map(type, value)):
+            return 0
+        values = value.values()
+        return _PLAIN if _are_atoms(map(type, values)) else _look_into(values, len(value), depth)
+    if kind in _BYTES:
+        return _WEIGHTY if len(value) >= PAYLOAD_MAX else _PLAIN
+    return _PLAIN if _is_plain_array(value, kind) else 0
+
+
+def _look_into(items: Iterable[Any], count: int, depth: int) -> int:
+    if _are_simple(map(type, items)):
+        return _WEIGHTY if _are_large(items) else _PLAIN
+    if not depth or count > _MANY:
+        return 0
+    found = _PLAIN
+    for item in items:
+        plain = _look_at(item, depth - 1)
+        if not plain:
+            return 0
+        if plain == _WEIGHTY:
+            found = _WEIGHTY
+    return found
+
+
+def _are_large(atoms: Iterable[Any]) -> bool:
+    """Return whether there are large bytes among the first: not to see others costs a copy of them, no more."""
+    return any([len(atom) >= PAYLOAD_MAX for atom in islice(atoms, _FIRST) if type(atom) in _BYTES])  # noqa: C419 - faster
 
 
 def _is_plain_array(value: Any, kind: type) -> bool:
@@ -90,91 +126,22 @@ def _is_plain_array(value: Any, kind: type) -> bool:
     if kind is numpy.ndarray:
         return not value.dtype.hasobject
     if issubclass(kind, numpy.generic) and kind is not numpy.void:
-        _ATOMS.add(kind)
+        declare_plain(kind)
         return True
     return False
-
-
-# ------------------------------------------------------------------------------------------------- the user's modules
-
-
-class _UserModules:
-    """Which loaded modules are the user's own, found again when modules were loaded since."""
-
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
-        self._count = 0
-        self._lock = threading.Lock()
-        self._own: set[str] = set()
-        self._installed_below: tuple[str, ...] | None = None
-
-    def refresh(self) -> None:
-        """Have cloudpickle pickle the user's modules by value."""
-        if len(sys.modules) == self._count:
-            return
-        import cloudpickle  # noqa: PLC0415 - only for values that need it
-
-        with self._lock:
-            count = len(sys.modules)
-            for name in sys.modules.keys() - self._seen:
-                self._seen.add(name)
-                module = sys.modules.get(name)
-                if module is not None and self._is_own(name, module):
-                    self._own.add(name)
-                    cloudpickle.register_pickle_by_value(module)
-            self._count = count
-
-    def __contains__(self, name: str) -> bool:
-        if len(sys.modules) != self._count:
-            self.refresh()
-        return name in self._own
-
-    def _is_own(self, name: str, module: ModuleType) -> bool:
-        root = name.partition(".")[0]
-        if root in sys.stdlib_module_names or root in {_PACKAGE, "__main__", "__mp_main__"}:
-            return False
-        if getattr(module, "__name__", None) != name:  # an alias; cloudpickle would look for the other name
-            return False
-        file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or not file.endswith(".py"):
-            return False
-        if self._installed_below is None:
-            self._installed_below = _installed_folders()
-        parts = file.replace("\\", "/")
-        if "/site-packages/" in parts or "/dist-packages/" in parts:
-            return False
-        return not file.startswith(self._installed_below)
-
-
-def _installed_folders() -> tuple[str, ...]:
-    """Return the folders below which everything is installed.
-
-    `sys.prefix` itself is not one: it may be `/usr`, and a project may live in `/usr/src`.
-    """
-    import os  # noqa: PLC0415 - once
-    import site  # noqa: PLC0415 - once
-    import sysconfig  # noqa: PLC0415 - once
-
-    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    if site.ENABLE_USER_SITE:
-        paths.append(site.getusersitepackages())
-    return tuple(path.rstrip(os.sep) + os.sep for path in paths if path)
-
-
-_PACKAGE = __name__.partition(".")[0]
-user_modules = _UserModules()
-"""`name in user_modules`: functions and classes of that module travel by value."""
 
 
 # ------------------------------------------------------------------------------------------------------------- dumps
 
 
-def dumps(obj: Any, *, by_value: bool = True, wrap: Wrap | None = None) -> tuple[bytes, Sequence[Buffer]]:
+def dumps(
+    obj: Any, *, by_value: bool = True, wrap: Wrap | None = None, pieces: bool = False
+) -> tuple[bytes, Sequence[Buffer]]:
     """Return the payload and the out-of-band buffers of a value; the buffers must not change until they are sent.
 
     With `by_value` False the user's modules travel by reference. With `wrap`, results of tasks inside the value go as
-    placeholders, and the buffers are what `wrap` makes of them and those results. Raises `SerializationError` naming
-    the culprit.
+    placeholders, and the buffers are what `wrap` makes of them and those results. With `pieces`, the first buffer may
+    be `Pieces`. Raises `SerializationError` naming the culprit.
 
     >>> payload, buffers = dumps({"x": [1, 2]})
     >>> loads(payload, buffers)
@@ -183,10 +150,12 @@ def dumps(obj: Any, *, by_value: bool = True, wrap: Wrap | None = None) -> tuple
     if type(obj) is tuple and len(obj) == 2 and type(obj[1]) is dict and type(obj[0]) is tuple:
         # The arguments of a call, by far the most frequent value: without the walk, if they are all atoms.
         args, kwargs = obj
-        if _are_atoms(map(type, args)) and (not kwargs or _are_atoms(map(type, chain(kwargs, kwargs.values())))):
+        if (_are_atoms(map(type, args)) or (_are_simple(map(type, args)) and not _are_large(args))) and (
+            not kwargs or _are_atoms(map(type, chain(kwargs, kwargs.values())))
+        ):
             payload = pickle.dumps(obj, PROTOCOL)
             return (payload, ()) if len(payload) < PAYLOAD_MAX else (b"", (memoryview(payload),))
-    buffers: list[Buffer] = []
+    buffers: list[Any] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
@@ -195,22 +164,55 @@ def dumps(obj: Any, *, by_value: bool = True, wrap: Wrap | None = None) -> tuple
         buffers.append(raw)
         return False
 
-    if is_plain(obj):
+    found: list[Any] = []
+    plain = _look_at(obj, _DEPTH)
+    if plain:
         try:
-            payload = pickle.dumps(obj, PROTOCOL, buffer_callback=keep)
+            if plain == _PLAIN:
+                payload = pickle.dumps(obj, PROTOCOL, buffer_callback=keep)
+                if len(payload) < PAYLOAD_MAX:
+                    return payload, buffers
+                made = [payload]
+            else:
+                made = _dump(pickle.Pickler, obj, keep)
         except (ValueError, MemoryError, RuntimeError) as error:  # changed by another thread meanwhile, too large
             raise SerializationError(f"the value cannot be pickled: {error}") from error
     elif wrap is None:
-        payload = _dumps_any(obj, keep, buffers, by_value=by_value)
+        made = _dumps_any(obj, keep, buffers, by_value=by_value)
     else:
-        found: list[Any] = []
         with collecting(found):
-            payload = _dumps_any(obj, keep, buffers, by_value=by_value)
+            made = _dumps_any(obj, keep, buffers, by_value=by_value)
         buffers = wrap(buffers, found) if found else buffers
-    if len(payload) >= PAYLOAD_MAX:
+    if len(made) == 1:
+        payload = made[0]
+        if len(payload) < PAYLOAD_MAX:
+            return payload, buffers
         buffers.insert(0, memoryview(payload))
-        return b"", buffers
-    return payload, buffers
+    elif (whole := Pieces(made)).nbytes < PAYLOAD_MAX:
+        return b"".join(made), buffers
+    else:
+        buffers.insert(0, whole if pieces else memoryview(b"".join(made)))
+    return b"", buffers
+
+
+class _File:
+    """What a pickler writes to."""
+
+    __slots__ = ("write",)
+
+    def __init__(self, write: Callable[[Any], object]) -> None:
+        self.write = write
+
+
+def _dump(kind: Any, obj: Any, keep: Callable[[Any], bool]) -> list[Any]:
+    """Return a pickle in pieces: the C pickler hands on large bytes as they are."""
+    made: list[Any] = []
+    pickler = kind(_File(made.append), PROTOCOL, buffer_callback=keep)
+    pickler.dump(obj)
+    for i, piece in enumerate(made):
+        if type(piece) is memoryview:  # of a string, which the pickler keeps alive, and nobody else might
+            made[i] = bytes(piece)
+    return made
 
 
 def dumps_whole(obj: Any) -> bytes:
@@ -224,7 +226,7 @@ def dumps_whole(obj: Any) -> bytes:
             return pickle.dumps(obj, PROTOCOL)
         except (ValueError, MemoryError, RuntimeError) as error:  # as above
             raise SerializationError(f"the value cannot be pickled: {error}") from error
-    return _dumps_any(obj, lambda _buffer: True, [], by_value=True)
+    return b"".join(_dumps_any(obj, lambda _buffer: True, [], by_value=True))
 
 
 def dumps_function(function: Callable[..., Any]) -> bytes:
@@ -232,7 +234,7 @@ def dumps_function(function: Callable[..., Any]) -> bytes:
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     if name == "partial":
         name = f"partial({getattr(getattr(function, 'func', None), '__qualname__', '...')}, ...)"
-    return _dumps_any(function, lambda _buffer: True, [], by_value=True, what=f"function {name}")
+    return b"".join(_dumps_any(function, lambda _buffer: True, [], by_value=True, what=f"function {name}"))
 
 
 _chosen: ContextVar[tuple[str, Callable[..., Any]] | None] = ContextVar("enginery_pickler", default=None)
@@ -253,31 +255,27 @@ def pickling_with(name: str, pickler: Callable[..., Any]) -> Iterator[None]:
 
 def _dumps_any(
     obj: Any, keep: Callable[[Any], bool], buffers: list[Buffer], *, by_value: bool, what: str = "the value"
-) -> bytes:
+) -> list[Any]:
     chosen = _chosen.get()
     if chosen is not None:
         name, pickler = chosen
         try:
             file = io.BytesIO()
             pickler(file, PROTOCOL, buffer_callback=keep).dump(obj)
-            return file.getvalue()
+            return [file.getvalue()]
         except Exception as error:
             raise SerializationError(f"{what} cannot be pickled with {name}: {error}") from error
     if by_value:
         user_modules.refresh()
         try:
-            file = io.BytesIO()
-            _picklers()[0](file, PROTOCOL, buffer_callback=keep).dump(obj)
-            return file.getvalue()
+            return _dump(_picklers()[0], obj, keep)
         except Exception as error:
             first = error
     else:
         first = None
     buffers.clear()
     try:
-        file = io.BytesIO()
-        by_reference_pickler()(file, PROTOCOL, buffer_callback=keep).dump(obj)
-        return file.getvalue()
+        return _dump(by_reference_pickler(), obj, keep)
     except Exception as error:
         from .culprit import find_culprit  # noqa: PLC0415 - it looks with our picklers, and only after a failure
 
@@ -303,6 +301,7 @@ def by_reference_pickler() -> type[pickle.Pickler]:
 def _picklers() -> tuple[type[pickle.Pickler], type[pickle.Pickler]]:
     """Return two picklers: the user's modules by value, and by reference. Made late, as they need cloudpickle."""
     global _made
+    tensors = reducers()  # the same ever after, and empty until torch is loaded
     if _made is not None:
         return _made
     import functools  # noqa: PLC0415 - once
@@ -321,7 +320,7 @@ def _picklers() -> tuple[type[pickle.Pickler], type[pickle.Pickler]]:
         return kind, tuple("".join(code.co_filename) if arg == _NO_FILE else arg for arg in args)
 
     class ByValue(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is untyped
-        dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: reduce_code_with_file}, tables)
+        dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: reduce_code_with_file}, tensors, tables)
 
         def reducer_override(self, obj: Any) -> Any:
             if type(obj) is types.FunctionType and REDUCER in obj.__dict__:
@@ -394,6 +393,43 @@ _SHORTEST_CLASS = len("cloudpickle.cloudpickle._class_setstate")
 def _writable(frame: Any) -> Any:
     view = memoryview(frame)
     return bytearray(view) if view.readonly or view.nbytes < COPY_BELOW else view
+
+
+def loads_mapped(payload: memoryview, buffers: Sequence[memoryview], *, keep_classes: bool = False) -> Any:
+    """Return the value of an object: as `loads` does, but its buffers are used as they are, whatever their size.
+
+    >>> loads_mapped(memoryview(dumps_whole([1, 2])), [])
+    [1, 2]
+    """
+    if keep_classes:
+        return _KeepClasses(_Reader(payload), buffers=buffers).load()
+    return pickle.loads(payload, buffers=buffers)
+
+
+class _Reader:
+    """Memory as a file, of which no more is copied than is asked for."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        found = self._view[self._at : self._at + size]
+        self._at += found.nbytes
+        return bytes(found)
+
+    def readinto(self, buffer: Any) -> int:
+        found = self._view[self._at : self._at + memoryview(buffer).nbytes]
+        memoryview(buffer)[: found.nbytes] = found
+        self._at += found.nbytes
+        return found.nbytes
+
+    def readline(self) -> bytes:
+        """Return the rest of a line: only in pickles of old protocols."""
+        made = bytearray()
+        while (byte := self.read(1)) and byte != b"\n":
+            made += byte
+        return bytes(made + byte)
 
 
 class _KeepClasses(pickle.Unpickler):

@@ -2,6 +2,7 @@
 
 While a client pickles the arguments of a call (`collecting`), a result among them is pickled as a placeholder that
 names its tasks, and is collected. While an engine unpickles them (`filling`), each placeholder becomes the value.
+A handle to an object goes as one too; an engine opens the object (`opening`).
 """
 
 from __future__ import annotations
@@ -68,6 +69,15 @@ def filling(values: Values) -> Iterator[None]:
         _local.values = before
 
 
+_open: Callable[[bytes, int], Any] | None = None
+
+
+def opening(open_object: Callable[[bytes, int], Any]) -> None:
+    """Have placeholders of objects become what this returns for an id and a size, in this process from now on."""
+    global _open
+    _open = open_object
+
+
 def _values() -> Values:
     if _local.values is None:
         raise RuntimeError("this pickle has a placeholder for the value of a task, which only an engine can fill in")
@@ -86,6 +96,13 @@ def value_of(task: int, convert: Convert) -> Any:
     """Return the value of one call."""
     value = _values().value(task)
     return value if convert is None else convert(value, None)
+
+
+def object_of(object_id: bytes, nbytes: int) -> Any:
+    """Return the value of an object, in one task always the same."""
+    if _open is None:
+        raise RuntimeError("this pickle has a placeholder for an object, which only an engine can fill in")
+    return _open(object_id, nbytes)
 
 
 def values_of(tasks: range, convert: Convert, assemble: Callable[[list[Any]], Any] | None) -> Any:

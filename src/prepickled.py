@@ -31,8 +31,9 @@ class PrePickled:
         return f"PrePickled({self._kind})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _open, (self._payload, self._buffers)
+        return open_pickled, (self._payload, self._buffers)
 
 
-def _open(payload: Any, buffers: list[Any]) -> Any:
+def open_pickled(payload: Any, buffers: list[Any]) -> Any:
+    """Return the value of a pickle that is inside another one."""
     return loads(payload, buffers)

@@ -33,6 +33,8 @@ ENGINE_FILE = "engine.json"
 CONTROLLER_FILE = "controller.json"
 SOCKET = "controller.sock"
 STORE_SOCKET = "store.sock"
+SPILL = "spill"
+"""A link to the folder on disk of objects that do not fit into memory."""
 LOGS = "logs"
 NANNY_LOG = "nanny.log"
 JOURNAL = "journal"
@@ -189,10 +191,31 @@ def store_path(directory: Path) -> Path:
 
 def objects_dir(directory: Path) -> Path:
     """Return the folder in shared memory of the objects that the nanny with this folder keeps. It may not exist."""
+    return SHARED_MEMORY / f"enginery-{_distinct_name(directory)}"
+
+
+def spill_dir(directory: Path, chosen: str | None = None) -> Path:
+    """Return the folder of these objects on disk: in the one that was chosen, or in one of this user's."""
+    place = chosen or os.environ.get("ENGINERY_SPILL_DIR") or f"/var/tmp/enginery-{os.getuid()}"  # noqa: S108 - checked
+    return Path(place).absolute() / _distinct_name(directory)
+
+
+def spill_dirs(directory: Path) -> list[Path]:
+    """Return those of these folders that a cluster has, or may have left: where it was told, and where it is else."""
+    found = [spill_dir(directory)]
+    with contextlib.suppress(OSError):
+        told = (directory / SPILL).readlink()
+        if told.name == found[0].name and told not in found:
+            found.append(told)
+    return [folder for folder in found if _is_ours(folder) and not folder.is_symlink()]
+
+
+def _distinct_name(directory: Path) -> str:
+    """Return a name that no other cluster's folder has, even one of the same name elsewhere."""
     import hashlib  # noqa: PLC0415 - the nanny needs it late
 
     place = hashlib.blake2b(os.fsencode(directory.resolve()), digest_size=4).hexdigest()
-    return SHARED_MEMORY / f"enginery-{directory.name}-{place}"
+    return f"{directory.name}-{place}"
 
 
 def kernel_path(recorder: Path) -> Path:
@@ -334,6 +357,15 @@ def watch(cluster: str | os.PathLike[str] | None = None) -> Callable[[], str | N
     """
     folder = _locate(cluster).parent
     return (lambda: None if is_running(folder) else why_ended(folder)) if (folder / LOCK).exists() else None
+
+
+def find_store(cluster: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return where the socket of the store of objects is that the nanny of a cluster, named as for `find`, keeps; None
+    if that is not of this host, or has none.
+    """
+    folder = _locate(cluster).parent
+    path = store_path(folder)
+    return path if (folder / LOCK).exists() and path.exists() else None  # (a copy of the file has no lock beside it)
 
 
 def why_ended(directory: Path) -> str:

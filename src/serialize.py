@@ -10,7 +10,8 @@ from typing import Any
 
 from .culprit import find_culprit, is_picklable
 from .failure import Failure, failure_from, set_place, to_exception
-from .pickles import PROTOCOL, Buffer, dumps, dumps_function, dumps_whole, loads, pickling_with, user_modules
+from .pickles import PROTOCOL, Buffer, dumps, dumps_function, dumps_whole, loads, pickling_with
+from .usermodules import user_modules
 
 __all__ = [
     "PROTOCOL",

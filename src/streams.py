@@ -20,40 +20,44 @@ if TYPE_CHECKING:
 class Outgoing:
     """The sender's end: numbers messages, and keeps them until the receiver has them."""
 
-    __slots__ = ("_kept", "last")
+    __slots__ = ("_kept", "last", "nbytes")
 
     def __init__(self, last: int = 0) -> None:
         self.last = last
         """The number of the last message."""
-        self._kept: deque[tuple[Numbered, Sequence[Any]]] = deque()
+        self.nbytes = 0
+        """What is kept weighs so much, as far as its sender has said."""
+        self._kept: deque[tuple[Numbered, Sequence[Any], int]] = deque()
 
-    def number(self, message: Numbered, frames: Sequence[Any] = ()) -> None:
-        """Give a message the next number and keep it, with its frames. To be sent in this order."""
+    def number(self, message: Numbered, frames: Sequence[Any] = (), nbytes: int = 0) -> None:
+        """Give a message of that weight the next number and keep it, with its frames. To be sent in this order."""
         self.last += 1
         message.seq = self.last
-        self._kept.append((message, frames))
+        self.nbytes += nbytes
+        self._kept.append((message, frames, nbytes))
 
-    def put_back(self, message: Numbered, frames: Sequence[Any] = ()) -> None:
+    def put_back(self, message: Numbered, frames: Sequence[Any] = (), nbytes: int = 0) -> None:
         """Keep a message that has its number already: of a sender that starts again from its records."""
-        self._kept.append((message, frames))
+        self.nbytes += nbytes
+        self._kept.append((message, frames, nbytes))
         self.last = max(self.last, message.seq)
 
     def acked(self, have: int) -> None:
         """The receiver has everything up to that number: let go of it."""
         kept = self._kept
         while kept and kept[0][0].seq <= have:
-            kept.popleft()
+            self.nbytes -= kept.popleft()[2]
 
     def since(self, number: int) -> list[tuple[Numbered, Sequence[Any]]]:
         """Return what is kept beyond that number, in order."""
-        kept = list(takewhile(lambda pair: pair[0].seq > number, reversed(self._kept)))
+        kept = list(takewhile(lambda one: one[0].seq > number, reversed(self._kept)))
         kept.reverse()
-        return kept
+        return [(message, frames) for message, frames, _ in kept]
 
     def after(self, have: int) -> list[tuple[Numbered, Sequence[Any]]]:
         """Return what the receiver misses, which has everything up to that number."""
         self.acked(have)
-        return list(self._kept)
+        return [(message, frames) for message, frames, _ in self._kept]
 
     @property
     def confirmed(self) -> int:
@@ -63,6 +67,7 @@ class Outgoing:
     def clear(self) -> None:
         """Let go of everything: nobody waits for it any more."""
         self._kept.clear()
+        self.nbytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -68,6 +68,52 @@ def open_dealer(context: zmq.Context[zmq.Socket[bytes]], connection: Connection,
     return socket
 
 
+def open_puller(
+    context: zmq.Context[zmq.Socket[bytes]], address: str, key: str, connection: Connection, identity: bytes = b""
+) -> zmq.Socket[bytes]:
+    """Return a DEALER for a store of another host, which has this public key. It is not connecting yet.
+
+    `connection` has the keys that are ours.
+    """
+    socket = context.socket(zmq.DEALER)
+    _common(socket)
+    if identity:
+        socket.setsockopt(zmq.ROUTING_ID, identity)
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+    if key and connection.public_key is not None and connection.secret_key is not None:
+        socket.curve_serverkey = key.encode()
+        socket.curve_publickey = connection.public_key.encode()
+        socket.curve_secretkey = connection.secret_key.encode()
+    if address.startswith("tcp:"):
+        _tcp(socket)
+        socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
+    return socket
+
+
+def open_serving(
+    context: zmq.Context[zmq.Socket[bytes]], address: str, public_key: str, secret_key: str
+) -> tuple[zmq.Socket[bytes], int]:
+    """Return the bound ROUTER of a store that serves other hosts, and its port. Ask the ZAP handler of the context.
+
+    What is sent to a peer that is gone is dropped: it asks again.
+    """
+    socket = context.socket(zmq.ROUTER)
+    _common(socket)
+    socket.linger = 0
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    if public_key:
+        socket.curve_server = True
+        socket.curve_publickey = public_key.encode()
+        socket.curve_secretkey = secret_key.encode()
+        socket.zap_domain = ZAP_DOMAIN
+    if address.startswith("tcp:"):
+        _tcp(socket)
+    socket.bind(address)
+    bound = bytes(socket.getsockopt(zmq.LAST_ENDPOINT)).decode().rstrip("\0")
+    return socket, int(bound.rpartition(":")[2] or 0) if bound.startswith("tcp:") else 0
+
+
 def open_router(context: zmq.Context[zmq.Socket[bytes]], config: ControllerConfig) -> tuple[zmq.Socket[bytes], str]:
     """Return the controller's bound ROUTER and the address it got. With CURVE keys, ask the ZAP handler of the context.
 

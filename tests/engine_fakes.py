@@ -12,6 +12,8 @@ from enginery.engine.outbox import Outbox
 from enginery.engine.output import OutputBuffer
 from enginery.engine.parts import Parts
 from enginery.engine.runner import Runner
+from enginery.engine.values import Values
+from enginery.objects.local import LocalStore
 from enginery.recorder import COROUTINES, NO_TASK
 from enginery.serialize import dumps, loads, to_exception
 from enginery.wire import messages as m
@@ -110,6 +112,7 @@ class FakeEngine:
             output=self.output,
             link=self.link,
             coroutines=self.coroutines,
+            values=Values(LocalStore(None, b"")),
             control_waker=self.waker,
             clock=self.clock,
         )

@@ -6,12 +6,11 @@ import os
 import sys
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from .. import rendezvous
 from ..errors import ClusterError
 from ..wire import messages as m
-from . import gathering
 from .calls.functions import FunctionCache
 from .connection.link import Link
 from .fleet import Fleet
@@ -19,6 +18,7 @@ from .guests import joblibnames
 from .guests.guests import Guests
 from .jobs import Jobs
 from .records.records import Records
+from .values import Values
 from .views.balancedview import LoadBalancedView
 from .views.consoles import open_console
 from .views.directview import DirectView
@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from .maps.imap import LazyMap
     from .results.futures import AsyncResult
     from .results.mapresult import AsyncMapResult
+    from .results.refs import ObjectRef
     from .views.directview import Targets
 
 
 C = TypeVar("C", bound="Client")
 
 
-class Client(Fleet, Guests, Jobs, Records):
+class Client(Fleet, Guests, Jobs, Records, Values):
     """A connection to a running cluster.
 
         client = Client()                        # the running cluster; by name: Client("name")
@@ -82,14 +83,16 @@ class Client(Fleet, Guests, Jobs, Records):
         hello = m.ClientHello(m.VERSION, name, os.getpid(), host, cancel_on_exit=cancels, patience_s=patience)
         self._cancels = cancels
         self._functions = FunctionCache()
-        self._link = link = Link(connection, hello, ending)
+        self._link = link = Link(connection, hello, ending, rendezvous.find_store(cluster))
         self._cluster = connection.cluster
         try:
             self._greet(timeout, deadline)
+            link.join_store()
         except BaseException:
             link.close()
             raise
         self._balanced = LoadBalancedView(self)
+        self._keeping = LoadBalancedView(self).set_flags(keep=True)
         if "IPython" in sys.modules:
             from ..jupyter.magics import activate_first  # noqa: PLC0415 - only in IPython
 
@@ -205,38 +208,32 @@ class Client(Fleet, Guests, Jobs, Records):
         """
         return self.direct_view(targets).clear(block=block)
 
-    def gather(self, results: Any, errors: str = "raise") -> Any:
-        """Wait for results in lists, tuples, sets and dicts, at any depth, and return the same with their values.
+    @overload
+    def submit(self, f: Callable[..., Any], /, *args: Any, keep: Literal[True], **kwargs: Any) -> ObjectRef: ...
 
-            total, parts = client.gather([client.submit(sum, xs), [client.submit(f, x) for x in xs]])
+    @overload
+    def submit(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult: ...
 
-        What is no result stays as it is. What a call raised is raised, the first in order; with `errors="skip"`,
-        results that failed are left out (one that is alone is None).
-        """
-        return gathering.gather(results, errors)
-
-    def scatter(self, values: Any) -> Any:
-        """Put values on engines; return a result for each, which stands for its value in the arguments of calls.
-
-            parts = client.scatter([a, b, c])
-            client.submit(f, parts[0])
-
-        Of a dict of values, the results are a dict. Each value goes to an engine and its result comes back as that of
-        any call: by way of the controller.
-        """
-        return gathering.scatter(self, values)
-
-    def submit(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
+    def submit(self, f: Callable[..., Any], /, *args: Any, keep: bool = False, **kwargs: Any) -> Any:
         """Call `f(*args, **kwargs)` on an engine; return a future, which can also be awaited.
 
             future = client.submit(pow, 2, 10)
             future.result()
 
-        Never waits. A result among the arguments, at any depth, stands for its value, which may be still to come. The
-        function travels with what it captures, as it is now; a coroutine function is awaited on the engine, which runs
-        several at once. Raises SerializationError naming the argument that cannot travel,
-        ControllerLost if the cluster is gone.
+        It does not wait, unless the cluster has more to do than its `memory_limit` has room for: then it does until
+        there is room (not in a coroutine, nor in a task). A result among the arguments, at any depth, stands for its
+        value, which may be still to come. The function travels with what it captures, as it is now; a coroutine
+        function is awaited on the engine, which runs several at once.
+
+        With `keep` the value stays where it is made, in shared memory, and what is returned is an ObjectRef: to be an
+        argument of further calls, at once if you like, or to `get()`. (A parameter of that name of the function's own
+        is given by `functools.partial`.)
+
+        Raises SerializationError naming the argument that cannot travel, ObjectStoreFull if there is no room for a
+        large one, ControllerLost if the cluster is gone.
         """
+        if keep:
+            return self._keeping.apply_async(f, *args, **kwargs)
         return self._balanced.apply_async(f, *args, **kwargs)
 
     def map(

@@ -1,13 +1,15 @@
-"""Values of many results at once, and results of many values: `Client.gather`, `Client.scatter`."""
+"""Values of many results at once, and objects of many values: `Client.gather`, `Client.scatter`."""
 
 from __future__ import annotations
 
-import operator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from .results.refs import ObjectRef
+from .views.partition import split
+
 if TYPE_CHECKING:
-    from .client import Client
+    from collections.abc import Callable
 
 _LEFT_OUT = object()
 
@@ -21,9 +23,9 @@ def gather(results: Any, errors: str) -> Any:
 
 
 def _value(given: Any, *, skip: bool) -> Any:
-    if isinstance(given, Future):
+    if isinstance(given, Future | ObjectRef):
         try:
-            return given.result()
+            return given.result() if isinstance(given, Future) else given.get()
         except Exception:
             if skip:
                 return _LEFT_OUT
@@ -37,14 +39,15 @@ def _value(given: Any, *, skip: bool) -> Any:
     return given
 
 
-def scatter(client: Client, values: Any) -> Any:
-    """Return a result for each value. See `Client.scatter`."""
-    if isinstance(values, dict):
-        return {key: _put(client, value) for key, value in values.items()}
+def scatter(put: Callable[[Any], ObjectRef], values: Any, n: int | None) -> Any:
+    """Return an ObjectRef for each value, or each of `n` parts of a sequence. See `Client.scatter`."""
+    if n is not None:
+        parts: Any = n
+        if not isinstance(parts, int) or parts < 1:
+            raise ValueError(f"n is into how many parts to cut the sequence, at least 1, not {n!r}")
+        values = split(values, parts, "b")
+    elif isinstance(values, dict):
+        return {key: put(value) for key, value in values.items()}
     if isinstance(values, str | bytes):
         raise TypeError(f"scatter takes a list or a dict of values, not {type(values).__name__}; put it in a list")
-    return [_put(client, value) for value in values]
-
-
-def _put(client: Client, value: Any) -> Any:
-    return client.submit(operator.getitem, (value,), 0)  # of the functions that return what they are given, a known one
+    return [put(value) for value in values]

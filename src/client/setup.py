@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..pieces import joined
+from ..serialize import dumps_whole
 from ..wire.codec import check_text
 from ..wire.messages import Function, Options, Task
 from .calls.arguments import name_of, pack
 from .connection.core import Entry
 from .results.execution import executed
 from .results.groupresult import GroupResult
+from .results.waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,12 +39,14 @@ def register(
     elif callable(code):
         name = name_of(code)
         arguments, buffers = pack(code, args, kwargs)
-        what = client._functions.get(code).pickled, arguments, [bytes(buffer) for buffer in buffers]
+        if type(buffers) is Waits:
+            raise TypeError("set-up is run on engines to come, too, when results may be gone: give it their values")
+        what = client._functions.get(code).pickled, arguments, [bytes(buffer) for buffer in joined(buffers)]
     else:
         raise TypeError(f"set-up is code as a string, or a function, not {type(code).__name__}")
     if len(name) > NAME_MAX:
         name = f"{name[: NAME_MAX - 3]}..."
-    payload, _ = pack("register_setup", what, {})
+    payload = dumps_whole((what, {}))  # in one piece: the controller keeps it
     ids, _ = client._resolve("all", empty=True)
     link, now = client._link, time.time()
     first = link.new_tasks(max(1, len(ids)))  # the message has one in any case

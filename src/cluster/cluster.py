@@ -43,6 +43,11 @@ class Cluster:
     In each engine, numerical libraries have as many threads as there are cores for it (cores by engines), or `threads`
     (0: as many as they like). `resources`, such as `{"gpu": 2}`, are what the host offers to tasks that take some: see
     LoadBalancedView.
+
+    Values of `object_min` bytes or more are written once into shared memory, for all engines of the host to map. They
+    take up to `memory_limit` of it (bytes, or "8GB", "1.5GiB"; by default half of the memory of the host or of its
+    container), which also bounds the controller's memory; what is beyond goes to disk, into the folder `spill` (by
+    default one in /var/tmp, or in $ENGINERY_SPILL_DIR) until it is used.
     """
 
     def __init__(
@@ -60,6 +65,9 @@ class Cluster:
         keep_bytes: int | str = "2GB",
         threads: int | None = None,
         resources: Mapping[str, float] | None = None,
+        memory_limit: int | str | None = None,
+        object_min: int | str = local.OBJECT_MIN,
+        spill: str | os.PathLike[str] | None = None,
     ) -> None:
         self.n = (os.cpu_count() or 1) if n is None else n
         limits.check_count(self.n, force=force)
@@ -78,6 +86,9 @@ class Cluster:
             ephemeral=name is None,
             threads=limits.check_threads(threads),
             resources=amounts(resources),
+            memory_limit=None if memory_limit is None else limits.nbytes(memory_limit),
+            object_min=limits.nbytes(object_min),
+            spill=None if spill is None else os.fspath(spill),
         )
         self._nanny: local.Nanny | None = None
         self._client: Client | None = None

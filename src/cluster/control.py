@@ -17,12 +17,14 @@ from .. import transport
 from ..errors import ClusterError, NoClusterError
 from ..wire import messages as m
 from ..wire.codec import decode_to_client
+from ..wire.stock import read_stock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from ..config import Connection
+    from ..wire.stock import Stock
 
 LOOK_S = 0.25
 """How often a wait looks whether the cluster is still there."""
@@ -83,6 +85,10 @@ class Control:
     def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
         """Return how the cluster is."""
         return dict(self.ask(m.StatusQuery, timeout_s))
+
+    def objects(self, timeout_s: float = 5.0) -> Stock:
+        """Return what objects there are, where, and who holds them."""
+        return read_stock(self.ask(m.ObjectsQuery, timeout_s))
 
     def close(self) -> None:
         """Say goodbye."""

@@ -90,6 +90,7 @@ _SECONDS = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 60480
 _BYTES = {"": 1, "b": 1} | {
     unit + b: 10**power for unit, power in (("k", 3), ("m", 6), ("g", 9), ("t", 12)) for b in ("", "b")
 }
+_BYTES |= {f"{unit}i{b}": 1 << 10 * power for power, unit in enumerate("kmgt", 1) for b in ("", "b")}
 
 
 def seconds(text: float | str) -> float:
@@ -102,12 +103,12 @@ def seconds(text: float | str) -> float:
 
 
 def nbytes(text: int | str) -> int:
-    """Return a number of bytes: a number, or a number with a unit (`500MB`, `2GB`).
+    """Return a number of bytes: a number, or a number with a unit (`500MB`, `2GB`, `1.5GiB`).
 
     >>> nbytes("2GB")
     2000000000
     """
-    return int(_measure(text, _BYTES, "a size is a number of bytes, or one like 500MB or 2GB"))
+    return int(_measure(text, _BYTES, "a size is a number of bytes, or one like 500MB, 2GB or 1.5GiB"))
 
 
 def _measure(text: float | str, units: dict[str, int], hint: str) -> float:

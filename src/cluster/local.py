@@ -30,6 +30,9 @@ LOOK_S = 0.005
 
 REPORT_MAX = 1 << 16
 
+OBJECT_MIN = 1_000_000
+"""A value of so many bytes is an object, if nobody says otherwise."""
+
 
 class Options(NamedTuple):
     """What a cluster is to be like."""
@@ -50,6 +53,12 @@ class Options(NamedTuple):
     """How many threads numerical libraries have in each engine; 0: as many as they like; None: cores by engines."""
     resources: tuple[tuple[str, float], ...] = ()
     """What the host offers to tasks, by name."""
+    memory_limit: int | None = None
+    """Bytes of shared memory for objects, and of memory for the controller; None: half of what there is."""
+    object_min: int = OBJECT_MIN
+    """Values of so many bytes are objects."""
+    spill: str | None = None
+    """Folder for objects that do not fit into memory; None: one of our own."""
 
 
 class Nanny:
@@ -129,6 +138,9 @@ def start(name: str, options: Options, *, owned: bool) -> Nanny:
         "keep_bytes": options.keep_bytes,
         "threads": options.threads,
         "resources": dict(options.resources),
+        "memory_limit": options.memory_limit,
+        "object_min": options.object_min,
+        "spill": options.spill and os.path.abspath(options.spill),  # noqa: PTH100 - as a string
     }
     try:
         process = subprocess.Popen(

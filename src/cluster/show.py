@@ -6,10 +6,14 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from .. import holders
+from ..wire.objects import show_object
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ..rendezvous import ClusterInfo
+    from ..wire.stock import Stock, StoreRecord
 
 
 def duration(seconds: float) -> str:
@@ -82,6 +86,7 @@ def status(state: Mapping[str, Any]) -> str:
         head.append(f"{state['journal_failure']}: if the controller dies now, its tasks are lost")
     elif "journal" in state:
         head[1] += ", with a journal" if state["journal"] else ", no journal"
+    head += _objects(state.get("objects", {}))
     head += [_offers(host) for host in state.get("hosts", []) if host.get("resources")]
     rows = [
         [
@@ -96,6 +101,46 @@ def status(state: Mapping[str, Any]) -> str:
         for e in engines
     ]
     return "\n".join([*head, table(["ENGINE", "STATE", "PID", "HOST", "THREADS", "TASKS", ""], rows)])
+
+
+def _objects(objects: Mapping[str, Any]) -> list[str]:
+    """Return how many objects there are, and where."""
+    if not objects.get("count"):
+        return []
+    hosts = [f"{h['host']} {h['count']} ({holders.amount(h['nbytes'])})" for h in objects["hosts"] if h["count"]]
+    lost = f", {objects['lost']} lost" if objects.get("lost") else ""
+    where = f": {', '.join(hosts)}" if hosts else ""
+    return [f"{_counted(objects['count'])}, {holders.amount(objects['nbytes'])}{lost}{where}"]
+
+
+def _counted(count: int) -> str:
+    return "1 object" if count == 1 else f"{count:,} objects"
+
+
+def stock(there: Stock) -> str:
+    """Return what objects there are, and what each host has of its memory and disk in use."""
+    rows = [
+        [
+            show_object(record.id),
+            holders.amount(record.nbytes),
+            holders.where(record),
+            "; ".join(holders.reasons(record)) or "nobody holds it",
+        ]
+        for record in there.objects
+    ]
+    lines = [_store(record) for record in there.stores]
+    if rows:
+        lines.append(table(["OBJECT", "SIZE", "WHERE", "HELD BY"], rows))
+    return "\n".join(lines) or "there are no objects"
+
+
+def _store(record: StoreRecord) -> str:
+    """Return what one store has, and may have."""
+    has = f"host {record.host}: {_counted(record.count)}"
+    if not record.answered:
+        return f"{has}, {holders.amount(record.nbytes)} (it has not answered)"
+    limit = f" of {holders.amount(record.limit_bytes)}" if record.limit_bytes else ""
+    return f"{has}, {holders.amount(record.memory_bytes)}{limit} of memory, {holders.amount(record.disk_bytes)} on disk"
 
 
 def _offers(host: Mapping[str, Any]) -> str:

@@ -78,7 +78,7 @@ def _take_over(settings: config.ControllerConfig) -> tuple[Core, Journal | None]
     """Return a core that goes on where an earlier controller of the same life ended, and the journal it writes to."""
     now = time.monotonic()
     if settings.journal is None:
-        return Core(settings.cluster, os.getpid(), now), None
+        return Core(settings.cluster, os.getpid(), now, memory_limit=settings.memory_limit), None
     from .journal.store import begin  # noqa: PLC0415
     from .journal.writer import Journal, Keep  # noqa: PLC0415 - not needed without
 
@@ -86,7 +86,8 @@ def _take_over(settings: config.ControllerConfig) -> tuple[Core, Journal | None]
     state = restore(saved, settings.cluster, epoch, store.last_client(), now)
     if state.clients or state.engines:
         log.info("took over %d tasks, %d clients, %d engines", len(state.tasks), len(state.clients), len(state.engines))
-    core = Core(settings.cluster, os.getpid(), now, state)
+    state.keep_s = settings.keep_s
+    core = Core(settings.cluster, os.getpid(), now, state, memory_limit=settings.memory_limit)
     return core, Journal(store, Keep(settings.keep_s, settings.keep_bytes))
 
 

@@ -32,21 +32,29 @@ from ..wire.messages import (
     EngineHello,
     Farewell,
     Fetch,
+    Fetched,
     Find,
     Forget,
     GivenBack,
     Goodbye,
     Holding,
     NannyHello,
+    Need,
     Numbered,
+    ObjectsQuery,
     Outputs,
     Ping,
     Pong,
+    Pulled,
     Purge,
+    Put,
     Query,
     QueueQuery,
     Recall,
+    Recalled,
     Refused,
+    Release,
+    Reply,
     Restart,
     Resume,
     Retire,
@@ -56,7 +64,11 @@ from ..wire.messages import (
     Signal,
     Started,
     StatusQuery,
+    StoreLeft,
+    StoreSeen,
     Submit,
+    Unpulled,
+    Vanished,
     WaitEngines,
 )
 from . import (
@@ -64,18 +76,23 @@ from . import (
     dependents,
     fetches,
     fleet,
+    handles,
     intake,
+    memory,
+    objects,
     outcomes,
     placement,
+    pulls,
     questions,
     requests,
     sessions,
     setups,
+    stock,
     stopping,
     taking,
 )
 from .journal import dump, restore
-from .journal.ledger import Books, FunctionLeft, Summary
+from .journal.ledger import CONTROLLER, Books, FunctionLeft, Summary
 from .outbox import Turn
 from .records import EngineState
 from .state import State
@@ -86,7 +103,6 @@ if TYPE_CHECKING:
     import msgspec
 
     from ..ids import Peer
-    from ..wire.messages import Fetched, Reply
     from .records import Client, Engine
 
 log = logging.getLogger("enginery.controller")
@@ -98,10 +114,15 @@ PROBE_S = 5.0
 class Core:
     """The controller without its sockets."""
 
-    def __init__(self, cluster: str, pid: int, now: float, state: State | None = None) -> None:
-        """Begin with empty books, or with those of an earlier controller (`restore`)."""
+    def __init__(
+        self, cluster: str, pid: int, now: float, state: State | None = None, *, memory_limit: int = 0
+    ) -> None:
+        """Begin with empty books, or with those of an earlier controller (`restore`). With a `memory_limit`, clients
+        hold back beyond so many bytes.
+        """
         self.state = State(cluster) if state is None else state
         self.state.pid = pid
+        self.state.memory_limit = memory_limit
         self.state.started = now
         self.state.at(now + PROBE_S, self._probe)
 
@@ -155,6 +176,10 @@ class Core:
                         state.outbox.say(sender, Resume())  # what it wants to stop may be in what is missing
                 case Forget():
                     intake.on_forget(state, client, message)
+                case Put():
+                    handles.on_put(state, client, message)
+                case Release():
+                    handles.on_release(state, client, message)
                 case Ping():
                     state.outbox.say(sender, Pong())
                 case Ack():
@@ -177,6 +202,8 @@ class Core:
                     state.reply(sender, message.request, setups.clear(state))
                 case StatusQuery():
                     state.reply(sender, message.request, questions.status(state, now))
+                case ObjectsQuery():
+                    stock.on_objects_query(state, sender, message, now)
                 case AskEngine():
                     asking.on_ask(state, sender, message, now)
                 case Find():
@@ -214,6 +241,18 @@ class Core:
                     sessions.on_nanny_hello(state, sender, message)
                 case Running():
                     sessions.on_running(state, nanny, message, now)
+                case StoreLeft():
+                    handles.on_store_left(state, nanny, message, now)
+                case Need():
+                    pulls.on_need(state, nanny, message, now)
+                case Pulled():
+                    pulls.on_pulled(state, nanny, message)
+                case Unpulled():
+                    pulls.on_unpulled(state, nanny, message, now)
+                case Vanished():
+                    pulls.on_vanished(state, nanny, message, now)
+                case StoreSeen():
+                    stock.on_store_seen(state, nanny, message)
                 case _:
                     self._refuse(sender, f"a nanny does not send {type(message).__name__}")
             return
@@ -228,7 +267,7 @@ class Core:
                 sessions.on_engine_hello(state, sender, message, now)
             case ControlHello():
                 pass  # of an engine that is not expected: its EngineHello will be refused
-            case EngineExited() | Running():
+            case EngineExited() | Running() | StoreLeft() | Need() | Pulled() | Unpulled() | Vanished() | StoreSeen():
                 # A nanny that we do not know (any more) has not noticed that its connection was broken, and what it
                 # has to say was on its way before its hello. It will tell all of it again.
                 state.outbox.say(sender, Resume())
@@ -270,6 +309,16 @@ class Core:
         """Take the journal's answer to a question of ours."""
         dependents.on_results(self.state, message, frames)
 
+    def answered(self, peer: Peer, message: msgspec.Struct, frames: Sequence[Any]) -> bool:
+        """Take the journal's answer to a question; return False if it is for a client, and can be sent as it is."""
+        if peer == CONTROLLER and isinstance(message, Fetched | Reply):
+            self.looked_up(message, frames)
+        elif isinstance(message, Fetched | Recalled) and handles.names_objects(message):
+            handles.hand_out(self.state, peer, message, frames)
+        else:
+            return False
+        return True
+
     def tick(self, now: float) -> None:
         """Do what is due."""
         self.state.run_timers(now)
@@ -290,6 +339,7 @@ class Core:
                 state.outbox.say(engine.peer, Pong())
         for peer in state.nannies:
             state.outbox.say(peer, Pong())
+        handles.expire(state, now)
         state.at(now + PROBE_S, self._probe)
 
     def stop(self, reason: str) -> None:
@@ -325,9 +375,12 @@ class Core:
                 fleet.let_retired_go(state)
         requests.answer_waiters(state)
         self._forget_dropped()
+        objects.sweep(state)
         state.flush_news()
         sessions.ack_engines(state)
         intake.ack_clients(state)
+        if state.holding:
+            memory.release(state)
         lookups = fetches.take_lookups(state)
         messages = state.outbox.take()  # this has something to write down, too
         return Turn(state.take_entries(), messages, lookups)

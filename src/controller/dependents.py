@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..ids import TaskId, client_of
-from ..reasons import listed, never
+from ..reasons import linked, listed, never
 from ..wire.given import find_given, inherited, join
 from ..wire.messages import Fetched, Outcome, Reply, Result, Status
 from ..wire.parts import with_frames
-from . import fleet, lines, pools
-from .graph import AFTER, FOLLOW, Blocked, Never, Node, inherit, known
+from . import fleet, homes, lines, memory, pools
+from .graph import AFTER, FOLLOW, NEED, Blocked, Never, Node, inherit, known
+from .handles import released
 from .journal.ledger import CONTROLLER, LOST_PAYLOAD, TOO_LARGE, Lookup, Needed
 from .records import TaskState
 from .unheard import Unheard
@@ -26,8 +27,9 @@ from .unheard import Unheard
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ..wire.messages import Dependency, Options
+    from ..wire.messages import Dependency, ObjectInfo, Options
     from ..wire.parts import Part
+    from .graph import Ended
     from .records import Client, Task
     from .state import State
 
@@ -147,13 +149,38 @@ def settle(state: State) -> None:
                 blocked = graph.blocked.get(waiter)
                 if blocked is None or not blocked.roles.get(root, 0) & roles:
                     continue
-                end = blocked.take(root, outcome, roles)
+                end = _take(state, blocked, root, outcome, roles)
                 if end is not None:
                     _never(state, blocked, end)
                 elif blocked.is_ready:
                     _release(state, blocked)
+            if root not in graph.sought and root not in graph.ended:  # (others may hear of it later)
+                for result, _ in outcome.parts:
+                    if result.objects:
+                        state.objects.heard(root, result.objects)
         if graph.missing and not graph.ended:
             _look_for_missing(state)
+
+
+def _take_parts(state: State, root: int, node: Node, parts: Iterable[Part]) -> None:
+    """Have the graph keep results of a task for those who wait for it."""
+    for result, frames in parts:
+        node.take(result, frames)
+        if result.objects and node.parts[result.lo][0] is result:
+            state.objects.wait(root, [info for info in result.objects if info.id in state.objects.entries])
+
+
+def _take(state: State, blocked: Blocked, root: int, outcome: Ended, roles: int) -> Never | None:
+    """Have a task that waits hear how another has ended, and hold what it is given of it."""
+    if roles & blocked.roles[root] & NEED:
+        infos = [info for result, _ in outcome.parts for info in result.objects]
+        if infos:
+            gone = next((info for info in infos if info.id not in state.objects.entries), None)
+            if gone is not None:
+                why = f"has no value any more: {released(gone)}"
+                return Never(Status.INVALID, linked("needs the value of", root, why))
+            state.objects.give_more(blocked.task, infos)
+    return blocked.take(root, outcome, roles)
 
 
 def _never(state: State, blocked: Blocked, end: Never) -> None:
@@ -167,7 +194,7 @@ def _never(state: State, blocked: Blocked, end: Never) -> None:
         result.payload = never(task.id, task.options.label, end.why).encode()
     else:
         cause, frames = end.cause
-        result.payload, result.frames = inherited(cause, end.why), cause.frames
+        result.payload, result.frames, result.objects = inherited(cause, end.why), cause.frames, cause.objects
     state.end(task, result, frames)
 
 
@@ -191,7 +218,7 @@ def _release(state: State, blocked: Blocked) -> None:
         fleet.give_up(state, task, pool)
     else:
         task.state = TaskState.WAITING
-        state.queue_for(task).push(state.clients.get(task.client) or state.ghost(task.client), task)
+        homes.enqueue(state, state.clients.get(task.client) or state.ghost(task.client), task)
 
 
 def _prepare(state: State, blocked: Blocked) -> Never | None:
@@ -199,6 +226,7 @@ def _prepare(state: State, blocked: Blocked) -> Never | None:
     task, follow = blocked.task, blocked.follow
     if blocked.parts and task.payload is not LOST_PAYLOAD:
         task.payload, task.frames = join(task.payload, task.frames, blocked.values())
+        memory.weigh_again(state, task)
     options = task.options
     if options.after is None and follow is None:
         return None
@@ -229,8 +257,7 @@ def look(state: State) -> None:
     partial, graph.partial = graph.partial, set()
     for root, parts in _find_unheard(state, {*partial, *graph.missing}):
         node = graph.missing.get(root) or graph.nodes.get(root) or graph.ended[root]
-        for part in parts:
-            node.take(*part)
+        _take_parts(state, root, node, parts)
 
 
 def _look_for_missing(state: State) -> None:
@@ -283,6 +310,8 @@ def _ask_for_others(state: State, root: int, node: Node) -> None:
             (others.waiters if root in blocked.strange else told).append((waiter, roles))
     node.waiters = told
     if others.waiters:
+        for part in node.parts.values():
+            others.take(*part)
         _ask(state, {root: others})
 
 
@@ -313,8 +342,7 @@ def on_results(state: State, message: Fetched | Reply, frames: Sequence[Any]) ->
     for root in roots:
         node = graph.sought.pop(root)
         node.is_partial = False
-        for part in parts.get(root, ()):
-            node.take(*part)
+        _take_parts(state, root, node, parts.get(root, ()))
         if not node.parts:
             node.unknown = (message.error if isinstance(message, Reply) else None) or UNKNOWN
         graph.ended[root] = node
@@ -338,8 +366,7 @@ def restore(state: State, task: Task, needs: tuple[int, ...], delivered: dict[in
     """
     for root in named_by(task.options, needs):
         node = _node_of(state, root, is_strange=False)
-        for part in delivered.get(root, ()):
-            node.take(*part)
+        _take_parts(state, root, node, delivered.get(root, ()))
     enter(state, task, needs)
 
 
@@ -354,22 +381,27 @@ def refill(state: State, task: Task, needs: tuple[int, ...], delivered: dict[int
         for part in delivered.get(root, ()):
             node.take(*part)
         if node.parts and end is None:
-            end = blocked.take(root, node.ended(), roles)
+            end = _take(state, blocked, root, node.ended(), roles)
     if end is not None or not blocked.is_ready or _prepare(state, blocked) is not None:
         task.payload, task.frames = LOST_PAYLOAD, ()
 
 
-def as_submitted(state: State, task: Task) -> tuple[bytes, Sequence[Any], tuple[int, ...], Options]:
-    """Return a task's payload, frames, needs and options as if its client submitted it now, knowing what we know."""
+def as_submitted(
+    state: State, task: Task
+) -> tuple[bytes, Sequence[Any], tuple[int, ...], Options, tuple[ObjectInfo, ...]]:
+    """Return a task's payload, frames, needs, options and objects as if its client submitted it now, knowing what we
+    know.
+    """
     blocked = state.graph.blocked.get(task.id)
     if blocked is None:
-        return task.payload, task.frames, (), task.options
-    payload, frames = task.payload, task.frames
+        return task.payload, task.frames, (), task.options, task.objects
+    payload, frames, objects = task.payload, task.frames, {info.id: info for info in task.objects}
     parts = {root: dict(mine) for root, mine in blocked.parts.items()}
     for root in blocked.needs:
         node = state.graph.nodes.get(root)
         if node is not None and node.parts:
             parts.setdefault(root, {}).update(node.parts)
+            objects.update((info.id, info) for result, _ in node.parts.values() for info in result.objects)
     if parts and payload is not LOST_PAYLOAD:
         payload, frames = join(payload, frames, (part for mine in parts.values() for part in mine.values()))
     options = task.options
@@ -379,7 +411,7 @@ def as_submitted(state: State, task: Task) -> tuple[bytes, Sequence[Any], tuple[
             after=_left_of(state, blocked, AFTER, options.after),
             follow=_left_of(state, blocked, FOLLOW, options.follow),
         )
-    return payload, frames, blocked.needs, options
+    return payload, frames, blocked.needs, options, tuple(objects.values())
 
 
 def _left_of(state: State, blocked: Blocked, role: int, spec: Dependency | None) -> Dependency | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..ids import TaskId, show_task
+from . import handles
 from .journal.ledger import Lookup
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def on_purge(state: State, peer: Peer, message: Purge) -> None:
         sentence = f"task {show_task(TaskId(min(open_)))} has not ended; cancel it first, or wait for it"
         state.reply(peer, message.request, error=sentence)
     else:
+        handles.purge(state, message.tasks)
         _look_up(state, Lookup(peer, message))
 
 

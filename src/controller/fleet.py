@@ -22,7 +22,7 @@ from ..wire.messages import (
     Status,
     StopEngine,
 )
-from . import lines, outcomes, pools, resources, setups
+from . import lines, outcomes, pools, pulls, resources, setups
 from .journal.ledger import Heard, NannyGone
 from .records import Engine, EngineState, TaskState
 
@@ -227,6 +227,9 @@ def why_not(state: State, targets: tuple[int, ...]) -> str:
 def nanny_lost(state: State, nanny: Nanny, reason: str, now: float) -> None:
     """A host is gone, and its engines with it."""
     del state.nannies[nanny.peer]
+    if nanny.store is not None:
+        state.objects.store_lost(nanny.store.store)
+        pulls.store_lost(state, nanny.store.store, now)
     state.note(NannyGone(nanny.peer))
     for engine_id in sorted(nanny.engines):
         engine = state.engines.get(engine_id)

@@ -22,8 +22,8 @@ from ..wire.messages import (
     Welcome,
 )
 from ..wire.parts import is_coroutine
-from . import dependents, fleet, lines, pools, setups, stopping
-from .journal.ledger import Acked, ClientCame, ClientLeft, FunctionCame, FunctionLeft, Submitted
+from . import dependents, fleet, handles, homes, lines, memory, pools, setups, stopping
+from .journal.ledger import Acked, ClientCame, ClientEnded, ClientLeft, FunctionCame, FunctionLeft, Submitted
 from .records import Client, Task
 
 if TYPE_CHECKING:
@@ -62,9 +62,18 @@ def on_client_hello(state: State, peer: Peer, message: ClientHello) -> None:
         cancels, patience_s = message.cancel_on_exit, message.patience_s
         state.note(ClientCame(client.no, peer, message.name, message.pid, message.host, cancels, patience_s))
     client.away_since = None
+    if client.ended:
+        client.ended = False  # it had only left its store, and what it is sent from now on, it holds
+        state.note(ClientEnded(client.no, ended=False))
     client.acked = client.incoming.have
     engines = [engine.info() for _, engine in sorted(state.engines.items())]
-    welcome = Welcome(client.no, state.cluster, state.pid, engines, client.acked, state.durable)
+    store = next((nanny.store for nanny in state.nannies.values() if nanny.head), None)
+    if store is not None and not store.address:
+        store = None  # it serves no others
+    room, hold = memory.welcome(state, client)
+    welcome = Welcome(
+        client.no, state.cluster, state.pid, engines, client.acked, state.durable, store, room=room, hold=hold
+    )
     state.outbox.say(peer, welcome)
     on_ack(state, client, message.have)
     for missed, frames in client.outgoing.after(message.have):
@@ -89,10 +98,14 @@ def on_ack(state: State, client: Client, have: int) -> None:
 
 
 def ack_clients(state: State) -> None:
-    """Tell clients what has come from them, if it is much and they have not been told with results."""
+    """Tell clients what has come from them, if it is much and they have not been told with results; and to hold back,
+    if it is too much.
+    """
     for side in state.heard.values():
-        if isinstance(side, Client) and (side.owes_ack or side.incoming.have - side.acked >= ACK_EVERY):
-            ack(state, side)
+        if isinstance(side, Client):
+            memory.look(state, side)
+            if side.owes_ack or side.incoming.have - side.acked >= ACK_EVERY:
+                ack(state, side)
 
 
 def ack(state: State, client: Client) -> None:
@@ -132,8 +145,10 @@ def on_goodbye(state: State, client: Client, message: Goodbye, now: float) -> No
 
 
 def _forget_client(state: State, client: Client) -> None:
+    handles.client_ended(state, client)
     state.clients.pop(client.no, None)
     state.client_peers.pop(client.peer, None)
+    state.holding.discard(client.no)
     if state.graph.missing or state.graph.partial:
         dependents.look(state)
     client.outgoing.clear()
@@ -171,6 +186,7 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
     run_options, is_plain = default, True  # a run of tasks with the same options
     batch: list[Task] = []
     batch_options = default
+    held = 0
     at = 0
     for submitted in message.tasks:
         options = options_list[submitted.options] if submitted.options < len(options_list) else default
@@ -195,10 +211,18 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
             is_plain = options.targets is None and not (
                 options.ordered or options.resources or options.after or options.follow
             )
-        if not is_plain or submitted.needs:
+        if not is_plain or submitted.needs or submitted.objects:
+            if batch and submitted.objects:  # they may wait in the same queue
+                state.common.push_many(client, batch_options.priority, batch)
+                batch = []
             _submit_special(state, client, submitted, options, parts)
             continue
         task = Task(submitted.id, no, digest, submitted.payload, options, parts, submitted.id, 0, submitted.items)
+        if parts:
+            task.weight = memory.weigh(task.payload, parts)
+            held += task.weight
+        else:
+            held += len(task.payload)
         tasks[task.id] = task
         entry.unfinished += 1
         client.unfinished += 1
@@ -213,20 +237,27 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
         batch.append(task)
     if batch:
         state.common.push_many(client, batch_options.priority, batch)
+    memory.enter(state, client, held)
+    memory.came(state, client, held + memory.TASK_BYTES * len(message.tasks))
 
 
 def _refuse_unborn(state: State, client: Client, submitted: Wanted, sentence: str) -> None:
     """Answer a task that never enters the books."""
+    state.objects.hear(submitted.objects)
     for copy in range(max(1, submitted.copies)):
         client.results.append(Result(submitted.id + copy, Status.REFUSED, sentence.encode(), hi=submitted.items))
     state.outbox.to_client(client)
 
 
 def _submit_special(state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any]) -> None:
-    """Enter a task that depends on others, or takes resources, or is for certain engines: one for each in turn (a
-    direct view), or one for any of them.
+    """Enter a task that depends on others, or has objects, or takes resources, or is for certain engines: one for each
+    in turn (a direct view), or one for any of them.
     """
     targets = options.targets or ()
+    if any(info.id in state.objects.dropped for info in submitted.objects):
+        _refuse_unborn(state, client, submitted, handles.ARGUMENTS_GONE)
+        return
+    state.objects.hear(submitted.objects)  # there may be no engine for any of it
     if options.setup is not None and (sentence := setups.keep(state, submitted, options)):
         _refuse_unborn(state, client, submitted, sentence)
         return
@@ -245,7 +276,7 @@ def _submit_special(state: State, client: Client, submitted: Wanted, options: Op
         if submitted.needs or options.after or options.follow:
             _depend(state, task, submitted.needs)
         else:
-            state.queue_for(task).push(client, task)
+            homes.enqueue(state, client, task)
         return
     for copy, target in enumerate(targets):
         task_id = submitted.id + copy
@@ -280,7 +311,12 @@ def _enter(
     state: State, client: Client, submitted: Wanted, options: Options, frames: Sequence[Any], *, task_id: int
 ) -> Task:
     task = Task(task_id, client.no, submitted.function, submitted.payload, options, frames, task_id, 0, submitted.items)
+    task.weight = memory.weigh(task.payload, frames, submitted.copies)
+    memory.enter(state, client, task.weight)
     state.tasks[task_id] = task
+    if submitted.objects:
+        task.objects = submitted.objects
+        state.objects.hold(task)
     state.functions.entries[task.function].unfinished += 1
     client.unfinished += 1
     return task

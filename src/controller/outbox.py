@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..wire.messages import Function, Outputs, Results, Run
 from .journal.ledger import Assigned, Delivered
+from .memory import weigh_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,7 +115,7 @@ class Outbox:
     ) -> None:
         """Number a message to a client, and send it if it is there; what is for one that is gone is only written."""
         if client.peer:
-            client.outgoing.number(message, frames)
+            client.outgoing.number(message, frames, weigh_message(message, frames))
             if client.away_since is None:
                 messages.append(Envelope(client.peer, message, frames))
         self._note(Delivered(client.no, message, frames))

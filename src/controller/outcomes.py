@@ -36,6 +36,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
     freed_s = 0.0
     begun = engine.begun
     digest, calls, total_s = b"", 0, 0.0  # a run of results of one function
+    freed = 0
     go_on = 0
     for result in message.results:
         task = assigned.get(result.id)
@@ -44,13 +45,22 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
             parts = frames[at : at + result.frames]
             at += result.frames
         if task is None:
+            if result.objects:
+                state.objects.hear(result.objects)
             go_on += 1
             continue  # settled otherwise meanwhile
         if task.order > begun:  # noqa: PLR1730 - calling max() costs more, for every task
             begun = task.order
         result.engine = engine.id
         if result.status == Status.OK and not (
-            task.hi or task.attempt or stops or sought or in_setup or (nodes and task.id in nodes)
+            task.hi
+            or task.attempt
+            or stops
+            or sought
+            or in_setup
+            or task.objects
+            or result.objects
+            or (nodes and task.id in nodes)
         ):
             del assigned[task.id], tasks[task.id]
             task.state = TaskState.ENDED
@@ -66,8 +76,11 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
             calls += 1
             total_s += result.duration
             client = clients.get(task.client) or state.receiver_of(task)
+            nbytes = task.weight or len(task.payload)
+            freed += nbytes
             if client is not None:
                 client.unfinished -= 1
+                client.held_bytes -= nbytes
                 client.results.append(result)
                 if parts:
                     client.frames.extend(parts)
@@ -76,6 +89,8 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
         else:
             engine.load_s -= freed_s  # these may look at the load
             freed_s = 0.0
+            if result.objects:
+                state.objects.hear(result.objects)
             if task.hi:
                 _on_items(state, engine, task, result, parts)
             else:
@@ -87,6 +102,7 @@ def on_done(state: State, engine: Engine, message: Done, frames: Sequence[Any]) 
         if entry.lacking:
             entry.lacking.discard(engine.key)
         state.functions.release(digest, calls)
+    state.held_bytes -= freed
     engine.load_s -= freed_s
     engine.begun = begun
     engine.finished += len(message.results) - go_on
@@ -119,7 +135,7 @@ def _on_call(state: State, engine: Engine, task: Task, result: Result, frames: S
 
 def _stopped(result: Result, status: Status, sentence: str) -> Result:
     """Return the result of user code that ended by our interrupt."""
-    result.status, result.payload, result.frames = status, sentence.encode(), 0
+    result.status, result.payload, result.frames, result.objects = status, sentence.encode(), 0, ()
     return result
 
 

@@ -7,14 +7,14 @@ the engines there are. What turns out to be badly placed is taken back (`taking`
 
 from __future__ import annotations
 
-from heapq import heappop
+from heapq import heapify, heappop, heapreplace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..recorder import COROUTINES
 from ..wire.messages import Call, Function
 from ..wire.parts import COROUTINE
-from . import pools, resources
+from . import homes, pools, pulls, resources
 from .records import EngineState, TaskState
 from .state import CALL_OVERHEAD_S, COROUTINE_S, ITEM_OVERHEAD_S, WINDOW_S
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 QUANTUM_S = 0.005
 """How much engine time a client is given at a stretch while others wait too."""
 
+PREFETCH = 2
+"""An engine away from what a task needs has one to run, and one whose objects are brought meanwhile."""
+
 UNKNOWN_S = 0.001
 """What a task of unknown duration counts in its client's account."""
 
@@ -42,8 +45,12 @@ def place(state: State) -> None:
         _place_pools(state)
     if state.coroutines.waiting:
         _place_coroutines(state, state.coroutines, list(state.engines.values()))
+    if state.homes:
+        _place_homes(state)
     if state.common.waiting and state.open:
         _place_common(state)
+    if state.homes and state.idle:
+        _place_abroad(state)
 
 
 def _place_direct(state: State) -> None:
@@ -69,7 +76,7 @@ def _place_pools(state: State) -> None:
             _place_coroutines(state, queue, engines, pinned=pinned)
         else:
             while queue.waiting and (able := [engine for engine in engines if _can_take(engine)]):
-                engine = min(able, key=lambda e: e.load_s)
+                engine = _choose(state, queue, able)
                 _serve(state, queue, engine, -(-queue.waiting // len(able)), pinned=pinned)
         if not queue.waiting:
             del state.pools[pool]
@@ -96,8 +103,16 @@ def _place_takers(
         if not takers:
             awaited.update((engine.nanny, name) for engine in able for name in names)
             return
-        _serve(state, queue, min(takers, key=lambda e: e.load_s), 1, pinned=True)
+        _serve(state, queue, _choose(state, queue, takers), 1, pinned=True)
         state.pools[pool] = state.pools.pop(pool)
+
+
+def _choose(state: State, queue: FairQueue, engines: list[Engine]) -> Engine:
+    """Return the engine that the next task of a pool is for: where its objects are, if any is, with the least load."""
+    chosen = queue.find_next()
+    if chosen is not None and chosen[1][0].objects and len(state.objects.stores) > 1:
+        engines = [engine for engine in engines if homes.is_near(state, chosen[1][0], engine)] or engines
+    return min(engines, key=lambda e: e.load_s)
 
 
 def _place_coroutines(state: State, queue: FairQueue, engines: list[Engine], *, pinned: bool = False) -> None:
@@ -130,6 +145,41 @@ def _place_common(state: State) -> None:
         if engine is None or engine.version != version:
             continue
         _serve(state, queue, engine, max(1, -(-queue.waiting // ready)))
+
+
+def _place_homes(state: State) -> None:
+    """Give out tasks where most of what they need is; those hosts' engines have of the other tasks in turns."""
+    common = state.common
+    for peer, home in list(state.homes.items()):
+        queue = home.queue
+        while queue.waiting and (engine := home.next_engine(state)) is not None:
+            if not _can_take(engine):
+                continue  # it comes again when it can
+            chosen = common if common.waiting and home.yields(common) else queue
+            engines = len(state.engines) if chosen is common else len(state.nannies[peer].engines)
+            _serve(state, chosen, engine, -(-chosen.waiting // engines))
+        if not queue.waiting:
+            del state.homes[peer]
+        elif not homes.has_engines(state, peer):
+            homes.dissolve(state, peer)
+
+
+def _place_abroad(state: State) -> None:
+    """Give tasks to engines that would be idle while the engines where they are at home have all they can take."""
+    waiting = [(-home.queue.waiting, peer) for peer, home in state.homes.items()]
+    heapify(waiting)
+    for engine_id in sorted(state.idle):
+        left, peer = waiting[0]
+        if not left:
+            break
+        engine, queue = state.engines[engine_id], state.homes[peer].queue
+        chosen = queue.find_next()
+        assert chosen is not None, "a home is closed when nothing waits there"
+        share = -(-queue.waiting // len(state.engines))
+        if not homes.is_near(state, chosen[1][0], engine):
+            share = min(share, PREFETCH)
+        _serve(state, queue, engine, share)
+        heapreplace(waiting, (-queue.waiting, peer))
 
 
 def _has_room(engine: Engine) -> bool:
@@ -171,6 +221,7 @@ def _feed(
     load_s, coroutines = engine.load_s, engine.coroutines
     count = len(assigned) - coroutines
     engine_id = engine.id
+    several = len(state.objects.stores) > 1
     taken, spent_s = 0, 0.0
     digest, entry = b"", None
     while source and taken < most and (count < 2 or load_s < WINDOW_S) and spent_s < quantum_s:
@@ -213,16 +264,20 @@ def _feed(
         assigned[task.id] = task
         if task.hi:
             state.rebalance = True  # others may be idle, and can have a part
-        if options.targets is None and options.timeout_s is None and not pinned:
+        if options.targets is None and options.timeout_s is None and not pinned and not options.keep:
             calls.append(Call(task.id, digest, task.payload, len(task.frames), task.lo, task.hi))
         else:
             announce = options.timeout_s is not None
             fixed = options.targets is not None or pinned
             if options.setup is not None:
                 engine.in_setup = True
-            calls.append(Call(task.id, digest, task.payload, len(task.frames), task.lo, task.hi, fixed, announce))
+            call = Call(task.id, digest, task.payload, len(task.frames), task.lo, task.hi, fixed, announce)
+            call.keep = options.keep
+            calls.append(call)
         if task.frames:
             work.frames.extend(task.frames)
+        if task.objects and several:
+            pulls.ahead(state, engine, task)
     engine.load_s = load_s
     engine.coroutines = coroutines
     return taken, spent_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..ids import CONTROLLER_NO
-from . import fleet, resources, setups
+from . import fleet, resources, setups, stock
 from .records import EngineState, TaskState
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def status(state: State, now: float) -> dict[str, Any]:
             "assigned": assigned,
             "finished": state.finished,
         },
+        "objects": stock.summary(state),
         "functions": len(state.functions.entries),
         "setup": [setup.name for setup in state.setups],
         "journal": state.durable and not state.journal_failure,

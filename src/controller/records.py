@@ -10,7 +10,7 @@ import msgspec
 
 from ..ids import ClientNo, EngineId, Incarnation, Peer, control_peer, engine_peer
 from ..streams import Incoming, Outgoing
-from ..wire.messages import EngineInfo, Options, Output, Result
+from ..wire.messages import EngineInfo, ObjectInfo, Options, Output, Result, Source
 from ..wire.parts import is_coroutine
 
 if TYPE_CHECKING:
@@ -74,6 +74,12 @@ class Task(msgspec.Struct, gc=False):
     """The engines that ended while they ran it: `engine 2 (killed by signal 11 (SIGSEGV))`. Replaced, never changed."""
     unmet: Unmet | None = None
     """Where what it needs is not there, if it was sent on for that."""
+    weight: int = 0
+    """How many bytes it has here, if that is not just its payload: see `memory`."""
+    objects: tuple[ObjectInfo, ...] = ()
+    """The objects among its arguments, each once."""
+    home: Peer = Peer(b"")
+    """The nanny of the host that has most of them, at which it waits (`homes`); empty for any other task."""
 
     @property
     def is_coroutine(self) -> bool:
@@ -89,9 +95,12 @@ class Client:
         "away_since",
         "cancel_on_exit",
         "digests",
+        "ended",
         "frames",
+        "held_bytes",
         "host",
         "incoming",
+        "is_engine",
         "name",
         "no",
         "outgoing",
@@ -101,6 +110,7 @@ class Client:
         "peer",
         "pid",
         "results",
+        "unacked",
         "unfinished",
         "unheard",
         "used_s",
@@ -113,6 +123,8 @@ class Client:
         self.pid = pid
         self.host = host
         self.away_since: float | None = None
+        self.ended = False
+        """Its process has ended, as the nanny of its host says: it will hold no object any more."""
         self.cancel_on_exit = False
         self.patience_s: float | None = None
         """How long it may be away before its tasks are cancelled, if it says."""
@@ -127,6 +139,12 @@ class Client:
         self.used_s = 0.0
         """Engine time given to it, as the fair queue counts it."""
         self.unfinished = 0
+        self.held_bytes = 0
+        """What its tasks have here besides their places in the books."""
+        self.unacked = 0
+        """It has sent so much since it was last told that we have it."""
+        self.is_engine = False
+        """It is in the process of an engine."""
         self.digests: set[bytes] = set()
         """Functions it may name without sending them again."""
         self.outputs: list[Output] = []
@@ -143,6 +161,8 @@ class Setup(NamedTuple):
     name: str
     payload: bytes
     """The arguments of `!setup`: what tells it from others."""
+    objects: tuple[ObjectInfo, ...] = ()
+    """The objects among these."""
 
 
 class EngineState(StrEnum):
@@ -283,6 +303,16 @@ class Engine:
         return None
 
     @property
+    def is_laden(self) -> bool:
+        """Whether it has something to do besides what it runs: something given after the first task that is not a
+        coroutine (coroutines before that have begun), or items of that beyond the one that may be running.
+        """
+        running = self.find_running()
+        if running is None:
+            return False
+        return running.hi - running.lo > 1 or next(reversed(self.assigned.values())) is not running
+
+    @property
     def is_running(self) -> bool:
         """Whether its process is there and may run tasks, as far as we know."""
         return self.state in (EngineState.READY, EngineState.AWAY)
@@ -310,6 +340,8 @@ class Nanny:
         "pid",
         "resources",
         "session",
+        "stock",
+        "store",
         "wanted",
     )
 
@@ -321,10 +353,14 @@ class Nanny:
         self.head = head
         self.resources: dict[str, float] = {}
         """What the host offers, by name."""
+        self.store: Source | None = None
+        """Where its objects are, if it has a store."""
         self.session = 0
         """Of the last welcome that asked what it runs."""
         self.asked: set[tuple[int, int]] = set()
         """The engine processes that were its own by then."""
+        self.stock: set[bytes] = set()
+        """The objects that its store had by then."""
         self.wanted: int | None = None
         """So many engines are to be started there as soon as it has said what it runs."""
         self.away_since: float | None = None

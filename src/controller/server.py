@@ -21,8 +21,7 @@ from ..security import CLIENT_ROLE, ENGINE_ROLE
 from ..transport import NOBLOCK
 from ..wire import codec
 from ..wire.codec import MalformedError
-from ..wire.messages import Fetched, Purge, Reply
-from .journal.ledger import CONTROLLER
+from ..wire.messages import Purge
 
 if TYPE_CHECKING:
     from ..security import ZapHandler
@@ -147,10 +146,7 @@ class Server:
         while self._held and self._held[0][0] <= done:
             self._send(self._held.popleft()[1])
         answers = self.journal.take_answers()
-        self._send([envelope for envelope in answers if envelope.peer != CONTROLLER])
-        for envelope in answers:
-            if envelope.peer == CONTROLLER and isinstance(envelope.message, Fetched | Reply):
-                self.core.looked_up(envelope.message, envelope.frames)
+        self._send([answer for answer in answers if not self.core.answered(*answer)])
         self.core.state.journal_failure = self.journal.failure
 
     def _send(self, messages: list[Envelope]) -> None:

@@ -26,12 +26,13 @@ from ..wire.messages import (
     StopEngine,
     TakeBack,
 )
-from . import fleet, setups, stopping, taking
+from . import fleet, handles, pulls, setups, stopping, taking
 from .journal.ledger import NannyIs
 from .records import Engine, EngineState, Nanny
 
 if TYPE_CHECKING:
     from ..ids import Peer
+    from ..wire.messages import Source
     from .state import State
 
 ENGINE_AWAY_S = 30.0
@@ -163,8 +164,13 @@ def on_nanny_hello(state: State, peer: Peer, message: NannyHello) -> None:
         nanny.resources = message.resources
         state.nannies[peer] = nanny
     nanny.away_since = None
+    if nanny.store != message.store:
+        know_store(state, nanny, message.store)
+        if known:
+            state.note(nanny_is(nanny))
     nanny.session = state.next_request() if known or message.welcomed else 0
     nanny.asked = {state.engines[i].key for i in nanny.engines}
+    nanny.stock = state.objects.stock_of(nanny.store)
     state.outbox.say(peer, NannyWelcome(nanny.session))
     if not nanny.session:
         _join(state, nanny)
@@ -176,16 +182,28 @@ def _join(state: State, nanny: Nanny) -> None:
     fleet.add_engines(state, nanny, wanted)
 
 
+def know_store(state: State, nanny: Nanny, store: Source | None) -> None:
+    """A nanny has this store now."""
+    before, nanny.store = nanny.store, store
+    if before is not None and (store is None or store.store != before.store):
+        state.objects.store_lost(before.store)
+        pulls.store_lost(state, before.store, state.now)
+    if store is not None:
+        state.objects.stores[store.store] = nanny.peer
+
+
 def nanny_is(nanny: Nanny) -> NannyIs:
     """Return what is to be written down of a nanny."""
     offers = msgspec.msgpack.encode(nanny.resources)
-    return NannyIs(nanny.peer, nanny.host, nanny.pid, nanny.cores, nanny.head, offers)
+    store = msgspec.msgpack.encode(nanny.store)
+    return NannyIs(nanny.peer, nanny.host, nanny.pid, nanny.cores, nanny.head, offers, store)
 
 
 def on_running(state: State, nanny: Nanny, message: Running, now: float) -> None:
     """A nanny says what it runs, and how what it ran has ended. What it was asked to start since is not in it."""
     if message.session != nanny.session:
         return
+    handles.on_stock(state, nanny, message, now)
     ended = {(end.engine, end.incarnation): end for end in message.ended}
     running = set(message.running)
     if nanny.wanted is not None:  # of a host that was given up, or by a controller that we know nothing of
@@ -193,6 +211,7 @@ def on_running(state: State, nanny: Nanny, message: Running, now: float) -> None
             if number not in state.engines:
                 state.gone[number] = max(incarnation, state.gone.get(number, 0))
         _join(state, nanny)
+    pulls.store_back(state, nanny, now)
     to_start: list[tuple[int, int]] = []
     for engine_id in sorted(nanny.engines):
         engine = state.engines[engine_id]

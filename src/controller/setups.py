@@ -16,6 +16,8 @@ from collections import deque
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..ids import CONTROLLER_NO
 from ..wire.messages import Call, Options, Status
 from .journal.ledger import SetupCall, SetupCame, SetupsCleared
@@ -52,9 +54,10 @@ def keep(state: State, submitted: Wanted, options: Options) -> str:
         )
     if any(setup.payload == submitted.payload for setup in state.setups):
         return ""
-    setup = Setup(state.setups[-1].no + 1 if state.setups else 1, options.setup or "", submitted.payload)
-    state.setups.append(setup)
-    state.note(SetupCame(*setup))
+    no = state.setups[-1].no + 1 if state.setups else 1
+    setup = Setup(no, options.setup or "", submitted.payload, submitted.objects)
+    enter(state, setup)
+    state.note(came(setup))
     for engine in state.engines.values():
         if engine.is_running and not engine.retiring and engine.id not in options.targets:
             engine.direct.append(_call(state, setup, engine))  # the client has not heard of it
@@ -62,9 +65,25 @@ def keep(state: State, submitted: Wanted, options: Options) -> str:
     return ""
 
 
+def enter(state: State, setup: Setup) -> None:
+    """Have set-up in the books."""
+    state.setups.append(setup)
+    for info in setup.objects:
+        state.objects.enter(info).setups.add(setup.no)
+
+
+def came(setup: Setup) -> SetupCame:
+    """Return what is to be written down of set-up."""
+    return SetupCame(setup.no, setup.name, setup.payload, msgspec.msgpack.encode(setup.objects))
+
+
 def clear(state: State) -> int:
     """Forget all set-up; return how many calls that were."""
     count = len(state.setups)
+    for setup in state.setups:
+        for info in setup.objects:
+            state.objects.entries[info.id].setups.discard(setup.no)
+            state.objects.touch(info.id)
     state.setups.clear()
     state.note(SetupsCleared())
     for engine in state.engines.values():
@@ -85,6 +104,7 @@ def _call(state: State, setup: Setup, engine: Engine) -> Task:
     assert entry is not None, "it is built in"
     entry.unfinished += 1
     state.tasks[id_] = task
+    state.objects.hold(task)
     state.note(SetupCall(id_, setup.no, engine.id))
     return task
 
@@ -92,7 +112,7 @@ def _call(state: State, setup: Setup, engine: Engine) -> Task:
 def make(id_: int, setup: Setup, engine: int) -> Task:
     """Return a task that is set-up for an engine, not in the books."""
     options = Options(targets=(engine,), ordered=True, setup=setup.name)
-    return Task(id_, CONTROLLER_NO, SETUP, setup.payload, options, root=id_)
+    return Task(id_, CONTROLLER_NO, SETUP, setup.payload, options, root=id_, objects=setup.objects)
 
 
 def give(state: State, engine: Engine, *, fresh: bool) -> None:

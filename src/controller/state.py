@@ -14,7 +14,7 @@ import msgspec
 
 from ..ids import CONTROLLER_NO, COUNT_BITS, ClientNo, Peer, TaskId, client_of
 from ..wire.messages import Engines, Reply, Result, Status
-from . import pools, resources
+from . import checks, handles, memory, pools, resources
 from .functions import FunctionStore
 from .graph import Graph
 from .journal.ledger import (
@@ -29,7 +29,9 @@ from .journal.ledger import (
     Returned,
     Whole,
 )
+from .objects import Objects
 from .outbox import Outbox
+from .pulls import Pulls
 from .queues import FairQueue
 from .records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState, Unmet
 
@@ -37,8 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .fetches import Fetching
+    from .homes import Home
     from .journal.ledger import Entry, Lookup
     from .requests import Waiter
+    from .stock import Stocktaking
     from .stopping import Stop
 
 EPOCH_BITS = 28
@@ -94,8 +98,16 @@ class State:
         self.pools: dict[pools.Pool, FairQueue] = {}
         """Waiting tasks that not every engine may run at any time. Of those that take resources, the pool that was
         served last is the last."""
+        self.homes: dict[Peer, Home] = {}
+        """Waiting tasks that any engine may run at any time, and that are better run on one host: by its nanny."""
         self.graph = Graph()
         """Tasks that wait for others."""
+        self.objects = Objects()
+        self.pulls = Pulls()
+        self.inquiries: dict[int, Stocktaking] = {}
+        """Questions to the stores that are not answered, by number."""
+        self.keep_s = float("inf")
+        """How long results are kept for whoever asks."""
         self.idle: set[int] = set()
         """Ready engines that have nothing assigned but coroutines."""
         self.laden: set[int] = set()
@@ -109,6 +121,12 @@ class State:
         """Something changed that may make it worth taking work back."""
         self.looking = False
         """A closer look at engines with little work is due."""
+        self.memory_limit = 0
+        """How many bytes clients may have here, before they are to hold back; 0: as many as they like."""
+        self.held_bytes = 0
+        """What tasks take besides their places in the books."""
+        self.holding: set[int] = set()
+        """Clients that were told to hold back."""
         self.stops: dict[int, Stop] = {}
         """Assigned tasks that are to be stopped, by id."""
         self.setups: list[Setup] = []
@@ -244,6 +262,8 @@ class State:
 
     def queue_for(self, task: Task) -> FairQueue:
         """Return the queue in which this (not addressed) task waits."""
+        if task.home:
+            return self.homes[task.home].queue
         pool = pools.pool_of(task)
         if pool is None:
             return self.coroutines if task.is_coroutine else self.common
@@ -260,6 +280,7 @@ class State:
         task.state = TaskState.WAITING
         task.engine = -1
         task.cost_s = 0.0
+        task.home = Peer(b"")  # where it was is no place for it, or has no time for it
         if self.durable:
             last = self.entries[-1] if self.entries else None
             if isinstance(last, Returned):
@@ -302,6 +323,8 @@ class State:
         task.state = TaskState.ENDED
         del self.tasks[task.id]
         self.functions.release(task.function)
+        if task.objects:
+            self.objects.let_go(task)
         over = True
         if task.root in self.pieces:
             pieces = self.pieces[task.root]
@@ -312,6 +335,7 @@ class State:
         if over and task.client == CONTROLLER_NO:
             self.note(Whole(task.root, []))  # no result of it is delivered that would tell
         elif over:
+            memory.leave(self, task)
             if self.graph.nodes:
                 self.graph.end(task.root)
             self.finished += 1
@@ -335,6 +359,8 @@ class State:
         piece.unmet = unmet or task.unmet
         self.note_piece(piece)
         self.tasks[piece.id] = piece
+        if piece.objects:
+            self.objects.hold(piece)
         self.functions.entries[piece.function].unfinished += 1
         self.pieces.setdefault(task.root, {task.id}).add(piece.id)
         stop = self.stops.get(task.id)
@@ -358,6 +384,8 @@ class State:
         if self.graph.nodes:
             self.graph.take_result(task.root, result, frames)
         client = self.receiver_of(task)
+        if result.objects:
+            handles.deliver(self, client, result)
         if client is None:
             return
         if task.root in self.sought:
@@ -382,7 +410,7 @@ class State:
             self.direct_ready.discard(engine.id)
             return
         plain = len(engine.assigned) - engine.coroutines
-        if plain > 1 or (plain and is_laden(engine)):
+        if plain > 1 or (plain and engine.is_laden):
             self.laden.add(engine.id)
         else:
             self.laden.discard(engine.id)
@@ -394,6 +422,8 @@ class State:
             self.rebalance = True
         if plain < 2 or engine.load_s < WINDOW_S:
             heappush(self.open, (engine.load_s, engine.id, engine.version))
+            if self.homes and engine.nanny in self.homes:
+                self.homes[engine.nanny].offer(engine)
             if engine.direct:
                 self.direct_ready.add(engine.id)
         if len(self.open) > 64 + 4 * len(self.engines):
@@ -415,47 +445,7 @@ class State:
 
     def check(self) -> None:
         """Assert what must hold between turns. For tests and simulations: it looks at everything."""
-        assigned: dict[int, int] = {}
-        for engine in self.engines.values():
-            for id_, task in engine.assigned.items():
-                assert id_ == task.id
-                assert self.tasks.get(id_) is task, f"{task} is assigned but not in the books"
-                assert task.state == TaskState.ASSIGNED
-                assert task.engine == engine.id
-                assert id_ not in assigned, f"{task} is assigned twice"
-                assigned[id_] = engine.id
-            assert abs(engine.load_s - sum(t.cost_s for t in engine.assigned.values())) < 1e-3
-            ready = engine.state is EngineState.READY and not engine.retiring
-            assert engine.coroutines == sum(t.is_coroutine for t in engine.assigned.values())
-            assert (engine.id in self.idle) == (ready and not engine.plain)
-            assert (engine.id in self.laden) == (ready and is_laden(engine))
-            orders = [t.order for t in engine.assigned.values()]
-            assert orders == sorted(orders), "tasks are not assigned in the order in which they were given"
-        waiting: set[int] = set()
-        queues = [self.common, self.coroutines, *self.pools.values()]
-        assert not any(t.is_coroutine for t in self.common)
-        assert all(t.is_coroutine for t in self.coroutines)
-        for queue in queues:
-            members = list(queue)
-            assert len(members) == queue.waiting, f"{queue.waiting} said to wait, {len(members)} do"
-            waiting.update(task.id for task in members)
-        for engine in self.engines.values():
-            waiting.update(task.id for task in engine.direct if task.state == TaskState.WAITING)
-        held = self.graph.check({task.root for task in self.tasks.values()})
-        resources.check(self)
-        uses: dict[bytes, int] = {}
-        for task in self.tasks.values():
-            assert task.state != TaskState.ENDED
-            assert (task.id in waiting) == (task.state == TaskState.WAITING), f"{task}"
-            assert (task.id in assigned) == (task.state == TaskState.ASSIGNED), f"{task}"
-            assert (task.id in held) == (task.state == TaskState.BLOCKED), f"{task}"
-            assert self.owner_of(task.root) == task.client
-            uses[task.function] = uses.get(task.function, 0) + 1
-        for entry in self.functions.entries.values():
-            assert entry.unfinished == uses.get(entry.digest, 0)
-        for root, pieces in self.pieces.items():
-            assert pieces
-            assert all(self.tasks[piece].root == root for piece in pieces)
+        checks.check(self)
 
     def owner_of(self, root: int) -> int:
         """Return the number of the client that submitted a task."""
@@ -475,13 +465,3 @@ def engine_is(engine: Engine) -> EngineIs:
         engine.retiring,
         engine.reason,
     )
-
-
-def is_laden(engine: Engine) -> bool:
-    """Return whether an engine has something to do besides what it runs: something given after the first task that is
-    not a coroutine (coroutines before that have begun), or items of that beyond the one that may be running.
-    """
-    running = engine.find_running()
-    if running is None:
-        return False
-    return running.hi - running.lo > 1 or next(reversed(engine.assigned.values())) is not running

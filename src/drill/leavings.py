@@ -22,7 +22,7 @@ def find(directory: Path, runtime: Path) -> list[str]:
     """Return, in words, what is left of a cluster that was stopped. `runtime` is a runtime directory of its own."""
     return [
         *(f"process {pid} ({command})" for pid, command in await_none(runtime).items()),
-        *(f"shared memory {path}" for path in leftovers.shared_memory(directory.name, [])),
+        *(f"objects in {path}" for path in leftovers.objects(directory)),
         *(f"file {path}" for path in sorted(runtime.rglob("*"))),
         *_socket_elsewhere(directory),
     ]

@@ -29,6 +29,7 @@ from .. import publishing, rendezvous, serialize
 from ..config import Connection, load
 from ..errors import ClusterError
 from ..ids import EngineId, Incarnation, control_peer, engine_peer
+from ..objects.local import LocalStore
 from ..recorder import FlightRecorder
 from ..transport import LINGER_MS, open_dealer
 from ..wire.messages import (
@@ -55,6 +56,7 @@ from .outbox import Outbox
 from .output import OutputBuffer, TaskStream, log_fds
 from .parts import Parts
 from .runner import Runner
+from .values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -260,7 +262,8 @@ class _Engine:
         output.descriptors = self._descriptors
         publishing.set_publisher(output.publish_data)
         functions = Functions(template.coroutines.adapt)
-        task_socket = open_dealer(self._context, self._connection, engine_peer(engine, incarnation))
+        peer = engine_peer(engine, incarnation)
+        task_socket = open_dealer(self._context, self._connection, peer)
         self._parts = parts = Parts(
             engine=engine,
             current=template.current,
@@ -274,6 +277,7 @@ class _Engine:
             output=output,
             link=TaskLink(task_socket, outbox, output, self.on_message),
             coroutines=template.coroutines,
+            values=Values(LocalStore(setup.store, peer)),
             control_waker=waker,
             show_figures=template.kernel.show_figures,
         )
@@ -288,6 +292,7 @@ class _Engine:
             execute,
             kernel.clear,
             kernel.hide,
+            values=parts.values,
             report=output.publish,
             receive=kernel.comms.receive,
         )

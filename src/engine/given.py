@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..ids import TaskId, show_task
-from ..placeholders import filling
-from ..serialize import loads
-from ..wire.given import find_given
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..wire.messages import Result
     from ..wire.parts import Part
@@ -19,7 +16,8 @@ if TYPE_CHECKING:
 class GivenValues:
     """What placeholders stand for, by task."""
 
-    def __init__(self, results: Iterable[Part]) -> None:
+    def __init__(self, results: Iterable[Part], load: Callable[[bytes, Sequence[Any]], Any]) -> None:
+        self._load = load
         self._results: dict[int, list[Part]] = {}
         for result, frames in results:
             self._results.setdefault(result.id, []).append((result, frames))
@@ -29,7 +27,7 @@ class GivenValues:
         """Return the value of a plain call."""
         if task not in self._values:
             (part,) = self._parts(task)
-            self._values[task] = _unpickle(*part)
+            self._values[task] = self._unpickle(*part)
         return self._values[task]
 
     def items(self, task: int, count: int) -> list[Any]:
@@ -39,7 +37,7 @@ class GivenValues:
             for result, frames in sorted(self._parts(task), key=lambda part: part[0].lo):
                 if result.lo != len(values):
                     break
-                values += _unpickle(result, frames)
+                values += self._unpickle(result, frames)
             if len(values) != count:
                 raise ValueError(f"of the {count} values of task {show_task(TaskId(task))}, {len(values)} were given")
             self._values[task] = values
@@ -52,21 +50,10 @@ class GivenValues:
             raise ValueError(f"the value of task {show_task(TaskId(task))} was not given")
         return parts
 
-
-def _unpickle(result: Result, frames: Sequence[Any]) -> Any:
-    try:
-        return loads(result.payload, frames)
-    except Exception as error:
-        task = show_task(TaskId(result.id))
-        error.add_note(f"(raised while the value of task {task}, an argument, was unpickled on the engine)")
-        raise
-
-
-def load_given(payload: bytes, frames: Sequence[Any]) -> Any:
-    """Return arguments with the values in place that their placeholders stand for; ValueError if they do not fit."""
-    given = find_given(payload)
-    if given is None:
-        raise ValueError("the arguments are none that were given values")
-    own, results = given.split(frames)
-    with filling(GivenValues(results)):
-        return loads(given.payload, own)
+    def _unpickle(self, result: Result, frames: Sequence[Any]) -> Any:
+        try:
+            return self._load(result.payload, frames)
+        except Exception as error:
+            task = show_task(TaskId(result.id))
+            error.add_note(f"(raised while the value of task {task}, an argument, was unpickled on the engine)")
+            raise

@@ -10,9 +10,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..serialize import loads
-from ..wire.given import MARK
-from .given import load_given
 from .report import Run
 
 if TYPE_CHECKING:
@@ -50,6 +47,7 @@ class _ItemRun:
         self.position = parts.slots
         self.books = parts.books
         self.functions = parts.functions
+        self.load = parts.values.load
         self.link = parts.link
         self.output = parts.output
         self.coroutines = parts.coroutines
@@ -87,7 +85,7 @@ class _ItemRun:
 
     def _unpickle(self, frames: Sequence[Any]) -> tuple[Callable[[Any], Any], Sequence[Any]]:
         function = self.entry.call or self.functions.load(self.entry)
-        items = load_arguments(self.call.payload, frames)
+        items = self.load(self.call.payload, frames)
         if isinstance(items, tuple):
             rows: Sequence[Any] = list(zip(*items, strict=True))
             single = _spread(function)
@@ -163,7 +161,7 @@ class _ItemRun:
         if values:
             hi = self.base + len(values)
             run = Run(self.call.id, self.base, hi, self.epoch + self.base_at, now - self.base_at)
-            self.reporter.add_values(run, self.entry.name, values)
+            self.reporter.add_values(run, self.entry.name, values, keep=self.call.keep)
             self.base = hi
             values.clear()
         self.base_at = now
@@ -198,17 +196,6 @@ class _ItemRun:
         self.output.catch_up()
         if self.output.used:
             self.output.finish()
-
-
-def load_arguments(payload: bytes, frames: Sequence[Any]) -> Any:
-    """Unpickle what a function is to be called with; what goes wrong is told apart from errors of the function."""
-    try:
-        return loads(payload, frames)
-    except Exception as error:
-        if payload[: len(MARK)] != MARK:
-            error.add_note("(raised while the arguments were unpickled on the engine)")
-            raise
-    return load_given(payload, frames)  # no pickle: tried second, since it is seldom, and costs others nothing
 
 
 def _spread(function: Callable[..., Any]) -> Callable[[Any], Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .functions import Function
-from .items import load_arguments
 from .output import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .functions import Functions
+    from .values import Values
 
 EXECUTE = b"!execute"
 PUSH = b"!push"
@@ -72,8 +72,15 @@ class Setup:
     controller, which wants to know, opens no payload.
     """
 
-    def __init__(self, functions: Functions, execute: Callable[..., Any], report: Callable[[str, Any], None]) -> None:
+    def __init__(
+        self,
+        functions: Functions,
+        values: Values,
+        execute: Callable[..., Any],
+        report: Callable[[str, Any], None],
+    ) -> None:
         self._functions = functions
+        self._values = values
         self._execute = execute
         self._report = report
 
@@ -84,7 +91,7 @@ class Setup:
                 value = self._execute(what, silent=True, store_history=False)
             else:
                 function = self._functions.load(Function(what))
-                args, kwargs = load_arguments(arguments, [bytearray(buffer) for buffer in buffers])
+                args, kwargs = self._values.load(arguments, [bytearray(buffer) for buffer in buffers])
                 value = function(*args, **kwargs)
         except BaseException as error:
             self._report("setup", clean_text(f"{type(error).__name__}: {error}"[:ERROR_MAX]))
@@ -100,6 +107,7 @@ def build_in(
     clear: Callable[[], None],
     hide: tuple[str, ...],
     *,
+    values: Values,
     report: Callable[[str, Any], None],
     receive: Callable[..., bool],
 ) -> None:
@@ -112,6 +120,6 @@ def build_in(
         (DELETE, namespace.delete),
         (CLEAR, clear),
         (COMM, receive),
-        (SETUP, Setup(functions, execute, report)),
+        (SETUP, Setup(functions, values, execute, report)),
     ):
         functions.build_in(digest, operation, hide)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .link import TaskLink, Waker
     from .outbox import Outbox
     from .output import OutputBuffer
+    from .values import Values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Parts:
     output: OutputBuffer
     link: TaskLink
     coroutines: Coroutines
+    values: Values
     control_waker: Waker
     """Wakes the control thread."""
     clock: Callable[[], float] = perf_counter

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SerializationError
 from ..recorder import OVER
-from ..serialize import dumps
 from ..wire.messages import Result, Status
 from .coroutines import Interruptible, awaited_value
 from .current import OF_TASK, Awaited
-from .items import PYPLOT, load_arguments
+from .items import PYPLOT
 from .report import failed, unpicklable
+from .values import Packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,15 +34,16 @@ if TYPE_CHECKING:
 class _Begun:
     """A coroutine task that has begun."""
 
-    __slots__ = ("awaited", "began", "entry", "hi", "slot")
+    __slots__ = ("awaited", "began", "entry", "hi", "keep", "slot")
 
-    def __init__(self, awaited: Awaited, entry: Function, slot: int, began: float, hi: int) -> None:
+    def __init__(self, awaited: Awaited, entry: Function, slot: int, began: float, call: Call) -> None:
         self.awaited = awaited
         self.entry = entry
         self.slot = slot
         """Where it is on record."""
-        self.hi = hi
+        self.hi = call.hi
         """1 if it is the one item of a divisible call, 0 for a plain call."""
+        self.keep = call.keep
         self.began = began
         """In seconds of the epoch."""
 
@@ -70,7 +71,7 @@ class Pending:
         slot = self._free.popleft()
         self.is_full = not self._free
         awaited = Awaited(task, is_task=True, started=started)
-        begun = _Begun(awaited, entry, slot, current.epoch + started, call.hi)
+        begun = _Begun(awaited, entry, slot, current.epoch + started, call)
         parts.coroutine_since[slot] = begun.began  # in this order: what was in the slot has ended, and is no matter
         parts.coroutine_slots[slot] = task
         with parts.books.lock:
@@ -83,11 +84,11 @@ class Pending:
                 if entry.raw is None:
                     parts.functions.load(entry)
                 assert entry.raw is not None
-                value = _call(entry.raw, call, load_arguments(call.payload, frames))
+                value = _call(entry.raw, call, parts.values.load(call.payload, frames))
             finally:
                 current.armed = False
         except BaseException as error:
-            self._report(begun, *failed(error, entry.hide))
+            self._fail(begun, error)
             return
         if not inspect.isawaitable(value):
             self._end(begun, value)
@@ -110,30 +111,39 @@ class Pending:
             shown: BaseException = error
             if begun.awaited.interrupts:
                 shown = KeyboardInterrupt().with_traceback(error.__traceback__)
-            self._report(begun, *failed(shown, begun.entry.hide))
+            self._fail(begun, shown)
         except BaseException as error:
-            self._report(begun, *failed(error, begun.entry.hide))
+            self._fail(begun, error)
         else:
             self._end(begun, value)
 
     def _end(self, begun: _Begun, value: Any) -> None:
         """Report a value. To pickle it may take code of the user's."""
-        packed: list[tuple[bytes, Sequence[Any]]] = []
+        packed: list[Packed] = []
         told = [value] if begun.hi else value
+        dump = self._parts.values.dump
         try:
-            self._parts.coroutines.loop.guarded(begun.awaited.task, lambda: packed.append(dumps(told)), ())
+            self._parts.coroutines.loop.guarded(
+                begun.awaited.task, lambda: packed.append(dump(told, keep=begun.keep)), ()
+            )
         except Exception as error:
             shown: BaseException = error
             if isinstance(error, SerializationError):
                 shown = unpicklable(value, f"the result of {begun.entry.name}", error)
-            self._report(begun, *failed(shown, begun.entry.hide))
+            self._fail(begun, shown)
         else:
             if packed:
-                self._report(begun, Status.OK, *packed[0])
+                self._report(begun, Status.OK, packed[0])
             else:
-                self._report(begun, *failed(KeyboardInterrupt(), begun.entry.hide))
+                self._fail(begun, KeyboardInterrupt())
 
-    def _report(self, begun: _Begun, status: int, payload: bytes, buffers: Sequence[Any]) -> None:
+    def _fail(self, begun: _Begun, error: BaseException) -> None:
+        """Report an error."""
+        self._parts.values.abandon()
+        status, payload, frames = failed(error, begun.entry.hide)
+        self._report(begun, status, Packed(payload, frames))
+
+    def _report(self, begun: _Begun, status: int, packed: Packed) -> None:
         """Report the end of a coroutine task, and strike it off the list: in this order, see `Books.holding`."""
         parts, awaited = self._parts, begun.awaited
         duration = parts.clock() - awaited.started
@@ -143,9 +153,11 @@ class Pending:
             loop.guarded(awaited.task, parts.show_figures, ())
         loop.guarded(awaited.task, output.descriptors.flush, ())
         output.finish(awaited.task)
-        result = Result(awaited.task, status, payload, len(buffers), parts.engine, begun.began, duration)
-        result.outputs, result.hi = awaited.outputs, begun.hi
-        parts.outbox.add(result, buffers)
+        payload, frames, objects = packed
+        result = Result(awaited.task, status, payload, len(frames), parts.engine, begun.began, duration)
+        result.outputs, result.hi, result.objects = awaited.outputs, begun.hi, objects
+        parts.outbox.add(result, frames)
+        parts.values.claim()
         with parts.books.lock:
             del self._current.awaited[awaited.task]
         parts.coroutine_since[begun.slot] = OVER

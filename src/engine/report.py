@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import ImpossibleDependency, SerializationError, UnmetDependency
+from ..errors import ImpossibleDependency, ObjectStoreFull, SerializationError, UnmetDependency
 from ..serialize import Failure, dumps, failure_from, find_culprit
 from ..wire.messages import Result, Status
+from .values import Packed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .current import Current
     from .outbox import Outbox
     from .output import OutputBuffer
+    from .values import Values
 
 
 SENTENCE_MAX = 2000
@@ -35,46 +37,49 @@ class Run(NamedTuple):
 class Reporter:
     """Makes results of the running task. The runner makes those of plain calls itself."""
 
-    def __init__(self, engine: int, current: Current, outbox: Outbox, output: OutputBuffer) -> None:
+    def __init__(self, engine: int, current: Current, outbox: Outbox, output: OutputBuffer, values: Values) -> None:
         self._engine = engine
+        self._values = values
         self._current = current
         self._outbox = outbox
         self._output = output
 
-    def add(self, run: Run, status: Status, pickled: tuple[bytes, Sequence[Any]]) -> None:
+    def add(self, run: Run, status: Status, packed: Packed) -> None:
         """Add a result, after the output that it counts."""
         if self._output.used:
             self._output.collect()
-        payload, frames = pickled
+        payload, frames, objects = packed
         result = Result(run.task, status, payload, len(frames), self._engine, run.started, run.duration)
-        result.outputs, result.lo, result.hi = self._current.outputs, run.lo, run.hi
+        result.outputs, result.lo, result.hi, result.objects = self._current.outputs, run.lo, run.hi, objects
         self._outbox.add(result, frames)
+        self._values.claim()
 
     def add_error(self, run: Run, error: BaseException, hide: tuple[str, ...] = ()) -> None:
         """Add the result of a task, or of items, that an exception ended."""
         status, payload, frames = failed(error, hide)
-        self.add(run, status, (payload, frames))
+        self.add(run, status, Packed(payload, frames))
 
     def refuse(self, call: Call, sentence: str) -> None:
         """Add the result of a call that cannot be run."""
-        self.add(Run(call.id, call.lo, call.hi), Status.REFUSED, (sentence.encode(), ()))
+        self.add(Run(call.id, call.lo, call.hi), Status.REFUSED, Packed(sentence.encode(), ()))
 
-    def add_values(self, run: Run, name: str, values: list[Any]) -> None:
-        """Add the results of items. A value that cannot be pickled fails alone."""
+    def add_values(self, run: Run, name: str, values: list[Any], *, keep: bool = False) -> None:
+        """Add the results of items. A value that cannot be pickled, or for which there is no room, fails alone."""
         try:
-            pickled = dumps(values)
+            packed = self._values.dump(values, keep=keep)
         except Exception as error:
             if len(values) == 1:
-                self.add_error(run, unpicklable(values[0], f"the result of {name}", error))
+                full = isinstance(error, ObjectStoreFull)
+                self.add_error(run, error if full else unpicklable(values[0], f"the result of {name}", error))
                 return
             half = len(values) // 2
             middle = run.lo + half
             share = run.duration * half / len(values)
-            self.add_values(Run(run.task, run.lo, middle, run.started, share), name, values[:half])
+            self.add_values(Run(run.task, run.lo, middle, run.started, share), name, values[:half], keep=keep)
             rest = Run(run.task, middle, run.hi, run.started + share, run.duration - share)
-            self.add_values(rest, name, values[half:])
+            self.add_values(rest, name, values[half:], keep=keep)
             return
-        self.add(run, Status.OK, pickled)
+        self.add(run, Status.OK, packed)
 
 
 def unpicklable(value: Any, what: str, error: BaseException) -> SerializationError:

@@ -19,14 +19,14 @@ from ..errors import SerializationError
 from ..recorder import AFTER_LAST, NO_TASK
 from ..serialize import PROTOCOL, dumps
 from ..wire.messages import Result, Started
-from .items import FLUSH_S, PYPLOT, QUICK_S, load_arguments, run_items
+from .items import FLUSH_S, PYPLOT, QUICK_S, run_items
 from .pending import Pending
 from .report import Reporter, failed, unpicklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..wire.messages import Call, Status
+    from ..wire.messages import Call, ObjectInfo, Status
     from .functions import Function
     from .parts import Parts
 
@@ -45,7 +45,7 @@ class Runner:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._reporter = Reporter(parts.engine, parts.current, parts.outbox, parts.output)
+        self._reporter = Reporter(parts.engine, parts.current, parts.outbox, parts.output, parts.values)
         self._pending = Pending(parts)
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -78,11 +78,13 @@ class Runner:
         clock, to_pickle, small = parts.clock, pickle.dumps, _SMALL
         descriptors, show_figures, modules, pyplot = output.descriptors, parts.show_figures, sys.modules, PYPLOT
         ready, flush = descriptors.ready, descriptors.flush
+        values, load_arguments = parts.values, parts.values.load
         args: Any
         kwargs: Any
         value: Any
         frames: Any
         buffers: Sequence[Any] = ()
+        objects: tuple[ObjectInfo, ...] = ()
         started = clock()
         while True:
             with lock:
@@ -133,11 +135,15 @@ class Runner:
                         if type(value) in small:
                             payload = to_pickle(value, PROTOCOL)
                         else:
-                            payload, buffers = dumps(value)
+                            payload, buffers = dumps(value, pieces=True)
+                        if buffers or call.keep:
+                            payload, buffers, objects = values.pack(payload, buffers, keep=call.keep)
                     finally:
                         current.armed = False
                 except BaseException as error:
                     status, payload, buffers = _failure(error, entry, value)
+                    values.abandon()
+                    objects = ()
                 ended = clock()
                 duration = ended - started
                 entry.learn(duration)
@@ -149,7 +155,13 @@ class Runner:
                     descriptors.read()
                 if output.used:
                     output.finish()
-                if buffers:
+                if objects:
+                    result = Result(task, status, payload, 0, engine, began, duration, current.outputs)
+                    result.objects = objects
+                    results.append(result)
+                    values.claim()
+                    objects = ()
+                elif buffers:
                     count = len(buffers)
                     result = Result(task, status, payload, count, engine, began, duration, current.outputs)
                     parts.outbox.add(result, buffers)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from .. import leftovers, rendezvous
 from ..errors import ClusterExists, EngineryError
-from . import cores
+from . import cores, memory
 from .children import Children
 from .threads import Threads
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..security import Keys
     from ..wire.messages import NannyHello
     from .server import Server
+    from .store.thread import Store
 
 CONTROLLER = "enginery.controller.app"
 """The controller's program, by name: the nanny imports nothing of it."""
@@ -74,6 +75,13 @@ class Plan(NamedTuple):
     """How many threads numerical libraries have in each engine; 0: as many as they like; None: cores by engines."""
     resources: dict[str, float] | None = None
     """What the host offers to tasks."""
+    memory_limit: int | None = None
+    """Bytes of shared memory for objects on this host, and of memory for the controller; None: half of what there is.
+    """
+    object_min: int = 1_000_000
+    """Values of so many bytes are objects."""
+    spill: str | None = None
+    """Folder for objects that do not fit into memory; None: one of our own."""
 
 
 def main() -> NoReturn:
@@ -148,22 +156,26 @@ def run(plan: Plan, directory: Path) -> int:
             lifeline=lifeline,
             owner=plan.owner,
             threads=threads,
+            store=store,
             log=log,
         )
 
+    limit = memory.limit(plan.memory_limit)
     if plan.join is not None:
         connection = config.load(Path(plan.join), config.Connection)
+        store = start_store(plan, directory, limit)
         server = serve()
         return attend(server, directory, lambda: join(plan, directory, server, connection))
     keys = security.new_keys() if plan.listen is not None else None
     address = f"tcp://{plan.listen}" if plan.listen is not None else f"ipc://{rendezvous.socket_path(directory)}"
-    settings = security.controller_config(directory.name, address, keys)
+    settings = msgspec.structs.replace(security.controller_config(directory.name, address, keys), memory_limit=limit)
     if plan.journal is not None:
         settings = msgspec.structs.replace(
             settings, life=os.urandom(8).hex(), journal=plan.journal, keep_s=plan.keep_s, keep_bytes=plan.keep_bytes
         )
     config.save(directory / rendezvous.CONTROLLER_FILE, settings)
     controller, answer = start_controller(directory)
+    store = start_store(plan, directory, limit)
     server = serve((lambda: start_controller(directory)) if plan.journal is not None else None)
     server.watch_controller(controller)
     return attend(server, directory, lambda: start(plan, directory, server, answer, keys))
@@ -252,7 +264,7 @@ def join(plan: Plan, directory: Path, server: Server, connection: Connection) ->
     from .. import config  # noqa: PLC0415
 
     config.save(directory / rendezvous.ENGINE_FILE, connection)
-    server.connect(connection, introduction(plan))
+    server.connect(connection, introduction(plan, server.store))
     deadline = time.monotonic() + plan.timeout_s
     while not (server.core.is_connected and server.zygote_ready):
         left = deadline - time.monotonic()
@@ -269,13 +281,14 @@ def join(plan: Plan, directory: Path, server: Server, connection: Connection) ->
     return True
 
 
-def introduction(plan: Plan, *, head: bool = False) -> NannyHello:
+def introduction(plan: Plan, store: Store | None, *, head: bool = False) -> NannyHello:
     """Return our hello."""
     from ..wire import messages as m  # noqa: PLC0415
 
     cores, resources = os.cpu_count() or 1, plan.resources or {}
     host = socket.gethostname()
-    return m.NannyHello(m.VERSION, host, os.getpid(), cores, plan.engines, head=head, resources=resources)
+    source = None if store is None else store.source
+    return m.NannyHello(m.VERSION, host, os.getpid(), cores, plan.engines, head=head, resources=resources, store=source)
 
 
 def connect(plan: Plan, directory: Path, server: Server, address: str, keys: Keys | None) -> None:
@@ -294,7 +307,14 @@ def connect(plan: Plan, directory: Path, server: Server, address: str, keys: Key
     client, engine = security.connections(directory.name, address, keys, host)
     config.save(directory / rendezvous.ENGINE_FILE, engine)
     config.save(directory / rendezvous.CLIENT_FILE, client)
-    server.connect(engine, introduction(plan, head=True))
+    server.connect(engine, introduction(plan, server.store, head=True))
+
+
+def start_store(plan: Plan, directory: Path, limit: int) -> Store | None:
+    """Return this host's store of objects, at work; None if there can be none."""
+    from .store import start  # noqa: PLC0415
+
+    return start.start(directory, limit=limit, least=plan.object_min, spill=plan.spill, log=log)
 
 
 def prepare_directory(directory: Path) -> None:
@@ -327,7 +347,7 @@ def start_controller(directory: Path) -> tuple[subprocess.Popen[bytes], Answer]:
             [sys.executable, "-P", "-m", CONTROLLER, str(directory / rendezvous.CONTROLLER_FILE), str(write)],
             stdin=subprocess.DEVNULL,
             pass_fds=(write,),
-            # The nanny has one thread here; and there is no other way to be told by the kernel of its death.
+            # It takes no lock that another thread could have; nor is there another way to hear of our death.
             preexec_fn=lambda: die_with_parent(signal.SIGTERM, nanny),  # noqa: PLW1509
         )
     except BaseException:

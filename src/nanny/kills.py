@@ -32,6 +32,20 @@ def counters(groups: str) -> list[str]:
     >>> counters("0::/user.slice/job")[0]
     '/sys/fs/cgroup/user.slice/job/memory.events'
     """
+    return [*_files(groups, "memory.oom_control", "memory.events"), WHOLE_HOST]
+
+
+def limits(groups: str) -> list[str]:
+    """Return the files that may limit the memory of a process, as `counters` does.
+
+    >>> limits("0::/job")
+    ['/sys/fs/cgroup/job/memory.max', '/sys/fs/cgroup/memory.max']
+    """
+    return _files(groups, "memory.limit_in_bytes", "memory.max")
+
+
+def _files(groups: str, old: str, new: str) -> list[str]:
+    """Return the files of a process's memory cgroups, by their names in the old and the new kind of hierarchy."""
     unified = legacy = None
     for line in groups.splitlines():
         number, _, rest = line.partition(":")
@@ -41,12 +55,8 @@ def counters(groups: str) -> list[str]:
         elif number == "0" and not controllers:
             unified = path
     if legacy is not None:
-        found = [f"{CGROUPS}/memory{path}/memory.oom_control" for path in upwards(legacy)]
-    elif unified is not None:
-        found = [f"{CGROUPS}{path}/memory.events" for path in upwards(unified)]
-    else:
-        found = []
-    return [*found, WHOLE_HOST]
+        return [f"{CGROUPS}/memory{path}/{old}" for path in upwards(legacy)]
+    return [f"{CGROUPS}{path}/{new}" for path in upwards(unified)] if unified is not None else []
 
 
 def upwards(path: str) -> list[str]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..config import Connection
     from .app import Answer
+    from .store.thread import Store
     from .threads import Threads
 
 MEASURE_EVERY_S = 2.0
@@ -66,6 +67,7 @@ class Server:
         lifeline: int,
         owner: int | None,
         threads: Threads,
+        store: Store | None = None,
         log: Callable[[str], None],
     ) -> None:
         """Be at work; `new_controller` starts one that takes over from one that died. A guest has none here."""
@@ -89,6 +91,8 @@ class Server:
         self._lifeline = lifeline
         self._owner = owner
         self._threads = threads
+        self.store = store
+        """This host's store of objects; None: it has none."""
         self._engines = 1
         """How many engines this host has, as the controller says."""
         self._log = log
@@ -155,6 +159,7 @@ class Server:
             pipes.look(now)
         self._read_children(now)
         self._read_controller(now)
+        self._read_store()
         if now - self._measured >= MEASURE_EVERY_S:
             self._measure(now)
         self.core.tick(now)
@@ -192,7 +197,7 @@ class Server:
         poller = zmq.Poller()
         poller.register(self._wake_read, zmq.POLLIN)
         poller.register(self.children.fileno(), zmq.POLLIN | (zmq.POLLOUT if self.children.is_blocked else 0))
-        for fd in (also, self._owner):
+        for fd in (also, self._owner, None if self.store is None else self.store.fileno()):
             if fd is not None:
                 poller.register(fd, zmq.POLLIN)
         if self._socket is not None and self._monitor is not None:
@@ -318,8 +323,17 @@ class Server:
                     self.core.on_nanny_welcome(message)
                 case m.Resume():
                     self._greet()
+                case m.Drop() | m.Pull() | m.Lacking() | m.StoreQuery():
+                    if self.store is not None:
+                        self.store.deliver(message)
                 case m.Pong():
                     pass
+
+    def _read_store(self) -> None:
+        """Pass on what the store has to tell the controller."""
+        if self.store is not None and self._socket is not None:
+            for message in self.store.take():
+                transport.send(self._socket, message)
 
     # ------------------------------------------------------------------------------------------------------- actions
 
@@ -331,6 +345,8 @@ class Server:
                 case core_.SignalProcess(key, number):
                     self.children.signal(key, number)
                 case core_.Send(message):
+                    if isinstance(message, m.Running) and self.store is not None:
+                        message.objects, message.orphans = self.store.holdings()
                     if self._socket is not None:
                         transport.send(self._socket, message)
                 case core_.RenewZygote():
@@ -368,6 +384,7 @@ class Server:
             "pipes": [str(pipe) for pipe in pipes.paths],
             "directory": os.getcwd(),  # noqa: PTH109 - as a string
             "lifeline": self._lifeline,
+            "store": None if self.store is None else self.store.path,
             "environment": self._threads.environment(self._engines),
         }
         self.children.start(key, setup, output.write_end)
@@ -412,6 +429,8 @@ class Server:
     def close(self) -> None:
         """End what is left and release everything. The cluster's folder can go after that."""
         self._kill_all()
+        if self.store is not None:
+            self.store.close()
         if self._socket is not None and self._monitor is not None:
             self._monitor.close()
             self._socket.close(linger=GOODBYE_MS if self.core.is_guest else 0)

@@ -40,6 +40,9 @@ PR_SET_PDEATHSIG = 1
 
 _LINUX: bool = sys.platform == "linux"
 
+_libc = ctypes.CDLL(None)
+"""Loaded before there is a second thread, whose locks a forked process could wait for."""
+
 _MAXRSS_UNIT = 1024 if _LINUX else 1
 """Linux counts in KB, macOS in bytes."""
 
@@ -64,7 +67,7 @@ class Template(NamedTuple):
 def die_with_parent(number: int, parent: int) -> None:
     """Ask the kernel (Linux) for this signal when our parent dies; end at once if it has died already."""
     if _LINUX:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+        _libc.prctl(PR_SET_PDEATHSIG, number)
     if number and os.getppid() != parent:
         os._exit(1)
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from ..pieces import Pieces, size_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -52,27 +54,32 @@ def file_name(object_id: bytes) -> str:
 
 
 def plan(payload: Any, buffers: Sequence[Any]) -> Plan:
-    """Return what the file of a pickled value consists of.
+    """Return what the file of a pickled value consists of. The payload, or the first buffer in its place, may be
+    `Pieces`.
 
     >>> file = b"".join(plan(b"pickle", [b"buffer"]).pieces)
     >>> payload, buffers = read(memoryview(file))
     >>> bytes(payload), bytes(buffers[0])
     (b'pickle', b'buffer')
     """
+    if buffers and not len(payload):
+        payload, *buffers = buffers
     pieces: list[Any] = []
     places: list[tuple[int, int]] = []
     at = 0
     for buffer in buffers:
-        size = buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
+        size = size_of(buffer)
         if at % ALIGNMENT:
             pieces.append(bytes(-at % ALIGNMENT))
             at += -at % ALIGNMENT
         pieces.append(buffer)
         places.append((at, size))
         at += size
-    index = _encode(Index((at, len(payload)), places))
-    pieces += (payload, index, len(index).to_bytes(8, "little"))
-    return Plan(pieces, at + len(payload) + len(index) + 8)
+    size = size_of(payload)
+    index = _encode(Index((at, size), places))
+    pieces += payload.pieces if isinstance(payload, Pieces) else [payload]
+    pieces += (index, len(index).to_bytes(8, "little"))
+    return Plan(pieces, at + size + len(index) + 8)
 
 
 def write(fd: int, pieces: Sequence[Any]) -> None:

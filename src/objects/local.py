@@ -6,18 +6,24 @@ use:   map folder/name; if it is not there: Want ──► There(path) ── ma
 ```
 
 What is in memory is mapped without a word (but `Used`). The nanny is asked for room, and for what is not there. The
-connection is made when it is first needed; when it ends, so has this process, as far as the store is concerned.
+connection is made when it is first needed; when it ends, so has this process, as far as the store is concerned. A
+forked copy of the process is not this process: it can map what is in memory, and no more.
 
-Each message is one packet: a thread that is interrupted between two steps loses an answer, and never half of one.
+Several threads may wait for answers at once. Each looks at the next packet, and takes it if it is its own; what others
+wait for is left to them, and what nobody waits for is dropped. **Interrupts** may come between any two steps, in a
+thread that waits or writes. So an answer is noted before it is taken, and what a thread has made is *unclaimed* until
+it says that somebody knows of it (`claim`); what is unclaimed can be abandoned, and is when the thread makes the next.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import select
 import socket
 import threading
-import warnings
+import time
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ObjectLost, ObjectStoreFull
@@ -34,25 +40,22 @@ from ..wire.objects import (
     There,
     Used,
     Want,
-    reference_to,
     show_object,
 )
 from . import layout
 from .mapping import map_private
+from .packing import FRAMES_MAX, LEAST, Packing, StoreGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import msgspec
 
-LEAST = 1 << 16
-"""Values of fewer bytes are no objects, whatever a store says: it is not even asked."""
+__all__ = ["FRAMES_MAX", "LEAST", "LocalStore", "StoreGoneError"]
 
 ANSWER_S = 30.0
-"""A store that has not said for so long whether there is room is of no use."""
-
-FRAMES_MAX = 256 << 20
-"""So large a value may go through the controller where there is no room for an object; a larger one is an error."""
+"""A store that has not said for so long whether there is room is of no use just now. It may have to bring others to
+disk first."""
 
 LONGEST = 1 << 16
 """No message between a store and its users is longer."""
@@ -63,13 +66,15 @@ KIND = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_STREAM)
 TRIES = 5
 """How often an object may be moved between the answer where it is and the look there."""
 
+TURN_S = 1e-3
+"""How long somebody else has time to take an answer before it is looked at again."""
 
-class StoreGoneError(Exception):
-    """There is no store here (any more): values go in frames."""
+
+_COPY = "this process is a copy of the one that uses the store of this host"
 
 
-class LocalStore:
-    """The store of this host. Any thread may use it; one at a time talks to the nanny.
+class LocalStore(Packing):
+    """The store of this host. Any thread may use it.
 
     `path` is that of the nanny's Unix socket, `peer` our routing id at the controller. Without a path there is none.
     """
@@ -77,12 +82,16 @@ class LocalStore:
     def __init__(self, path: str | None, peer: bytes) -> None:
         self._path = path
         self._peer = peer
+        self._pid = os.getpid()
         self._lock = threading.Lock()
+        """Held for single steps, never while something is waited for (the first connection excepted)."""
         self._socket: socket.socket | None = None
-        self._pid = 0
-        self._requests = 0
+        self._requests = itertools.count(1)
+        self._awaited: set[int] = set()
+        """Requests whose answers somebody waits for."""
         self._welcome: StoreWelcome | None = None
-        self._has_warned = False
+        self.unclaimed: dict[int, list[Reserved]] = {}
+        """What was made, or was about to be, and nobody knows of yet: by thread."""
         self.failure = "" if path else "this process has no nanny on its host"
         """Why there is no store, if there is none."""
 
@@ -90,6 +99,8 @@ class LocalStore:
 
     def connect(self) -> bool:
         """Have the store know of this process; return whether there is one. Also done when first needed."""
+        if self._is_copy():
+            return False
         with self._lock:
             return self._connected()
 
@@ -97,68 +108,60 @@ class LocalStore:
         """Return whether a value of so many bytes should be an object."""
         if nbytes < LEAST or self.failure:
             return False
+        if self._welcome is None and not self.connect():
+            return False
         welcome = self._welcome
-        if welcome is None or self._pid != os.getpid():
-            if not self.connect():
-                return False
-            welcome = self._welcome
         return welcome is not None and nbytes >= welcome.least
 
     def make(self, payload: Any, buffers: Sequence[Any]) -> ObjectInfo:
-        """Write a pickled value once, and return the object that it is now.
+        """Write a pickled value once, and return the object that it is now. It is unclaimed.
 
         Raises `ObjectStoreFull` if there is no room, and `StoreGoneError` if there is no store.
         """
-        if buffers and not len(payload):
-            payload, *buffers = buffers
+        self.abandon()  # what this thread was interrupted in
         pieces, nbytes = layout.plan(payload, buffers)
-        full = False
-        while True:
-            reserved = self._ask(Reserve, nbytes, full, wanted=Reserved)
-            if reserved.error:
-                raise ObjectStoreFull(reserved.error)
-            try:
-                fd = os.open(reserved.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                try:
-                    layout.write(fd, pieces)
-                finally:
-                    os.close(fd)
-            except BaseException as error:
-                with contextlib.suppress(OSError):
-                    os.unlink(reserved.path)  # noqa: PTH108 - as it was opened
-                self._say(Abandoned(reserved.object))
-                if not isinstance(error, OSError) or full:
-                    if isinstance(error, OSError):
-                        raise ObjectStoreFull(f"a value of {nbytes:,} bytes cannot be stored: {error}") from error
-                    raise
-                full = True
-                continue
-            self._say(Sealed(reserved.object))
-            return ObjectInfo(reserved.object, nbytes)
-
-    def pack(self, payload: bytes, buffers: Sequence[Any], *, keep: bool = False) -> tuple[bytes, ObjectInfo] | None:
-        """Make an object of a pickled value if it is large enough, or is to be kept; return the reference to it, and
-        what it is. None: it goes in frames, since it is small, or there is no room (with a warning, once).
-
-        Raises `ObjectStoreFull` where there is no room and it is too large for frames, or is to be kept.
-        """
-        nbytes = len(payload) + sum(memoryview(buffer).nbytes for buffer in buffers)
-        if not (keep or self.is_worth(nbytes)):
-            return None
         try:
-            info = self.make(payload, buffers)
-        except StoreGoneError as error:
-            if keep:
-                raise ObjectStoreFull(f"a value cannot be kept here: {error}") from error
-            return None
-        except ObjectStoreFull as error:
-            if keep or nbytes > FRAMES_MAX:
-                raise
-            if not self._has_warned:
-                self._has_warned = True
-                warnings.warn(f"{error}; it goes through the controller, which is slow", ResourceWarning, stacklevel=2)
-            return None
-        return reference_to(info), info
+            reserved, failure = self._write(pieces, nbytes, full=False)
+            if failure is not None:
+                reserved, failure = self._write(pieces, nbytes, full=True)
+            if failure is not None:
+                raise ObjectStoreFull(f"a value of {nbytes:,} bytes cannot be stored: {failure}") from failure
+            self._say(Sealed(reserved.object))
+        except BaseException:
+            self.abandon()
+            raise
+        return ObjectInfo(reserved.object, nbytes)
+
+    def _write(self, pieces: Sequence[Any], nbytes: int, *, full: bool) -> tuple[Reserved, OSError | None]:
+        reserved = self._ask(Reserve, nbytes, full, wanted=Reserved, patience_s=ANSWER_S)
+        if reserved.error:
+            raise ObjectStoreFull(reserved.error)
+        try:
+            fd = os.open(reserved.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                layout.write(fd, pieces)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self.abandon()
+            return reserved, error
+        return reserved, None
+
+    def claim(self) -> None:
+        """What this thread has made is known to somebody: it is not to be abandoned any more."""
+        self.unclaimed.pop(threading.get_ident(), None)
+
+    def abandon(self) -> None:
+        """Remove what this thread has made, or begun to, and not claimed."""
+        made = self.unclaimed.get(threading.get_ident())
+        while made:
+            reserved = made[-1]
+            with contextlib.suppress(OSError):
+                os.unlink(reserved.path)  # noqa: PTH108 - as it was opened
+            self._say(Abandoned(reserved.object))
+            made.pop()  # now: whoever is interrupted before does it again
+        if made is not None:
+            self.claim()
 
     # ---------------------------------------------------------------------------------------------- using
 
@@ -176,18 +179,24 @@ class LocalStore:
                     raise ObjectLost(f"object {show_object(info.id)} is damaged: {error}") from error
         raise ObjectLost(f"object {show_object(info.id)} is moved about too fast to be read")
 
+    def find(self, info: ObjectInfo) -> tuple[memoryview, list[memoryview]] | None:
+        """Return the same of an object that is in memory here; None: it would have to be brought."""
+        file = self._find_mapped(info)
+        return None if file is None else layout.read(file)
+
     def _find_mapped(self, info: ObjectInfo) -> memoryview | None:
-        with self._lock:
-            if not self._connected() or self._welcome is None:
-                raise StoreGoneError(self.failure)
-            folder = self._welcome.folder
+        welcome = self._welcome
+        if welcome is None:
+            if not self.connect() or self._welcome is None:
+                raise StoreGoneError(self.failure or _COPY)
+            welcome = self._welcome
         try:
-            file = map_private(os.path.join(folder, layout.file_name(info.id)))  # noqa: PTH118 - on the fast path
+            file = map_private(os.path.join(welcome.folder, layout.file_name(info.id)))  # noqa: PTH118 - on the fast path
         except FileNotFoundError:
             return None
         if file.nbytes != info.nbytes:
             return None  # it is being written, or brought: the store knows when it is whole
-        self._say(Used(info.id))
+        self._say(Used(info.id), must=False)
         return file
 
     def _ask_for(self, info: ObjectInfo) -> memoryview | None:
@@ -201,50 +210,120 @@ class LocalStore:
 
     # ---------------------------------------------------------------------------------------------- talking
 
-    def _ask(self, kind: Any, *args: Any, wanted: Any, patience_s: float | None = ANSWER_S) -> Any:
-        with self._lock:
-            if not self._connected() or self._socket is None:
-                raise StoreGoneError(self.failure)
-            self._requests += 1
-            number = self._requests
-            try:
-                self._socket.settimeout(patience_s)
-                self._socket.sendall(encode(kind(number, *args)))
-                while True:
-                    answer = decode_from_store(_receive(self._socket))
-                    if isinstance(answer, wanted) and answer.request == number:
-                        return answer
-                    if isinstance(answer, Reserved) and not answer.error:  # whoever asked was interrupted
-                        self._socket.sendall(encode(Abandoned(answer.object)))
-            except (OSError, EOFError, MalformedError) as error:
-                self._lose(f"the store of this host has ended ({error})")
-                raise StoreGoneError(self.failure) from error
+    def _ask(self, kind: Any, *args: Any, wanted: Any, patience_s: float | None = None) -> Any:
+        number = next(self._requests)
+        until = None if patience_s is None else time.monotonic() + patience_s
+        try:
+            self._awaited.add(number)
+            if not self.connect():
+                raise StoreGoneError(self.failure or _COPY)
+            self._send(encode(kind(number, *args)))
+            while True:
+                answer, is_ours = self._look(number)
+                if isinstance(answer, wanted):
+                    return answer
+                left = None if until is None else until - time.monotonic()
+                if left is not None and left <= 0:
+                    raise StoreGoneError(f"the store of this host has not answered for {patience_s:.0f} s")
+                if is_ours:
+                    self._wait(select.POLLIN, left)
+                else:
+                    time.sleep(TURN_S)
+        finally:
+            self._awaited.discard(number)
 
-    def _say(self, message: msgspec.Struct) -> None:
+    def _look(self, number: int) -> tuple[Any, bool]:
+        """Return the answer to a request, if it has come; and whether the next packet can be ours, or is somebody's."""
+        with self._lock:
+            while True:
+                if self._socket is None:
+                    raise StoreGoneError(self.failure)
+                try:
+                    data = self._socket.recv(LONGEST, socket.MSG_PEEK)
+                    if not data:
+                        raise EOFError("it has closed the connection")
+                    answer = decode_from_store(data)
+                except BlockingIOError:
+                    return None, True
+                except (OSError, EOFError, MalformedError) as error:
+                    self._lose(f"the store of this host has ended ({error})")
+                    continue
+                asked = answer.request if isinstance(answer, Reserved | There) else 0
+                if asked != number and asked in self._awaited:
+                    return None, False
+                with contextlib.suppress(OSError):
+                    if isinstance(answer, Reserved) and not answer.error:
+                        if asked == number:
+                            self.unclaimed.setdefault(threading.get_ident(), []).append(answer)
+                        else:  # whoever asked was interrupted, or would not wait
+                            self._socket.send(encode(Abandoned(answer.object)))
+                    self._socket.recv(1)  # the rest of a packet goes with it
+                if asked == number:
+                    return answer, True
+
+    def _send(self, packet: bytes) -> None:
+        """Send a packet; StoreGoneError if that cannot be done."""
+        until = time.monotonic() + ANSWER_S
+        while True:
+            with self._lock:
+                if self._socket is None:
+                    raise StoreGoneError(self.failure)
+                try:
+                    self._socket.send(packet)
+                except BlockingIOError:  # it has much to do
+                    pass
+                except OSError as error:
+                    self._lose(f"the store of this host has ended ({error})")
+                    raise StoreGoneError(self.failure) from error
+                else:
+                    return
+            left = until - time.monotonic()
+            if left <= 0:
+                raise StoreGoneError(f"the store of this host has not listened for {ANSWER_S:.0f} s")
+            self._wait(select.POLLOUT, left)
+
+    def _say(self, message: msgspec.Struct, *, must: bool = True) -> None:
+        """Say something that has no answer; without `must` it may be lost."""
+        if self._is_copy():
+            return
+        if must:
+            with contextlib.suppress(StoreGoneError):
+                self._send(encode(message))
+            return
+        with self._lock:
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.send(encode(message))
+
+    def _wait(self, what: int, timeout_s: float | None) -> None:
+        poll = select.poll()
         with self._lock:
             if self._socket is None:
                 return
-            try:
-                self._socket.settimeout(ANSWER_S)
-                self._socket.sendall(encode(message))
-            except OSError as error:
-                self._lose(f"the store of this host has ended ({error})")
+            poll.register(self._socket, what)
+        poll.poll(1000 if timeout_s is None else min(timeout_s, 1.0) * 1000)  # another thread may lose the connection
+
+    def _is_copy(self) -> bool:
+        return self._pid != os.getpid()
 
     def _connected(self) -> bool:
-        """Return whether there is a connection, made anew in a forked copy. The lock is held."""
-        if self._socket is not None and self._pid == os.getpid():
+        """Return whether there is a connection, which is made now. The lock is held."""
+        if self._socket is not None:
             return True
-        if self._path is None or (self.failure and self._pid == os.getpid()):
+        if self._path is None or self.failure:
             return False
-        self._pid, self._socket, self.failure = os.getpid(), None, ""
         mine = socket.socket(socket.AF_UNIX, KIND)
         try:
             mine.settimeout(ANSWER_S)
             mine.connect(self._path)
             mine.sendall(encode(StoreHello(VERSION, self._peer, self._pid)))
-            answer = decode_from_store(_receive(mine))
+            data = mine.recv(LONGEST)
+            if not data:
+                raise EOFError("it has closed the connection")
+            answer = decode_from_store(data)
             if isinstance(answer, StoreWelcome):
-                self._socket, self._welcome = mine, answer
+                mine.settimeout(0)
+                self._welcome, self._socket = answer, mine
                 return True
             reason = answer.reason if isinstance(answer, StoreRefused) else "it does not say who it is"
         except (OSError, EOFError, MalformedError) as error:
@@ -254,21 +333,17 @@ class LocalStore:
         return False
 
     def _lose(self, why: str) -> None:
+        """The lock is held."""
         self.failure = why
         if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # wakes those who wait
             self._socket.close()
             self._socket = None
 
     def close(self) -> None:
         """Leave the store. What was made is not touched; the controller decides on it."""
+        if self._is_copy():
+            return
         with self._lock:
-            if self._socket is not None and self._pid == os.getpid():
-                self._lose("it was left")
-
-
-def _receive(connection: socket.socket) -> bytes:
-    """Return the next message; EOFError if there will be none."""
-    data = connection.recv(LONGEST)
-    if not data:
-        raise EOFError("it has closed the connection")
-    return data
+            self._lose("this process has left the store of its host")

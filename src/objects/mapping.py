@@ -23,6 +23,9 @@ _libc.mmap.argtypes = (
 )
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
+_FLAGS = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+"""Nothing is set aside for what might be written: most never is."""
+
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -36,7 +39,7 @@ def map_private(path: str) -> memoryview:
         size = os.fstat(fd).st_size
         if not size:
             return memoryview(bytearray())
-        address = _libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, fd, 0)
+        address = _libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, _FLAGS, fd, 0)
         if address == _FAILED:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), path)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from . import chunks as c
 from . import messages as m
 from . import objects as o
 
@@ -25,6 +26,8 @@ _to_engine: msgspec.msgpack.Decoder[m.ToEngine] = msgspec.msgpack.Decoder(m.ToEn
 _to_nanny: msgspec.msgpack.Decoder[m.ToNanny] = msgspec.msgpack.Decoder(m.ToNanny)
 _to_store: msgspec.msgpack.Decoder[o.ToStore] = msgspec.msgpack.Decoder(o.ToStore)
 _from_store: msgspec.msgpack.Decoder[o.FromStore] = msgspec.msgpack.Decoder(o.FromStore)
+_to_serving: msgspec.msgpack.Decoder[c.ToServing] = msgspec.msgpack.Decoder(c.ToServing)
+_from_serving: msgspec.msgpack.Decoder[c.FromServing] = msgspec.msgpack.Decoder(c.FromServing)
 _certificate = msgspec.msgpack.Decoder(m.DeathCertificate)
 
 
@@ -84,6 +87,16 @@ def decode_to_store(header: Any) -> o.ToStore:
 def decode_from_store(header: Any) -> o.FromStore:
     """Return the message from a store that these bytes are, or raise `MalformedError`."""
     return _decode(_from_store, header)
+
+
+def decode_to_serving(header: Any) -> c.ToServing:
+    """Return the message to a store that serves others, that these bytes are, or raise `MalformedError`."""
+    return _decode(_to_serving, header)
+
+
+def decode_from_serving(header: Any) -> c.FromServing:
+    """Return the message from a store that serves others, that these bytes are, or raise `MalformedError`."""
+    return _decode(_from_serving, header)
 
 
 def decode_certificate(payload: bytes) -> m.DeathCertificate:

@@ -219,6 +219,19 @@ class Welcome(msgspec.Struct, array_like=True, tag=True):
     """There is a journal: should the controller die, another takes over."""
     store: Source | None = None
     """The store of the head host, for a client that is on another and has none."""
+    room: Count = 0
+    """How many bytes the client may have said that the controller has not confirmed, before whoever submits waits; 0:
+    as many as it likes."""
+    hold: bool = False
+    """As in `Hold`."""
+
+
+class Hold(msgspec.Struct, array_like=True, tag=True):
+    """Memory is short here: whoever submits tasks to you is to wait (`on`), or need not any more. What you have said,
+    and what cannot wait, is taken all the same.
+    """
+
+    on: bool
 
 
 class Resume(msgspec.Struct, array_like=True, tag=True):
@@ -430,6 +443,7 @@ FromNanny = (
 ToController = FromClient | FromEngine | FromNanny
 ToClient = (
     Welcome
+    | Hold
     | Results
     | Outputs
     | Ack

@@ -168,8 +168,9 @@ FromStore = StoreWelcome | StoreRefused | Reserved | There
 
 
 class ObjectsQuery(msgspec.Struct, array_like=True, tag=True):
-    """Which objects are there (or what of these), and who holds them? Answered by a `Reply` whose value is a list of
-    maps, when all stores have said what they have (or have had a second for it).
+    """Which objects are there (or what of these), and who holds them? Answered by a `Reply` whose value is a
+    `stock.Stock` (`stock.read_stock` makes it of what comes), when all stores have said what they have, or have had a
+    second for it. `enginery.holders` has what to tell people of it.
     """
 
     request: int
@@ -206,7 +207,7 @@ class Pull(msgspec.Struct, array_like=True, tag=True):
 
 
 class Lacking(msgspec.Struct, array_like=True, tag=True):
-    """The answer to `Need` of an object that nobody has any more, with the reason."""
+    """The answer to `Need` of an object that nobody has any more, with the reason ("the host that had it is gone")."""
 
     object: ObjectId
     why: str

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from enginery import leftovers
+from enginery import leftovers, rendezvous
 from enginery.drill import leavings, schedule
 from enginery.drill.faults import Faults
 from enginery.drill.schedule import Fault
@@ -155,18 +155,18 @@ def test_who_is_gone_is_no_victim_and_needs_no_help(tmp_path, sleepers):
 
 def test_whatever_is_left_of_a_cluster_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(leavings, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(leftovers, "SHARED_MEMORY", tmp_path / "shm")
+    monkeypatch.setattr(rendezvous, "SHARED_MEMORY", tmp_path / "shm")
     runtime, directory = tmp_path / "run", tmp_path / "run" / "drill-1"
     for path in (runtime, tmp_path / "shm"):
         path.mkdir(mode=0o700)
     assert leavings.find(directory, runtime) == []
     directory.mkdir()
-    (tmp_path / "shm" / "enginery-drill-1-x").touch()
+    rendezvous.objects_dir(directory).mkdir()
     stray = subprocess.Popen(["sleep", "1000"], env={**os.environ, "ENGINERY_RUNTIME_DIR": str(runtime)})
     try:
         assert leavings.find(directory, runtime) == [
             f"process {stray.pid} (sleep 1000)",
-            f"shared memory {tmp_path}/shm/enginery-drill-1-x",
+            f"objects in {rendezvous.objects_dir(directory)}",
             f"file {directory}",
         ]
     finally:

@@ -9,6 +9,7 @@ from enginery.client.results.mapresult import AsyncMapResult
 from enginery.ids import TaskId, client_of
 from enginery.wire import messages as m
 from enginery.wire.given import find_given, get_inherited
+from stores import value_of
 
 if TYPE_CHECKING:
     from world import World
@@ -57,7 +58,7 @@ def check_given(world: World, call: m.Call, frames: list) -> None:
         seen: dict[int, list[tuple[int, int]]] = {}
         for result, parts in results:
             assert result.status == m.Status.OK
-            assert world.roots[int(result.payload)] == result.id, "the value of another task"
+            assert world.roots[int(value_of(world, result.payload))] == result.id, "the value of another task"
             assert not result.frames or parts == [result.payload]
             seen.setdefault(result.id, []).append((result.lo, result.hi))
         assert set(seen) == set(links.needs)
@@ -81,6 +82,7 @@ def judge_links(world: World, id_: int, result: m.Result) -> None:
     mine = client_of(TaskId(id_))
     named = {*links.needs, *(task for spec in (links.after, links.follow) if spec is not None for task in spec.tasks)}
     strange = links.by_id or any(client_of(TaskId(other)) != mine for other in named)
+    strange |= any(client.dropped & named for client in world.clients)  # what it was may be gone
     match result.status:
         case m.Status.INHERITED:
             fine = all(_ok(world, other) for other in links.needs)

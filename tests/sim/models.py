@@ -8,7 +8,7 @@ it has said until it is acknowledged, and says what is missing again.
 from __future__ import annotations
 
 import signal
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,8 +32,10 @@ from enginery.streams import Incoming, Outgoing, Verdict
 from enginery.wire import codec
 from enginery.wire import messages as m
 from enginery.wire.given import find_given
+from enginery.wire.objects import reference_to, show_object
 from enginery.wire.parts import is_coroutine
 from graphs import Links, check_given, future_of, judge_links
+from stores import Store, objects_of, value_of
 from world import CONTROLLER
 
 if TYPE_CHECKING:
@@ -61,22 +63,24 @@ class Work(msgspec.Struct, array_like=True):
     outputs: int = 0
     deaf: bool = False  # ignores interrupts
     unmet: list[list[int]] = []  # the engines that cannot run it (or its item); empty: all can
+    refs: list[m.ObjectInfo] = []  # objects among its arguments
 
 
 class Coroutine:
     """A coroutine task that has begun and not ended."""
 
-    def __init__(self, call: m.Call, slot: int, began: float) -> None:
+    def __init__(self, world: World, call: m.Call, slot: int) -> None:
         self.call = call
         self.slot = slot
-        self.began = began
-        self.work = work_of(call)
+        self.began = world.now
+        self.work = work_of(world, call)
 
 
-def work_of(call: m.Call) -> Work:
+def work_of(world: World, call: m.Call) -> Work:
     """Return what a task does, whatever it was given besides."""
     given = find_given(call.payload)
-    return msgspec.msgpack.decode(call.payload if given is None else given.payload, type=Work)
+    payload = call.payload if given is None else given.payload
+    return msgspec.msgpack.decode(value_of(world, payload), type=Work)
 
 
 class Engine:
@@ -100,6 +104,8 @@ class Engine:
         self.free = deque(range(COROUTINES))
         self.step: int | None = None
         self.run_number = 0
+        self.loaded = False
+        """The objects among the arguments of the current call are mapped."""
         self.began = 0.0
         self.session = 0
         self.outgoing = Outgoing()
@@ -232,10 +238,7 @@ class Engine:
             self.world.send(self.main, CONTROLLER, m.Started(call.id))
         check_given(self.world, call, frames)
         self.nanny.hold(self, call)
-        if is_coroutine(call.function, call.hi):
-            self.begin_coroutine(call)
-            self.proceed()
-            return
+        self.loaded = False
         self.current = [call, frames, call.lo, call.hi, call.lo, 0]
         self.began = self.world.now
         self.slice()
@@ -244,12 +247,56 @@ class Engine:
         """Claim and begin the next item (or a few), or the whole of a plain call."""
         current = self.current
         call = current[0]
-        work = work_of(call)
+        work = work_of(self.world, call)
+        if not self.loaded and not self.load(call, work):
+            return
+        if is_coroutine(call.function, call.hi):
+            self.current = None
+            self.begin_coroutine(call)
+            self.proceed()
+            return
         if call.hi:
             count = min(self.world.random.choice(self.nanny.claims), current[3] - current[2])
             current[4] = current[2] + count
         self.run_number += 1
         self.item(work, current[2])
+
+    def load(self, call: m.Call, work: Work) -> bool:
+        """Map the objects among the arguments of a call; return False if that takes a while."""
+        given = find_given(call.payload)
+        payload, results = (call.payload, []) if given is None else (given.payload, given.results)
+        missing = objects_of(payload, results, work.refs)
+        if not missing:
+            self.loaded = True
+            return True
+        self.run_number += 1
+        number = self.run_number
+        if call.hi:
+            self.current[4] = self.current[2] + 1
+
+        def there(info: m.ObjectInfo, error: str) -> None:
+            if not self.alive or number != self.run_number or self.current is None:
+                return
+            if error:
+                self.lacking(call, info, error)
+                self.finish(number, work, self.current[2], "lacking")
+                return
+            missing.remove(info)
+            if not missing:
+                self.loaded = True
+                self.slice()
+
+        for info in list(missing):
+            self.nanny.store.want(info, lambda error, info=info: self.world.after(0.0, there, info, error))
+        return False
+
+    def lacking(self, call: m.Call, info: m.ObjectInfo, error: str) -> None:
+        """What a call needs is nowhere: that may only be so if its hosts were lost, or nobody waits for this call."""
+        world = self.world
+        task = world.core.state.tasks.get(call.id)
+        ours = task is not None and task.engine == self.id and self.nanny.name in world.core.state.nannies
+        assert info.id in world.harmed or not ours, f"{call.id} runs without {show_object(info.id)}: {error}"
+        world.deprived.add(world.roots[call.id])
 
     def item(self, work: Work, i: int) -> None:
         call = self.current[0]
@@ -273,7 +320,7 @@ class Engine:
         if records:
             current[5] += len(records)
             self.say(m.Outputs(records))
-        status = m.Status.ERROR if how == "interrupt" or work.fails[k] else m.Status.OK
+        status = m.Status.ERROR if how is not None or work.fails[k] else m.Status.OK
         if how is None and self.cannot(work, call, k):
             status = m.Status.UNMET
         frames = [b"%d" % call.id] if call.frames and status == m.Status.OK else []
@@ -281,8 +328,9 @@ class Engine:
         payload = b"interrupted" if how == "interrupt" else b"%d" % call.id
         if status == m.Status.UNMET:
             payload = b"not here"
-        took = min(work.durations[k], 1.0) if how == "interrupt" else work.durations[k]
+        took = min(work.durations[k], 1.0) if how is not None else work.durations[k]
         result = m.Result(call.id, status, payload, len(frames), -1, self.world.now, took, current[5], lo, hi)
+        result, frames = self.pack(result, frames)
         if not self.out:
             self.world.after(RESCUE_S, self.flush)
         self.out.append((result, frames))
@@ -302,6 +350,14 @@ class Engine:
         self.held.pop(call.id, None)
         self.proceed()
 
+    def pack(self, result: m.Result, frames: list[bytes]) -> tuple[m.Result, list[bytes]]:
+        """Make an object of a value, now and then."""
+        store = self.nanny.store
+        if store is None or result.status != m.Status.OK or self.world.random.random() > self.world.large:
+            return result, frames
+        info = store.make(self.main, result.payload)
+        return msgspec.structs.replace(result, payload=reference_to(info), frames=0, objects=(info,)), []
+
     def cannot(self, work: Work, call: m.Call, k: int) -> bool:
         """Say whether what a call (or its item) needs is not here. Nobody is asked twice."""
         if not work.unmet or self.id not in work.unmet[k]:
@@ -315,7 +371,7 @@ class Engine:
     def begin_coroutine(self, call: m.Call) -> None:
         """Begin a coroutine: it waits, and others go on."""
         slot = self.free.popleft()  # there is one: the controller gives no more
-        self.coroutines[call.id] = one = Coroutine(call, slot, self.world.now)
+        self.coroutines[call.id] = one = Coroutine(self.world, call, slot)
         self.slots[slot] = (call.id, self.world.now)
         self.record = (call.id, AFTER_LAST)
         self.world.started[self.world.roots[call.id], 0] += 1
@@ -345,7 +401,7 @@ class Engine:
         if not self.out:
             self.world.after(RESCUE_S, self.flush)
         result = m.Result(call.id, status, payload, len(frames), -1, one.began, took, len(records), hi=call.hi)
-        self.out.append((result, frames))
+        self.out.append(self.pack(result, frames))
         del self.coroutines[call.id]
         self.held.pop(call.id, None)
         self.slots[one.slot] = (call.id, OVER)
@@ -370,7 +426,7 @@ class Engine:
             return
         if self.current is None or self.current[0].id != task:
             return
-        work = work_of(self.current[0])
+        work = work_of(self.world, self.current[0])
         if not work.deaf:
             self.world.after(0.001, self.finish, self.run_number, work, self.current[2], "interrupt")
 
@@ -405,6 +461,7 @@ class Nanny:
         self.head = not world.nannies
         self.welcomed = False
         self.ended: dict[int, m.DeathCertificate] = {}
+        self.store: Store | None = Store(world, self) if world.has_objects else None
         world.peers[self.name] = self
         world.nannies.append(self)
         if not world.alive:
@@ -415,6 +472,7 @@ class Nanny:
     def reconnected(self) -> None:
         hello = m.NannyHello(m.VERSION, self.name.decode(), 1, 2, self.room, head=self.head, welcomed=self.welcomed)
         hello.resources = self.offers
+        hello.store = self.store and self.store.source
         self.world.send(self.name, CONTROLLER, hello)
 
     def hold(self, engine: Engine, call: m.Call) -> None:
@@ -430,11 +488,19 @@ class Nanny:
                     taken[name] += amount
         assert all(amount <= self.offers.get(name, 0.0) for name, amount in taken.items()), f"{dict(taken)} are taken"
 
+    def say(self, message: Any) -> None:
+        self.world.send(self.name, CONTROLLER, message)
+
     def tell(self, session: int) -> None:
         """Say what we run, and how what we ran has ended."""
         running = [(e.id, e.incarnation) for e in self.engines.values() if e.alive]
         ended = list(self.ended.values())
-        self.world.send(self.name, CONTROLLER, m.Running(session, sorted([*running, *self.starting]), ended))
+        message = m.Running(session, sorted([*running, *self.starting]), ended)
+        if self.store is not None:
+            self.store.tell(message)
+        self.world.send(self.name, CONTROLLER, message)
+        if self.store is not None:
+            self.store.told()
 
     def receive(self, address: bytes, header: bytes, frames: list) -> None:
         message = codec.decode_to_nanny(header)
@@ -452,6 +518,9 @@ class Nanny:
                     self.world.after(self.world.random.uniform(0.001, 0.1), self.start, number, incarnation)
             case m.StopEngine():
                 self.stop(message.engine, message.incarnation, message.signal)
+            case m.Drop() | m.Pull() | m.Lacking() | m.StoreQuery():
+                assert self.store is not None
+                self.store.receive(message)
             case m.NannyWelcome():
                 self.welcomed = True
                 if message.session:
@@ -493,6 +562,8 @@ class Nanny:
 
     def exited(self, engine: Engine, status: int) -> None:
         if not self.lost:
+            if self.store is not None:
+                self.store.leave_soon(engine.main)
             task, item = engine.record
             end = m.DeathCertificate(engine.id, engine.incarnation, engine.pid, status, "died", task, item)
             coroutines = [pair for pair in engine.slots if pair[0] > 0]
@@ -504,6 +575,8 @@ class Nanny:
             return
         self.world.trace(f"{self.name.decode()} is lost")
         self.lost = self.world.hosts_lost = True
+        if self.store is not None:
+            self.store.lose()
         for engine in self.engines.values():
             engine.die(-signal.SIGKILL)
         if politely:
@@ -511,13 +584,28 @@ class Nanny:
         else:
             self.world.cut(self.name)
         del self.world.peers[self.name]
+        for client in self.world.clients:
+            if client.home is self:
+                client.leave(politely=False)
 
 
 class Client:
     """A client, with its account of what it asked and what it heard."""
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: World, number: int, home: Nanny | None = None) -> None:
         self.world = world
+        self.home = home
+        """The host that it is on, if that has a store."""
+        self.handles: Counter[bytes] = Counter()
+        """How often it holds objects."""
+        self.infos: dict[bytes, m.ObjectInfo] = {}
+        self.leases: dict[int, list[bytes]] = defaultdict(list)
+        """The handles that came with results of a task, until that is let go of."""
+        self.dropped: set[int] = set()
+        """Tasks whose results were let go of."""
+        self.readers: Counter[bytes] = Counter()
+        self.owed: Counter[bytes] = Counter()
+        """What was let go of while it was read."""
         self.name = Peer(b"c%07d" % number)
         self.no = 0
         self.count = 0
@@ -597,6 +685,8 @@ class Client:
                     at += result.frames
                     if result.frames and result.status != m.Status.INHERITED:
                         assert parts == [result.payload], "frames of one task arrived with another"
+                    for info in result.objects:
+                        self.lease(result.id, info)
                     if result.id in self.futures:
                         self.futures[result.id]._accept(result, parts, self.world.now)
                     for i in range(result.lo, result.hi) if result.hi else [0]:
@@ -607,6 +697,16 @@ class Client:
                 assert message.request <= self.requests, "answered what was not asked"
                 self.replies.setdefault(message.request, message)  # asked again, it is answered again
                 self.asked.pop(message.request, None)
+            case m.Fetched():
+                for result in message.results:
+                    for info in result.objects:
+                        self.hold(info)
+                        self.read(info)
+                        self.world.after(self.world.random.expovariate(1.0), self.release, [info.id])
+                self.replies.setdefault(message.request, m.Reply(message.request, True))
+                self.asked.pop(message.request, None)
+                if message.left:
+                    self.ask(m.Fetch, message.left)
             case m.Ack():
                 self.outgoing.acked(message.have)
             case m.Resume():
@@ -629,6 +729,7 @@ class Client:
             payload = msgspec.msgpack.encode(work)
             n = len(work.durations) if items else 0
             tasks.append(m.Task(id_, function, payload, len(mine), 0, n, copies))
+            self.with_objects(tasks[-1], work, shared=self.some_refs())
             for copy in range(copies):
                 self.submitted[id_ + copy] = (options, work, n)
                 ids.append(id_ + copy)
@@ -652,6 +753,7 @@ class Client:
             frames: list[bytes] = [b"frame"] if self.world.random.random() < 0.2 else []
             n = len(work.durations) if items else 0
             task = m.Task(id_, function.digest, msgspec.msgpack.encode(work), len(frames), 0, n, copies)
+            self.with_objects(task, work, shared=self.some_refs())
             needed = [known.get(other) or self.world.by_id(other) for other in links.needs]
             batch.append(Entry(task, function, options, Waits(frames, needed) if needed else frames))
             for copy in range(copies):
@@ -688,6 +790,99 @@ class Client:
     def cancel(self, ids: list[int], grace_s: float | None, *, interrupt: bool = True) -> None:
         self.cancels[self.ask(m.Cancel, ids, grace_s, interrupt)] = ids
 
+    # -- objects
+
+    def hold(self, info: m.ObjectInfo) -> None:
+        self.handles[info.id] += 1
+        self.infos[info.id] = info
+
+    def lease(self, task: int, info: m.ObjectInfo) -> None:
+        """A result has come, which is an object: it is read now and then, and let go of some time."""
+        self.hold(info)
+        self.leases[task].append(info.id)
+        chance = self.world.random
+        if chance.random() < 0.3:
+            self.read(info)
+        if task in self.dropped:
+            self.let_go(task)
+        elif chance.random() < 0.5:
+            self.world.after(chance.expovariate(1.0), self.let_go, task)
+
+    def read(self, info: m.ObjectInfo) -> None:
+        """Map an object; it is held as long as that takes."""
+        assert self.home is not None
+        self.readers[info.id] += 1
+
+        def there(error: str) -> None:
+            assert not error or info.id in self.world.harmed or self.left, f"{show_object(info.id)}: {error}"
+            self.readers[info.id] -= 1
+            if not self.readers[info.id]:
+                self.release([info.id] * self.owed.pop(info.id, 0))
+
+        self.home.store.want(info, there)
+
+    def let_go(self, task: int) -> None:
+        """The user drops a result."""
+        self.dropped.add(task)
+        self.futures.pop(task, None)
+        self.release(self.leases.pop(task, []))
+
+    def release(self, ids: list[bytes]) -> None:
+        if self.left:
+            return
+        now = []
+        for id_ in ids:
+            if self.readers[id_]:
+                self.owed[id_] += 1
+            else:
+                now.append(id_)
+                self.handles[id_] -= 1
+                assert self.handles[id_] >= 0
+        if now:
+            self.say(m.Release(now))
+
+    def put(self, value: bytes = b"put") -> None:
+        """Make an object and hold it, for a while."""
+        if self.left or self.home is None or self.home.lost:
+            return
+        chance = self.world.random
+        info = self.home.store.make(self.name, value)
+
+        def announce() -> None:
+            if self.left:
+                return
+            self.hold(info)
+            self.say(m.Put([info]))
+            if chance.random() < 0.7:
+                self.world.after(chance.expovariate(0.5), self.release, [info.id])
+
+        self.world.after(chance.expovariate(1 / 0.01), announce)
+
+    def with_objects(self, task: m.Task, work: Work, *, shared: list[m.ObjectInfo]) -> None:
+        """Have a task's arguments refer to objects, and be one themselves, now and then."""
+        if self.home is None or self.home.lost:
+            return
+        chance = self.world.random
+        work = msgspec.structs.replace(work, refs=shared)
+        task.payload = msgspec.msgpack.encode(work)
+        if chance.random() < self.world.large:
+            info = self.home.store.make(self.name, task.payload)
+            task.payload = reference_to(info)
+            task.objects = (info,)
+            if chance.random() < 0.5:
+                self.hold(info)
+                self.say(m.Put([info]))
+                self.world.after(0.0, self.release, [info.id])
+        task.objects += tuple(shared)
+
+    def some_refs(self) -> list[m.ObjectInfo]:
+        """Return a few of the objects that it holds."""
+        chance = self.world.random
+        mine = [id_ for id_, count in self.handles.items() if count - self.owed[id_] > 0]
+        if self.home is None or not mine or chance.random() < 0.5:
+            return []
+        return [self.infos[id_] for id_ in chance.sample(mine, min(len(mine), chance.choice([1, 1, 3])))]
+
     # -- leaving
 
     def leave(self, *, politely: bool, cancel: bool = False) -> None:
@@ -697,6 +892,10 @@ class Client:
         if politely:
             self.say(m.Goodbye(cancel=cancel))
         self.left = True
+        if self.home is not None and self.home.store is not None:
+            if not politely:
+                self.world.cut(self.name)
+            self.home.store.leave_soon(self.name)
         del self.world.peers[self.name]
 
     def vanish(self) -> None:
@@ -758,7 +957,7 @@ class Client:
                 assert n or self.outputs[id_] >= result.outputs
                 assert n or begun > 1 or self.outputs[id_] == result.outputs, "output was lost or doubled"
             case m.Status.ERROR:
-                assert work.fails[i] or (id_, i) in world.struck, f"{result}"
+                assert work.fails[i] or (id_, i) in world.struck or id_ in world.deprived, f"{result}"
             case m.Status.LOST:
                 certificate = codec.decode_certificate(result.payload)
                 unseen = certificate.exit_code is None

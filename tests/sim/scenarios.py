@@ -10,6 +10,7 @@ from enginery.controller.records import EngineState
 from enginery.wire import messages as m
 from graphs import Links
 from models import HUNG, Client, Nanny, Work
+from stores import judge_emptiness
 from world import World
 
 TROUBLE_S = 8.0
@@ -48,17 +49,24 @@ def some_targets(rng: random.Random, engines: int) -> list[int] | None:
     return rng.choice([None, sorted(rng.sample(range(engines), rng.randint(1, engines)))])
 
 
-def disasters(seed: int, *, engines: int = 0, dependents: bool = False, verbose: bool = False) -> World:
-    """A cluster to which a random choice of everything happens; with `dependents`, some tasks depend on others."""
+def disasters(
+    seed: int, *, engines: int = 0, dependents: bool = False, objects: bool = False, verbose: bool = False
+) -> World:
+    """A cluster to which a random choice of everything happens; with `dependents`, some tasks depend on others; with
+    `objects`, there are several hosts, and values on them.
+    """
     world = World(seed, durable=seed % 5 != 0, verbose=verbose)
     world.has_dependents = dependents
+    world.has_objects = objects
     rng = random.Random(seed)
     engines = engines or rng.randint(1, 5)
     choosy = random.Random(seed) if seed % 3 == 2 else None  # not in all: what once went wrong shall go on as it did
     if choosy is not None:
         world.offers = OFFERS
     Nanny(world, engines)
-    clients = [Client(world, i) for i in range(rng.randint(1, 3))]
+    clients = [Client(world, i, world.nannies[0] if objects else None) for i in range(rng.randint(1, 3))]
+    if objects:
+        add_hosts(world)
     world.run(1.0)
     deadly = rng.choice([0.0, 0.0, 0.01, 0.05])
     for client in clients:
@@ -76,6 +84,8 @@ def disasters(seed: int, *, engines: int = 0, dependents: bool = False, verbose:
         for client in clients:
             for _ in range(extra.randint(3, 15)):
                 world.after(extra.uniform(0, 3), _submit_dependents, world, client, extra, engines, deadly)
+    if objects:
+        hold_objects(world, engines)
     for _ in range(rng.choice([0, 0, 1, 4])):
         world.after(rng.uniform(0, 4), _kill_one, world, rng)
     world.nannies[0].bad_starts = rng.choice([0, 0, 1, 8])
@@ -254,7 +264,7 @@ def come_to_rest(world: World) -> None:
     world.run_while(lambda: not world.alive or any(client.away for client in world.clients), TROUBLE_S + 25.0)
     for nanny in world.nannies:
         nanny.bad_starts = 0
-    guard = Client(world, 1000)
+    guard = Client(world, 1000, world.nannies[0] if world.has_objects else None)
     world.run(world.now + NOTICED_S)
     engines = world.core.state.engines
     failed = [engine.id for engine in engines.values() if engine.state is EngineState.FAILED]
@@ -264,6 +274,72 @@ def come_to_rest(world: World) -> None:
     guard.ask(m.WaitEngines)
     world.run_while(world.is_busy, world.now + REST_S + total_work(world))
     world.run(world.now + 6.0)  # everything said has arrived
+
+
+def add_hosts(world: World) -> None:
+    """Objects are large or not so large, and there are more hosts, with clients on them; some of the hosts are lost."""
+    chance = random.Random(f"hosts {world.seed}")
+    world.large = chance.choice([0.1, 0.3, 0.8])
+    world.pull_s = chance.choice([0.001, 0.02, 0.3])
+    for _ in range(chance.randint(1, 4) if world.seed % 2 else 0):
+        nanny = Nanny(world, chance.randint(0, 3))
+        if chance.random() < 0.3:
+            world.after(chance.uniform(1.0, TROUBLE_S), lambda nanny=nanny: nanny.lose(politely=chance.random() < 0.5))
+    for _ in range(chance.choice([0, 1, 2])):
+        Client(world, len(world.clients), chance.choice(world.nannies))
+
+
+def hold_objects(world: World, engines: int) -> None:
+    """Clients put objects, and give them to tasks; files are removed, processes die in the worst moments."""
+    chance = random.Random(f"objects {world.seed}")
+    others = [client for client in world.clients if client.no and client.home is not world.nannies[0]]
+    for client in others:
+        for _ in range(chance.randint(1, 4)):
+            world.after(chance.uniform(0, 3), _submit, world, client, chance, engines, 0.0)
+            world.after(chance.uniform(0, 3), _submit_dependents, world, client, chance, engines, 0.0)
+        if chance.random() < 0.5:
+            world.after(chance.uniform(0.5, 5), lambda client=client: client.leave(politely=chance.random() < 0.3))
+    for client in world.clients:
+        for _ in range(chance.randint(0, 8)):
+            world.after(chance.uniform(0, 4), client.put)
+
+    def fetch() -> None:
+        submitted = [id_ for client in world.clients for id_ in client.submitted]
+        client = chance.choice(world.clients)
+        if submitted and client.no and not client.left:
+            client.ask(m.Fetch, chance.sample(submitted, min(len(submitted), chance.choice([1, 1, 10]))))
+
+    for _ in range(chance.choice([0, 0, 3, 10])):
+        world.after(chance.uniform(0.5, 8), fetch)
+
+    def remove() -> None:
+        store = chance.choice([nanny.store for nanny in world.nannies])
+        if store.whole:
+            store.vanish(chance.choice(list(store.whole)))
+
+    for _ in range(chance.choice([0, 0, 0, 1, 5])):
+        world.after(chance.uniform(0.5, 6), remove)
+
+
+FORGOTTEN_S = 30.0
+"""In how long what nobody has announced is dropped, at the latest."""
+
+
+def let_go_of_all(world: World) -> None:
+    """All clients leave, or drop what they hold; what is kept for others is purged. Then nothing may be left."""
+    chance = random.Random(f"end {world.seed}")
+    guard = world.clients[-1]
+    for client in world.clients[:-1]:
+        if chance.random() < 0.5:
+            client.leave(politely=chance.random() < 0.5)
+        for task in list(client.leases):
+            client.let_go(task)
+        client.release([id_ for id_, count in client.handles.items() for _ in range(count - client.owed[id_])])
+    world.run(world.now + FORGOTTEN_S)
+    if world.store is not None:
+        guard.ask(m.Purge)
+    world.run(world.now + FORGOTTEN_S)
+    judge_emptiness(world)
 
 
 def total_work(world: World) -> float:

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from enginery.controller.core import Core
 from enginery.controller.journal.archive import Archive
-from enginery.controller.journal.ledger import CONTROLLER as OURSELVES
 from enginery.controller.journal.restore import restore
-from enginery.controller.journal.store import Store
+from enginery.controller.journal.store import Store as Journal
 from enginery.controller.records import TaskState
 from enginery.ids import Peer, TaskId, show_task
 from enginery.wire import codec
 from enginery.wire import messages as m
 from graphs import future_of
+from stores import judge_drops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from enginery.controller.journal.ledger import Lookup
     from graphs import Links
     from models import Client, Nanny
+    from stores import Store
 
 CONTROLLER = Peer(b"controller")
 
@@ -73,6 +74,19 @@ class World:
         self.struck: set[tuple[int, int]] = set()
         """What was interrupted by a signal that somebody sent."""
         self.hosts_lost = False
+        self.has_objects = False
+        """Hosts have stores, and some values are objects."""
+        self.large = 0.3
+        """How many values are."""
+        self.pull_s = 0.01
+        """How long a piece of an object takes from one host to another."""
+        self.stores: dict[bytes, Store] = {}
+        self.values: dict[bytes, bytes] = {}
+        """What each object is, dropped ones too."""
+        self.harmed: set[bytes] = set()
+        """Objects of which a copy was lost with its host, or was removed by somebody."""
+        self.deprived: set[int] = set()
+        """Tasks that needed what was lost so."""
         self.given_back: set[tuple[int, int, int, int]] = set()
         """Each (task, item, engine, incarnation) that this engine gave back before it began."""
         self.roots: dict[int, int] = {}
@@ -87,7 +101,7 @@ class World:
         self.has_threads = seed % 4 == 0  # not in all: what once went wrong shall go on as it did
         """Tasks leave threads behind, which print."""
         self.lag = self.random.choice([0.0002, 0.001, 0.01])
-        self.store = Store(":memory:") if durable else None
+        self.store = Journal(":memory:") if durable else None
         self.doom = ""
         """Where in its next turn the controller dies."""
         self.summaries = self.random.choice([0.0, 0.02, 0.3])
@@ -274,15 +288,17 @@ class World:
         if self.store is not None and self._disk_is_full(core):
             pass  # of all the entries of these turns nothing is written down
         elif self.store is not None:
-            summary = core.summary() if self.random.random() < self.summaries else None
+            purging = any(isinstance(lookup.message, m.Purge) for lookup in turn.lookups)
+            summary = core.summary() if purging or self.random.random() < self.summaries else None
             if turn.entries or summary is not None:
                 self.store.commit(turn.entries, summary)
-            if summary is not None and self.random.random() < 0.2:
+            if summary is not None and not purging and self.random.random() < 0.2:
                 self.store.expire(0.0, 0)
         self._look_up(turn.lookups, core)
         tasks = core.state.tasks
         if not self.turns % self.check_every:
             core.state.check()
+            assert not core.state.objects.touched, "somebody let go of an object, and nobody looked"
         messages = turn.messages
         if self.doom:
             messages = messages[: self.random.randint(0, len(messages))]
@@ -291,6 +307,8 @@ class World:
                 self.trace(f"    {envelope.peer.decode()} <- {envelope.message}")
             if isinstance(envelope.message, m.Run):
                 self.roots.update((call.id, tasks[call.id].root) for call in envelope.message.calls)
+            if isinstance(envelope.message, m.Drop):
+                judge_drops(self, envelope.message)
             if envelope.peer not in self.peers or envelope.peer in self.down:
                 core.lost(envelope.peer, self.now)
                 core.state.check()
@@ -313,7 +331,6 @@ class World:
     def _look_up(self, lookups: Sequence[Lookup], core: Core) -> None:
         """Have the journal tell the controller what it asks, if it can, after a while."""
         for lookup in lookups:
-            assert lookup.peer == OURSELVES, "no client asks here"
             message, frames = m.Reply(lookup.message.request, error="the disk is full"), []
             if not self.full_turns:
                 steps = Archive(self.store).answer(lookup.message, {})
@@ -323,12 +340,18 @@ class World:
                     except StopIteration as end:
                         message, frames = end.value
                         break
-            self.after(self.random.uniform(0, 0.01), self._looked_up, core, codec.encode(message), frames)
+            delay = self.random.uniform(0, 0.01)
+            self.after(delay, self._looked_up, core, lookup.peer, codec.encode(message), frames)
 
-    def _looked_up(self, core: Core, header: bytes, frames: list) -> None:
-        if core is self.core and self.alive:
-            core.looked_up(codec.decode_to_client(header), frames)
+    def _looked_up(self, core: Core, peer: bytes, header: bytes, frames: list) -> None:
+        if core is not self.core or not self.alive:
+            return
+        if core.answered(Peer(peer), codec.decode_to_client(header), frames):
             self._schedule_turn(0.0)
+        elif peer not in self.peers or peer in self.down:
+            core.lost(peer, self.now)
+        else:
+            self._post(CONTROLLER, peer, header, frames)
 
     def _disk_is_full(self, core: Core) -> bool:
         """Say whether nothing can be written in this turn; when that is over, the journal begins anew."""

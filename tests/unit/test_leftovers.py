@@ -8,7 +8,8 @@ from enginery import leftovers, rendezvous
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(leftovers, "SHARED_MEMORY", tmp_path / "shm")
+    monkeypatch.setattr(rendezvous, "SHARED_MEMORY", tmp_path / "shm")
+    monkeypatch.setenv("ENGINERY_SPILL_DIR", str(tmp_path / "spilled"))
     (tmp_path / "shm").mkdir()
     folder = tmp_path / "run" / "mine"
     folder.mkdir(parents=True)
@@ -33,17 +34,28 @@ def test_noting_never_fails(folder):
     assert leftovers.noted_processes(folder) == []
 
 
-def test_shared_memory_of_longer_names_is_left_alone(folder, tmp_path):
-    for name in ("enginery-mine-1", "enginery-mine-too-1", "enginery-other-1", "unrelated"):
-        (tmp_path / "shm" / name).write_text("")
-    (folder.parent / "mine-too").mkdir()
-    assert [path.name for path in leftovers.shared_memory("mine", ["mine-too"])] == ["enginery-mine-1"]
-    assert leftovers.clear(folder) == ["1 shared memory file"]
-    assert sorted(path.name for path in (tmp_path / "shm").iterdir()) == [
-        "enginery-mine-too-1",
-        "enginery-other-1",
-        "unrelated",
-    ]
+def test_objects_of_this_folder_are_cleared_and_no_others(folder, tmp_path):
+    other = tmp_path / "elsewhere" / "mine"
+    other.mkdir(parents=True)
+    chosen = rendezvous.spill_dir(folder, str(tmp_path / "chosen"))
+    mine = [rendezvous.objects_dir(folder), rendezvous.spill_dir(folder), chosen]
+    others = [rendezvous.objects_dir(other), rendezvous.spill_dir(other), chosen.with_name("another")]
+    for place in mine + others:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "object").write_text("")
+    (folder / rendezvous.SPILL).symlink_to(chosen)
+    assert sorted(leftovers.objects(folder)) == sorted(mine)
+    assert leftovers.clear(folder) == ["3 objects", "its files"]
+    assert not any(place.exists() for place in mine)
+    assert all(place.exists() for place in others)
+
+
+def test_a_link_to_what_is_not_ours_is_not_followed(folder, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (folder / rendezvous.SPILL).symlink_to(tmp_path / "precious")
+    assert leftovers.objects(folder) == []
+    assert leftovers.clear(folder) == ["its files"]
+    assert (tmp_path / "precious").exists()
 
 
 def test_everything_but_the_lock_is_cleared_and_then_all(folder):

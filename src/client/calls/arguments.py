@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SerializationError
+from ...pieces import joined
 from ...placeholders import collecting
 from ...serialize import dumps, find_culprit, is_picklable
 from ..results.waits import Waits
@@ -12,7 +13,10 @@ from ..results.waits import Waits
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ...objects.packing import Packing
     from ...serialize import Buffer
+    from ...wire.messages import ObjectInfo
+    from ..connection.link import Link
 
 
 def pack(
@@ -20,10 +24,11 @@ def pack(
 ) -> tuple[bytes, Sequence[Buffer]]:
     """Return the pickled arguments of a call; SerializationError names the argument that cannot travel, and why.
 
-    Results of tasks among them are placeholders; the frames say so, see `Waits`.
+    Results of tasks among them are placeholders; the frames say so, see `Waits`. The first frame may be `Pieces`: they
+    are to go through `to_object`, which sees to that.
     """
     try:
-        return dumps((args, kwargs), wrap=Waits)
+        return dumps((args, kwargs), wrap=Waits, pieces=True)
     except SerializationError as error:
         with collecting([]):
             raise SerializationError(_explain(function, args, kwargs) or str(error)) from error.__cause__
@@ -36,10 +41,45 @@ def pack_items(items: Any, first: int) -> tuple[bytes, Sequence[Buffer]]:
     placeholders, as in `pack`.
     """
     try:
-        return dumps(items, wrap=Waits)
+        return dumps(items, wrap=Waits, pieces=True)
     except SerializationError as error:
         with collecting([]):
             raise SerializationError(_explain_items(items, first) or str(error)) from error.__cause__
+
+
+def to_object(
+    store: Packing, payload: bytes, frames: Sequence[Buffer]
+) -> tuple[bytes, Sequence[Buffer], tuple[ObjectInfo, ...]]:
+    """Return arguments that have frames with an object in their place, if they are large enough: the payload, frames,
+    and the objects that the task is to name. ObjectStoreFull if they are too large to go any other way, and there is no
+    room. It is written when this returns: their memory may be used again.
+    """
+    made = store.pack(payload, frames)
+    if made is None:
+        if type(frames) is Waits:
+            frames[:] = joined([*frames])
+        else:
+            frames = joined(frames)
+        return payload, frames, ()
+    reference, info = made
+    if type(frames) is not Waits:
+        return reference, (), (info,)
+    frames.clear()  # it goes on to know what stands for what
+    return reference, frames, (info,)
+
+
+def all_to_objects(
+    link: Link, packed: Sequence[tuple[bytes, Sequence[Buffer]]]
+) -> list[tuple[bytes, Sequence[Buffer], tuple[ObjectInfo, ...]]]:
+    """Return the arguments of several calls as `to_object` does; if one cannot, there is no object of any."""
+    made: list[tuple[bytes, Sequence[Buffer], tuple[ObjectInfo, ...]]] = []
+    try:
+        for payload, frames in packed:
+            made.append(to_object(link.store, payload, frames) if frames else (payload, frames, ()))
+    except BaseException:
+        link.disown([info for _, _, objects in made for info in objects])
+        raise
+    return made
 
 
 def name_of(function: Callable[..., Any] | str) -> str:

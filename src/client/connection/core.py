@@ -2,8 +2,8 @@
 
 Rules of this file. No thread, clock or socket in here: `now` is an argument. Submitting threads and the I/O thread
 share one core, and only these may be touched by any thread, each by single operations that are atomic in Python:
-`sinks`, `requests`, `outbox`, `lost`, `sends.add`. What makes messages (`take`, `take_single`, `unsay`) is for whoever
-holds the lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
+`sinks`, `requests`, `outbox`, `lost`, `sends.add`, `leases`, `room`. What makes messages (`take`, `take_single`,
+`unsay`) is for whoever holds the lock of the socket, `unsay` for anybody; everything else belongs to the I/O thread.
 
 Whoever is registered is answered: `lose` marks the core lost *before* it fails all that is registered, and submitters
 look at `lost` *after* registering. So a submission either is failed by `lose` or notices by itself.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -21,14 +21,19 @@ from ...errors import ClusterError, ControllerLost
 from ...ids import ClientNo, first_task_id
 from ...streams import Incoming, Outgoing, Verdict
 from ...wire import messages as m
-from ..results.lightfuture import LightFuture
+from ...wire.parts import with_frames
+from ..results.leases import Leases
 from ..results.sending import Sends
 from .ended import Ended
 from .incarnations import Incarnations
+from .requests import RequestFuture
+from .room import ENTRY_BYTES, LARGE_BYTES, Room
 from .submission import compose, compose_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from .sink import Sink
 
 QUIET_S = 5.0
 """Having heard nothing for so long, ask."""
@@ -66,19 +71,6 @@ FUNCTIONS_MAX_BYTES = 64 << 20
 """How many bytes of pickled functions the controller keeps for us; beyond, the least used are forgotten."""
 
 
-class Sink(Protocol):
-    """Who waits for a task. All methods are called by the I/O thread."""
-
-    def _accept(self, reply: m.Result, frames: Sequence[Any], now: float) -> bool:
-        """Take a result; return whether it was the last under its task id."""
-
-    def _add_output(self, record: m.Output) -> None:
-        """Take something that the task printed or displayed."""
-
-    def _fail(self, error: Exception) -> None:
-        """Nothing will come any more."""
-
-
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """A task to be sent. Not tracked by the garbage collector, which would look at each in a flood, for nothing."""
 
@@ -86,30 +78,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     function: m.Function
     options: m.Options
     frames: Sequence[Any]
-
-
-class RequestFuture(LightFuture[Any]):
-    """The controller's answer to a request."""
-
-    _value: Any = None
-    _error: Exception | None = None
-
-    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
-        self._check_wait = check  # type: ignore[method-assign] # a callable either way
-
-    def resolve(self, value: Any, error: Exception | None) -> None:
-        """Take the answer. Called by the I/O thread."""
-        if not self.done():
-            self._value, self._error = value, error
-            self._settle(failed=error is not None)
-
-    def _outcome(self) -> Any:
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-    def _too_late(self, timeout: float | None) -> TimeoutError:
-        return TimeoutError(f"no answer after {timeout:g} s")
 
 
 class Core:
@@ -122,6 +90,7 @@ class Core:
         self._ended = Ended()
         self.requests: dict[int, RequestFuture] = {}
         self.sends = Sends()
+        self.leases = Leases()
         self.outbox: deque[Entry | msgspec.Struct] = deque([hello])
         """What is to be sent, in order."""
         self.lost: Exception | None = None
@@ -142,10 +111,13 @@ class Core:
         self._heard = now
         self._pinged = False
         self._broken_at: float | None = None
+        self.far_store: m.Source | None = None
+        """Where objects can be had by who is on another host than the cluster."""
         self.durable = False
         """Another controller takes over if this one dies."""
         self._incoming = Incoming()
         self._outgoing = Outgoing()
+        self.room = Room(self.outbox, self._outgoing)
         self._dependent: dict[int, list[Entry]] = {}
         """The tasks of messages, by number, that say what had come of others."""
         self._acked = 0
@@ -185,6 +157,8 @@ class Core:
                     error = None if message.error is None else ClusterError(message.error)
                     request.resolve(message.value, error)
             case m.Found() | m.Fetched() | m.Queried() | m.Recalled():
+                if isinstance(message, m.Fetched):
+                    frames = self._leased(message.results, frames)
                 request = self.requests.pop(message.request, None)
                 self._asked.pop(message.request, None)
                 if request is not None:
@@ -202,6 +176,8 @@ class Core:
                     self.lose(ControllerLost(f"the controller refused a message of this client: {message.reason}"))
             case m.Ack():
                 self._on_acked(message.have)
+            case m.Hold():
+                self.room.hold(on=message.on)
             case m.Resume():
                 self._greet()
             case m.Pong():
@@ -248,11 +224,20 @@ class Core:
             if result.frames:
                 parts = frames[at : at + result.frames]
                 at += result.frames
+            elif result.objects:
+                parts = self.leases.new(result.objects[0])
             sink = sinks.get(result.id)
             if sink is not None and sink._accept(result, parts, wall):
                 sinks.pop(result.id, None)
                 if result.duration > THREAD_S:
                     self._ended.add(result.id, sink)
+
+    def _leased(self, results: list[m.Result], frames: Sequence[Any]) -> list[Sequence[Any]]:
+        """Return the frames of each result; in their place a lease, where the value is an object."""
+        return [
+            self.leases.new(result.objects[0]) if result.objects else parts
+            for result, parts in with_frames(results, frames)
+        ]
 
     def _on_engines(self, engines: list[m.EngineInfo], wall: float) -> None:
         self.incarnations.learn(engines, wall)
@@ -277,6 +262,8 @@ class Core:
         self.cluster = message.cluster
         self.controller_pid = message.controller_pid
         self.durable = message.durable
+        self.far_store = message.store
+        self.room.welcomed(message)
         self.incarnations.learn(message.engines, wall)
         self.engines = {engine.id: engine for engine in message.engines if engine.state != "dead"}
         if self.on_fleet is not None:
@@ -390,6 +377,7 @@ class Core:
             messages += [self._anew(*sent) for sent in self._outgoing.after(self._resume_after)]
             messages += [(request, ()) for request in self._asked.values()]
             self._resume_after = None
+        released = self.leases.take()  # before the tasks are, and said after them: they may need these objects
         batch: list[Entry] = []
         nbytes = 0
         while True:
@@ -399,15 +387,20 @@ class Core:
                 break
             if isinstance(entry, Entry):
                 batch.append(entry)
-                nbytes += len(entry.task.payload) + 50
+                size = len(entry.task.payload)
+                if size > LARGE_BYTES or entry.frames:
+                    size = self.room.taken(entry)
+                nbytes += size + ENTRY_BYTES
                 if len(batch) < BATCH_TASKS and nbytes < BATCH_BYTES:
                     continue
-                self._close(batch, messages)
+                self._close(batch, messages, nbytes)
             else:
-                self._close(batch, messages)
+                self._close(batch, messages, nbytes)
                 self._single(entry, messages)
             batch, nbytes = [], 0
-        self._close(batch, messages)
+        self._close(batch, messages, nbytes)
+        if released:
+            self._single(m.Release(released), messages)
         return messages
 
     @property
@@ -415,7 +408,7 @@ class Core:
         """Whether `take` would return something."""
         if self._greeting and self.client is not None:
             return self._is_hello_next()
-        return bool(self.outbox) or self._resume_after is not None
+        return bool(self.outbox) or self._resume_after is not None or self.leases.has_returned
 
     def _is_hello_next(self) -> bool:
         return bool(self.outbox) and isinstance(self.outbox[0], m.ClientHello)
@@ -435,7 +428,7 @@ class Core:
         else:
             message, _, _ = compose([entry], self._name_function)
             self._dependent[self._outgoing.last + 1] = [entry]
-        self._outgoing.number(message)
+        self._outgoing.number(message, (), len(entry.task.payload) + ENTRY_BYTES)
         return message
 
     def unsay(self) -> None:
@@ -453,14 +446,17 @@ class Core:
             self._asked[request] = message
         if isinstance(message, m.Cancel):
             message.after = self._outgoing.last
+        if isinstance(message, m.Numbered):
+            self._outgoing.number(message)
         messages.append((message, ()))
 
-    def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]]) -> None:
+    def _close(self, batch: list[Entry], messages: list[tuple[msgspec.Struct, Sequence[Any]]], nbytes: int) -> None:
         """Make one Submit of these tasks."""
         if not batch:
             return
         message, frames, depends = compose(batch, self._name_function)
-        self._outgoing.number(message, frames)
+        self._outgoing.number(message, frames, nbytes)
+        self.room.look()
         if depends:
             self._dependent[message.seq] = batch
         if self.sends.waiting:

@@ -9,7 +9,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .core import Sink
+    from .sink import Sink
 
 ENDED_MAX = 4096
 """Of so many tasks that ended last, output is still taken."""

@@ -44,20 +44,28 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from ...errors import ControllerLost, EngineryError
+from ...objects.far import FarStore
+from ...objects.local import LocalStore
 from ...transport import NOBLOCK, WAKE, Monitor, open_dealer, open_wake_up, send
 from ...wire import messages as m
 from ...wire.codec import MalformedError, check_request, decode_to_client, encode
-from .core import Core, Entry, RequestFuture
+from .core import Core, Entry
+from .gate import Gate
+from .requests import RequestFuture
+from .room import LARGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import msgspec
 
     from ...config import Connection
+    from ...objects.packing import Packing
+    from ..results.leases import Lease
     from ..results.lightfuture import LightFuture
     from ..results.sending import Sent
-    from .core import Sink
+    from .sink import Sink
 
 log = logging.getLogger("enginery")
 
@@ -86,12 +94,20 @@ class Link:
     """A connection to a controller. `core` is its memory; see there for what other threads may touch."""
 
     def __init__(
-        self, connection: Connection, hello: m.ClientHello, ending: Callable[[], str | None] | None = None
+        self,
+        connection: Connection,
+        hello: m.ClientHello,
+        ending: Callable[[], str | None] | None = None,
+        store: Path | None = None,
     ) -> None:
-        """Begin to connect; `ending` says why the cluster has ended (None: it is there), where that can be known."""
+        """Begin to connect; `ending` says why the cluster has ended (None: it is there), where that can be known;
+        `store` is the path of the socket of this host's store of objects, if it has one.
+        """
         self.connection = connection
+        self._store_path = None if store is None else str(store)
         self._ending = ending
         self.core = Core(hello, time.monotonic())
+        self._gate = Gate(self.core)
         self._pid = os.getpid()
         self._woken = True  # until the thread runs there is nobody to wake
         self._closing = False
@@ -100,9 +116,12 @@ class Link:
         self._socket_lock = threading.Lock()
         self._ids_lock = threading.RLock()
         self._next_task = 0
+        self._peer = _new_peer()
+        self.store: Packing = LocalStore(self._store_path, self._peer)
+        self.core.leases.store, self.core.leases.wake = self.store, self._wake_up
         self._context: zmq.Context[Any] = zmq.Context()
         try:
-            self._socket = open_dealer(self._context, connection, b"c" + os.urandom(8))
+            self._socket = open_dealer(self._context, connection, self._peer)
             self._monitor = Monitor(self._socket)
         except BaseException:
             self._context.destroy(linger=0)
@@ -119,6 +138,22 @@ class Link:
         self.core.welcomed.result(timeout)
         with self._ids_lock:
             self._next_task = self._next_task or self.core.first_task()
+
+    def join_store(self) -> None:
+        """Use the store of objects: that of this host, which from now on knows when this process ends; or else that of
+        the cluster's head, from afar. After the welcome.
+        """
+        self._open_store()
+        if self._store_path is not None:
+            self.store.connect()
+
+    def _open_store(self) -> None:
+        far = self.core.far_store
+        if self._store_path is None and far is not None:
+            self.store = FarStore(far, self.connection, self._peer)
+        else:
+            self.store = LocalStore(self._store_path, self._peer)
+        self.core.leases.store = self.store
 
     def check(self) -> None:
         """Raise if to wait here can only hang: nothing will come any more, or it is this thread that would bring it."""
@@ -154,9 +189,13 @@ class Link:
         return task < self._next_task
 
     def submit(self, sink: Sink, entry: Entry, now: float) -> None:
-        """Have a task run; its sink hears what becomes of it. `now` is the time of submission. Never waits."""
+        """Have a task run; its sink hears what becomes of it. `now` is the time of submission. It waits while there is
+        no room for it, if it may (`room`), before anything is registered.
+        """
         task = entry.task
         core = self.core
+        if core.room.full and self.may_wait():
+            self._gate.wait()
         sinks = core.sinks
         calm = not sinks or now - self._last_post > LULL_S
         self._last_post = now
@@ -167,7 +206,11 @@ class Link:
         if calm and core.is_calm and not (self._woken or entry.frames or self._socket_lock.locked()):
             self._send_now(entry)
         else:
+            if entry.frames or len(task.payload) > LARGE_BYTES:
+                self._gate.posted(entry)
             core.outbox.append(entry)
+            if len(core.outbox) > core.room.most:
+                core.room.full = True
             if not self._woken:
                 self._wake()
         if core.lost is not None:
@@ -201,9 +244,26 @@ class Link:
         """Ask the controller to stop tasks; the answer is the list of those stopped."""
         return self.request(m.Cancel, tasks, grace_s, interrupt)
 
+    def own(self, info: m.ObjectInfo) -> Lease:
+        """Have the controller know of an object that was made here; return what holds it."""
+        lease = self.core.leases.new(info)
+        self.post(m.Put([info]))
+        return lease
+
+    def disown(self, objects: list[m.ObjectInfo]) -> None:
+        """Let go of objects that were made here, and of which the controller has never been told."""
+        if objects:
+            self.post(m.Put(objects))
+            self.post(m.Release([info.id for info in objects]))
+
     def post(self, message: msgspec.Struct) -> None:
         """Have a message sent, after what was posted before."""
         self.core.outbox.append(message)
+        if not self._woken:
+            self._wake()
+
+    def _wake_up(self) -> None:
+        """Have the I/O thread look; it may be awake."""
         if not self._woken:
             self._wake()
 
@@ -244,6 +304,8 @@ class Link:
             with self._socket_lock:
                 self._closing = True
                 self._close_sockets()
+            self._gate.look()
+            self.store.close()
 
     def _serve(self) -> None:
         core = self.core
@@ -278,14 +340,22 @@ class Link:
                 log.warning("%s", core.interrupted)
                 core.interrupted = ""
             core.tick(clock())
+            if core.room.full or core.room.held:
+                self._gate.look()
             more = more or (core.has_to_send and not core.is_broken)
-            if core.lost is not None or (self._released and not core.sinks and not core.requests):
+            if core.lost is not None or (self._released and self._is_idle()):
                 break
+        if not self._closing:
+            core.leases.end(hold=core.lost is not None)
         if self._released:
             core.outbox.append(m.Goodbye())
         with self._socket_lock:
             self._closing = True
             self._send_all()
+
+    def _is_idle(self) -> bool:
+        core = self.core
+        return not core.sinks and not core.requests and core.leases.is_idle
 
     def _send_all(self) -> None:
         socket = self._socket
@@ -326,17 +396,21 @@ class Link:
 
     # ------------------------------------------------------------------------------------------------ the end
 
-    def close(self, *, cancel: bool = False) -> None:
-        """Say goodbye, end the thread, free everything. What is pending fails. Doing it twice is fine."""
+    def close(self, *, cancel: bool = False, hold: bool = True) -> None:
+        """Say goodbye, end the thread, free everything. What is pending fails. Doing it twice is fine. With
+        `hold`, what has come can be read after that.
+        """
         if self._pid != os.getpid():
             return
         if not self._closing:
+            self.core.leases.end(hold=hold)
             self.core.outbox.append(m.Goodbye(cancel))
             self._closing = True
             self._wake()
         if threading.current_thread() is not self._thread:
             self._thread.join(CLOSE_S)
         self.core.lose(ControllerLost("this client is closed"))
+        self._gate.look()
 
     def release(self) -> None:
         """Nobody will submit any more: close when everything asked is answered. Does not wait."""
@@ -361,6 +435,15 @@ class Link:
         self._woken = True  # nobody is to be woken, and nothing to be sent
         self._socket_lock = threading.Lock()
         self._ids_lock = threading.RLock()
+        self._gate = Gate(self.core)
+        # The parent's connection to the store must end here, and one of ours must not speak for the parent.
+        self._peer = _new_peer()
+        self._open_store()
+        self.core.leases.is_over = True
+
+
+def _new_peer() -> bytes:
+    return b"c" + os.urandom(8)
 
 
 def _drain_wake_up(fd: int) -> None:
@@ -377,7 +460,7 @@ def _after_fork() -> None:
 
 def _at_exit() -> None:
     for link in list(_links):
-        link.close()
+        link.close(hold=False)
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, SequentialBackend
 
-from ...kept import NotKept
 from .sharing import Sharing
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     def __init__(self, view: LoadBalancedView, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._view = view
-        self._sharing = Sharing(view)
+        self._sharing = Sharing(view.client.put)
         self._calls = 0
         self._reporter = ThreadPoolExecutor(1, "enginery-joblib")
         self._lock = threading.Lock()
@@ -61,7 +60,7 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         """How many batches may be on their way; None if the engines are the limit."""
         self._under_way = 0
         self._running: dict[AsyncResult, tuple[Batch, Callback]] = {}
-        self._held: deque[tuple[Batch, Callback, bool]] = deque()
+        self._held: deque[tuple[Batch, Callback]] = deque()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return how many calls can run at once: as many as asked for, and as there are engines (-1: all of them)."""
@@ -104,25 +103,22 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     def submit(self, func: Batch, callback: Callback) -> None:
         """Have a batch run; `callback` hears of its end whatever happens, also if it cannot travel."""
-        self._submit(func, callback, whole=False)
+        with self._lock:
+            if self._limit is not None and self._under_way >= self._limit:
+                self._held.append((func, callback))
+                return
+            self._under_way += 1
+        self._send(func, callback)
 
     apply_async = submit
     """Its name before joblib 1.5."""
 
-    def _submit(self, batch: Batch, callback: Callback, *, whole: bool) -> None:
-        with self._lock:
-            if self._limit is not None and self._under_way >= self._limit:
-                self._held.append((batch, callback, whole))
-                return
-            self._under_way += 1
-        self._send(batch, callback, whole)
-
-    def _send(self, batch: Batch, callback: Callback, whole: bool) -> None:
+    def _send(self, batch: Batch, callback: Callback) -> None:
         if _is_over(callback):  # since it was held back
             self._go_on()
             return
         try:
-            future = self._view.apply_async(operator.call, batch if whole else self._sharing.share(batch))
+            future = self._view.apply_async(operator.call, self._sharing.share(batch))
         except Exception as error:  # joblib waits for the callback, and would for ever
             self._later(callback, error)
             self._go_on()
@@ -136,7 +132,7 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         with self._lock:
             ended = self._running.pop(future, None)
         if ended is not None:
-            self._later(self._tell, future, *ended)
+            self._later(ended[1], future)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -153,12 +149,6 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             self._reporter.submit(_logged, function, *args)
         except RuntimeError:  # the interpreter shuts down: nobody waits any more
             return
-
-    def _tell(self, future: AsyncResult, batch: Batch, callback: Callback) -> None:
-        if isinstance(future.error, NotKept):
-            self._submit(batch, callback, whole=True)
-        else:
-            callback(future)
 
     def retrieve_result_callback(self, out: Any) -> Any:
         """Return the values of a batch, or raise what one of its calls raised, as its own type."""

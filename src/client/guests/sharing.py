@@ -1,40 +1,35 @@
-"""Large arguments that many calls have in common (scikit-learn's data), sent to each engine once."""
+"""Large arguments that many calls have in common (scikit-learn's data), put into shared memory once."""
 
 from __future__ import annotations
 
 import copy
-import secrets
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ...errors import EngineryError
-from ...kept import Kept, forget, keep
-
 if TYPE_CHECKING:
-    from ..views.balancedview import LoadBalancedView
-    from ..views.directview import DirectView
+    from collections.abc import Callable
+
+    from ..results.refs import ObjectRef
 
 
 class Sharing:
     """The large arguments of the calls of one backend. Used from any thread.
 
-    The first call with a large array or table brings it along; when the *same object* comes again it is sent to all
-    engines of the view, and from then on its key travels in its place. So what is used once costs nothing more. Like
-    joblib's own memory maps, it is as it was when it was first sent.
+    A large array or table is put into shared memory when it is first met, and a reference travels in its place, each
+    time the *same object* comes. Like joblib's own memory maps, it is as it was then. It is held until the array is let
+    go of here, or all calls have ended.
     """
 
-    def __init__(self, view: LoadBalancedView) -> None:
-        self._view = view
-        self._lock = threading.Lock()
-        self._seen: dict[int, weakref.ref[Any]] = {}
-        self._keys: dict[int, str] = {}
-        self._sent: list[str] = []
+    def __init__(self, put: Callable[[Any], ObjectRef]) -> None:
+        self._put = put
+        self._lock = threading.RLock()  # an array may be let go of anywhere
+        self._refs: dict[int, tuple[weakref.ref[Any], ObjectRef]] = {}
         self.large: int | None = None
         """From how many bytes on an argument is large; None: none is."""
 
     def share(self, batch: Any) -> Any:
-        """Return a batch of joblib's with keys in place of large arguments that were met before."""
+        """Return a batch of joblib's with references in place of large arguments. Raises as `Client.put`."""
         if self.large is None:
             return batch
         items = [
@@ -46,38 +41,26 @@ class Sharing:
         return shared
 
     def _replace(self, value: Any) -> Any:
-        nbytes = nbytes_of(value)
-        if self.large is None or nbytes < self.large:
+        if self.large is None or nbytes_of(value) < self.large:
             return value
         number = id(value)
         with self._lock:
-            known = self._seen.get(number)
-            if known is None or known() is not value:
-                self._seen[number] = weakref.ref(value)
-                self._keys.pop(number, None)
-                return value
-            key = self._keys.get(number)
-            if key is None:
-                key = secrets.token_hex(8)
-                self._engines().apply_async(keep, key, value)
-                self._keys[number] = key
-                self._sent.append(key)
-        return Kept(key)
+            known = self._refs.get(number)
+            if known is None or known[0]() is not value:
+                known = weakref.ref(value, lambda _gone: self._forget(number)), self._put(value)
+                self._refs[number] = known
+        return known[1]
+
+    def _forget(self, number: int) -> None:
+        with self._lock:
+            known = self._refs.get(number)
+            if known is not None and known[0]() is None:  # else another one has its place by now
+                del self._refs[number]
 
     def end(self) -> None:
-        """Have the engines forget what they keep for us."""
+        """Hold nothing any more."""
         with self._lock:
-            sent = self._sent
-            self._seen, self._keys, self._sent = {}, {}, []
-        if sent:
-            try:
-                self._engines().apply_async(forget, sent)
-            except EngineryError:  # there are no engines any more, or the client is closed
-                return
-
-    def _engines(self) -> DirectView:
-        targets = self._view.targets
-        return self._view.client.direct_view("all" if targets is None else targets)
+            self._refs = {}
 
 
 def nbytes_of(value: Any) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...wire.messages import Task
 from ...wire.parts import COROUTINE
-from ..calls.arguments import pack_items
+from ..calls.arguments import pack_items, to_object
 from ..calls.dependencies import unbound
 from ..connection.core import Entry
 from ..results.mapresult import AsyncMapResult
@@ -20,7 +20,7 @@ from ..results.sending import watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ...wire.messages import Function, Options
+    from ...wire.messages import Function, ObjectInfo, Options
     from ..client import Client
     from ..connection.link import Link
     from .inputs import Input, Items
@@ -99,13 +99,17 @@ def submit_items(
 ) -> int:
     """Submit one task for the next items of a map; return how many bytes it has."""
     payload, frames = pack_items(items, len(result))
+    nbytes = len(payload) + sum(frame.nbytes for frame in frames)
+    objects: tuple[ObjectInfo, ...] = ()
+    if frames:
+        payload, frames, objects = to_object(link.store, payload, frames)
     task = link.new_tasks()
     result._add_task(task, count)
     if frames:
         watch(link, result, task, track=track)
-    message = Task(task, function.digest, payload, len(frames), items=count)
+    message = Task(task, function.digest, payload, len(frames), items=count, objects=objects)
     link.submit(result, Entry(message, function, options, frames), time.time())
-    return len(payload) + sum(frame.nbytes for frame in frames)
+    return nbytes
 
 
 class Sizes:

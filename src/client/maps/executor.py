@@ -47,7 +47,7 @@ class ClusterExecutor(Executor):
         """
         with self._lock:
             self._check()
-            future = self._view.apply_async(fn, *args, **kwargs)
+            future: AsyncResult = self._view.apply_async(fn, *args, **kwargs)
             self._results.add(future)
         return future
 

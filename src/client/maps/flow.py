@@ -244,7 +244,8 @@ class Flow:
         self.progress += hi - lo
         if reply.started:
             self.item_s.add(reply.duration, hi - lo)
-        self.result_nbytes.add(len(reply.payload) + sum(frame.nbytes for frame in frames), hi - lo)
+        nbytes = len(reply.payload) + sum(frame.nbytes for frame in frames) + sum(info.nbytes for info in reply.objects)
+        self.result_nbytes.add(nbytes, hi - lo)
         over = task.left <= 0
         if over:
             self.drop_task(reply.id)

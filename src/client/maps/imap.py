@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import SerializationError
 from ...wire.messages import Task
 from ...wire.parts import COROUTINE
-from ..calls.arguments import pack_items
+from ..calls.arguments import pack_items, to_object
 from ..connection.core import Entry
 from ..results.timeouts import left_until
 from .batches import check_map, width
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ...wire.messages import Function, Options
+    from ...wire.messages import Function, ObjectInfo, Options
     from ..client import Client
     from ..connection.link import Link
     from ..results.mapresult import Run
@@ -222,9 +222,12 @@ class LazyMap:
             return
         self._row_nbytes.add(len(payload) + sum(frame.nbytes for frame in frames), count)
         link, function = self._link, self._function
+        objects: tuple[ObjectInfo, ...] = ()
+        if frames:
+            payload, frames, objects = to_object(link.store, payload, frames)
         task = link.new_tasks()
         self._flow.add_task(task, first, count)
-        message = Task(task, function.digest, payload, len(frames), items=count)
+        message = Task(task, function.digest, payload, len(frames), items=count, objects=objects)
         try:
             link.submit(self._flow, Entry(message, function, self._options, frames), time.time())
         except BaseException as error:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ...errors import NoSuchTask
 from ...ids import TaskId, show_task
 from ...wire import messages as m
-from ...wire.parts import with_frames
 from ..calls.taskids import read_id
 from ..results.execution import executed
 from ..results.futures import AsyncResult, unpack
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ...wire.messages import Fetched, Found, Output, Result, TaskInfo
-    from ..connection.core import Sink
     from ..connection.link import Link
+    from ..connection.sink import Sink
     from ..results.futures import Canceller
 
 AT_A_TIME = 1000
@@ -117,7 +116,7 @@ class _Fetch:
         for record in message.outputs:
             self._sink._add_output(record)
         now = time.time()
-        for result, parts in with_frames(message.results, frames):
+        for result, parts in zip(message.results, frames, strict=True):  # the frames of each: see `Core`
             self._sink._accept(result, parts, now)
         self._left = message.left + self._left
         self.ask()

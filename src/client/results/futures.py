@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 from ...errors import CompositeError, EngineryError, NoSuchTask, RemoteError, TaskAborted
 from ...ids import TaskId, show_task
 from ...placeholders import stand_in
+from .leases import Lease
 from .lightfuture import CANCELLED, FINISHED, PENDING, LightFuture
 from .metadata import METADATA, Metadata, Part
 from .outcomes import CANCELLED as STATUS_CANCELLED
@@ -142,7 +143,7 @@ class AsyncResult(Sending, AsArgument, LightFuture[Any], Metadata, Shown):
             opened = self._read()
             if self._opened is None:
                 self._opened = opened
-            if not self._needed:
+            if not (self._needed or type(self._frames) is Lease):  # (a lease keeps no memory of ours)
                 self._frames = ()  # after that: a thread that reads what is gone finds here what was read
                 reply = self._reply
                 if reply is not None and opened[1] is None:

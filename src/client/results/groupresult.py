@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import placeholders
 from .futures import DATA, AsyncResult, unpack
+from .leases import Lease
 from .lightfuture import CANCELLED, FINISHED
 from .outcomes import CANCELLED as STATUS_CANCELLED
 from .outcomes import OK
@@ -97,7 +98,7 @@ class GroupResult(SeveralResult):
         item = unpack(kept[0], kept[1], self._label, self._convert, lambda: [self._part(index)])
         if self._items[index] is None:
             self._items[index] = item
-        if not self._needed:
+        if not (self._needed or type(kept[1]) is Lease):
             self._replies[index] = (kept[0], (), kept[2])  # after that: who reads what is gone finds what was read
             if item[1] is None:
                 kept[0].payload = b""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ... import placeholders
 from ...errors import TaskLost
 from .futures import DATA, AsyncResult, fresh, raise_errors
+from .leases import Lease
 from .lightfuture import CANCELLED, FINISHED, PENDING
 from .outcomes import CANCELLED as STATUS_CANCELLED
 from .outcomes import OK, error_of, value_of
@@ -52,7 +53,7 @@ class Run:
             opened = self._read(label)
             if self._opened is None:
                 self._opened = opened
-            if not self.needed:
+            if not (self.needed or type(self.frames) is Lease):
                 self.frames = ()  # after that: who reads what is gone finds what was read
                 if opened[1] is None:
                     self.reply.payload = b""

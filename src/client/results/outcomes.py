@@ -17,10 +17,12 @@ from ...errors import (
     TaskTimeout,
 )
 from ...ids import TaskId, show_task
+from ...pickles import loads_mapped
 from ...reasons import never
 from ...wire.codec import MalformedError, decode_certificate
 from ...wire.given import get_inherited
 from ...wire.messages import Result, Status
+from .leases import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +32,13 @@ CANCELLED = int(Status.CANCELLED)
 
 
 def value_of(result: Result, frames: Sequence[Any]) -> Any:
-    """Return the value of a result whose status is OK; SerializationError if it cannot be unpickled here."""
+    """Return the value of a result whose status is OK; SerializationError if it cannot be unpickled here, ObjectLost if
+    it is nowhere any more.
+    """
+    opened = frames.open() if type(frames) is Lease else None
     try:
+        if opened is not None:
+            return loads_mapped(*opened, keep_classes=True)
         return serialize.loads(result.payload, frames, keep_classes=True)
     except Exception as error:
         task = show_task(TaskId(result.id))

@@ -72,7 +72,7 @@ def _listed(result: AsyncResult, value: Any) -> list[Any]:
 
 def _light(part: Part) -> Part:
     """Return a part without what its value was made of."""
-    return part if part.reply is None else part._replace(reply=replace(part.reply, payload=b"", frames=0))
+    return part if part.reply is None else part._replace(reply=replace(part.reply, payload=b"", frames=0, objects=()))
 
 
 def restored(several: bool, *kept: Any) -> AsyncResult:

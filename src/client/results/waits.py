@@ -7,6 +7,9 @@ rest is named, for the controller to add (`wire.given`).
 The controller may let go of a result as soon as we have confirmed it. So what a message names as still to come must not
 have been confirmed by one that leaves before it: messages are composed and sent under one lock, confirmations too, and
 a result is filed before it is confirmed.
+
+Objects that are named among the arguments (`ObjectRef`), or are the values of such results, are named in the task, for
+the controller. They are held here until then: what is let go of later is said later (`leases`).
 """
 
 from __future__ import annotations
@@ -19,14 +22,16 @@ from ...serialize import dumps, failure_from
 from ...wire.given import join
 from ...wire.messages import Result, Status
 from .execution import executed
+from .refs import ObjectRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from ...serialize import Buffer
-    from ...wire.messages import Task
+    from ...wire.messages import ObjectInfo, Task
     from ...wire.parts import Part
     from .futures import AsyncResult
+    from .leases import Lease
 
 Seen = dict[int, dict[int, "list[Part]"]]
 """What has come of results, by `id` of the result and task: looked up once for a message."""
@@ -35,15 +40,21 @@ Seen = dict[int, dict[int, "list[Part]"]]
 class Waits(list["Buffer"]):
     """The frames of arguments that have placeholders, and the results that these stand for."""
 
-    __slots__ = ("_again", "_payload", "_results")
+    __slots__ = ("_again", "_leases", "_objects", "_payload", "_results")
 
-    def __init__(self, frames: Iterable[Buffer], results: Iterable[AsyncResult]) -> None:
+    def __init__(self, frames: Iterable[Buffer], results: Iterable[AsyncResult | ObjectRef]) -> None:
         super().__init__(frames)
         self._payload: bytes | None = None
         self._results: dict[int, AsyncResult] = {}
         self._again: dict[tuple[int, int], Part] = {}
         """Parts that were let go of before, by task and first item: pickled anew, in the thread of the user."""
+        self._leases: list[Lease] = []
+        """What is held of objects that are named among the arguments."""
+        self._objects: tuple[ObjectInfo, ...] = ()
         for result in results:
+            if isinstance(result, ObjectRef):
+                self._leases += result._leases()
+                continue
             for id_, parts in result._known().items():
                 self._results[id_] = result
                 for part in parts:
@@ -56,7 +67,7 @@ class Waits(list["Buffer"]):
     def resolve(self, task: Task, seen: Seen) -> Sequence[Any]:
         """Put what has come beside the task's arguments, and the rest on its list; return the frames."""
         if self._payload is None:
-            self._payload = task.payload
+            self._payload, self._objects = task.payload, task.objects
         given: list[Part] = []
         needs: list[int] = []
         by_id: list[int] = []
@@ -74,6 +85,9 @@ class Waits(list["Buffer"]):
         if given or by_id:
             task.payload, frames = join(self._payload, frames, given, tuple(by_id))
         task.frames = len(frames)
+        infos = [*self._objects, *(lease.info for lease in self._leases)]
+        infos += [info for reply, _ in given for info in reply.objects]
+        task.objects = tuple({info.id: info for info in infos}.values())
         return frames
 
 

@@ -6,9 +6,11 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
+
 from ...wire.messages import Options, Task
 from ...wire.query import INT_MAX
-from ..calls.arguments import pack
+from ..calls.arguments import pack, to_object
 from ..calls.dependencies import bind, unbound
 from ..calls.resources import amounts
 from ..connection.core import Entry
@@ -17,6 +19,7 @@ from ..maps.batches import check_map, submit_map, width
 from ..maps.imap import lazy_map
 from ..maps.inputs import seeded
 from ..results.futures import AsyncResult
+from ..results.refs import ObjectRef
 from ..results.sending import watch
 from .decorators import PARTS_PER_ENGINE
 from .partition import join
@@ -25,6 +28,7 @@ from .view import View
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ...wire.messages import ObjectInfo
     from ..client import Client
     from ..maps.imap import LazyMap
     from ..results.mapresult import AsyncMapResult
@@ -40,8 +44,8 @@ class LoadBalancedView(View):
     after an error or the death of an engine), `timeout` (seconds one attempt may run), `priority` (higher goes first),
     `after` (begin when these have ended: a result, a task's id, a list of these, or a `Dependency`), `follow` (the
     same, and run on an engine where they ran), `resources` (what a task takes of what its host offers while it runs:
-    `{"gpu": 1}`; hosts offer what the cluster was started with). What can never run fails at once, with
-    ImpossibleDependency.
+    `{"gpu": 1}`; hosts offer what the cluster was started with), `keep` (values stay where they are made: calls return
+    an ObjectRef). What can never run fails at once, with ImpossibleDependency.
     """
 
     FLAGS: ClassVar[tuple[str, ...]] = (
@@ -52,6 +56,7 @@ class LoadBalancedView(View):
         "after",
         "follow",
         "resources",
+        "keep",
     )
 
     def __init__(self, client: Client, targets: Any = None) -> None:
@@ -66,6 +71,7 @@ class LoadBalancedView(View):
                 "after": None,
                 "follow": None,
                 "resources": None,
+                "keep": False,
             }
         )
 
@@ -90,11 +96,19 @@ class LoadBalancedView(View):
         super()._set(flags)
         limit_s = None if timeout is None else float(timeout)
         self._options = Options(
-            ids, int(priority), int(retries), limit_s, self._flags["label"], after=after, follow=follow, resources=takes
+            ids,
+            int(priority),
+            int(retries),
+            limit_s,
+            self._flags["label"],
+            after=after,
+            follow=follow,
+            resources=takes,
+            keep=bool(flags["keep"]),
         )
         self._told = unbound(self._options)
 
-    def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
+    def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call `f(*args, **kwargs)` on an engine; return the result to come.
 
             future = view.apply_async(pow, 2, 10)
@@ -103,8 +117,9 @@ class LoadBalancedView(View):
         when it is, and gets it from the cluster, not from here. If there is none, the call raises what that task
         raised, with a note.
 
-        A coroutine function is awaited there; an engine runs up to 64 of them at once. Raises SerializationError
-        naming the argument that cannot travel.
+        A coroutine function is awaited there; an engine runs up to 64 of them at once. With the flag `keep`, the value
+        stays there, and this returns an ObjectRef, which can be an argument before the value is made. Raises
+        SerializationError naming the argument that cannot travel, ObjectStoreFull if there is no room for a large one.
         """
         client = self._client
         link = client._link
@@ -114,11 +129,19 @@ class LoadBalancedView(View):
         task = link.new_tasks()
         now = time.time()
         future = AsyncResult(link, task, now, self._told)
+        objects: tuple[ObjectInfo, ...] = ()
         if frames:
-            watch(link, future, task, track=self._flags["track"])
-        message = Task(task, function.digest, payload, len(frames))
+            payload, frames, objects = to_object(link.store, payload, frames)
+            if frames:
+                watch(link, future, task, track=self._flags["track"])
+        message = Task(task, function.digest, payload, len(frames), objects=objects)
         link.submit(future, Entry(message, function, options, frames), now)
-        return future
+        return ObjectRef(link, future=future) if options.keep else future
+
+    def _item_options(self) -> Options:
+        """Return how items of maps are run: their values are never kept."""
+        options = self._options
+        return msgspec.structs.replace(options, keep=False) if options.keep else options
 
     def map_async(
         self,
@@ -151,7 +174,7 @@ class LoadBalancedView(View):
         """
         check_map(f, sequences)
         function, rows = seeded(f, sequences, seed)
-        client, options = self._client, self._options
+        client, options = self._client, self._item_options()
         return submit_map(
             client._link,
             client._functions.get(function),
@@ -229,7 +252,7 @@ class LoadBalancedView(View):
         """
         return lazy_map(
             self._client,
-            self._options,
+            self._item_options(),
             f,
             sequences,
             ordered=ordered,
@@ -248,8 +271,8 @@ class LoadBalancedView(View):
 
         `n_jobs=-1`, the default, means all engines of the view; a Parallel inside a call runs its calls one after
         another there. Calls travel in batches; errors come out as themselves, and what is under way is stopped then. A
-        large array (joblib's `max_nbytes`, 1 MB) that several calls share is sent to each engine once, and read-only
-        there, as joblib's own memory maps are. `parallel_config(name, client=client, label="fit", ...)` takes another
+        large array (joblib's `max_nbytes`, 1 MB) that several calls share is in shared memory once, as it is when the
+        first of them is submitted. `parallel_config(name, client=client, label="fit", ...)` takes another
         client, or other flags. With `make_default`, joblib uses it where no backend is named. Raises ImportError if
         joblib is not installed.
         """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...wire.messages import Function, Options, Task
 from ...wire.parts import COROUTINE
-from ..calls.arguments import pack
+from ..calls.arguments import all_to_objects, pack, to_object
 from ..calls.serializers import Own, dill, standard
 from ..connection.core import Entry
 from ..maps.batches import check_map, new_result, submit_items
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
-    from ...wire.messages import Output
+    from ...wire.messages import ObjectInfo, Output
     from ..client import Client
     from ..maps.imap import LazyMap
     from ..results.mapresult import AsyncMapResult
@@ -101,12 +101,15 @@ class DirectView(View):
             with own.pickling():
                 payload, frames = pack(name, args, kwargs)
         link, now = self._client._link, time.time()
+        objects: tuple[ObjectInfo, ...] = ()
+        if frames:
+            payload, frames, objects = to_object(link.store, payload, frames)
         first = link.new_tasks(len(ids))
         result = self._result(ids, first, now, scalar=scalar, convert=convert, assemble=assemble)
         result._late = late
         if frames:
             watch(link, result, first, track=self._flags["track"])
-        task = Task(first, function.digest, payload, len(frames), copies=len(ids))
+        task = Task(first, function.digest, payload, len(frames), copies=len(ids), objects=objects)
         link.submit(result, Entry(task, function, self._options_for(ids), frames), now)
         return result
 
@@ -369,14 +372,15 @@ class DirectView(View):
         ids, scalar = self._ids(targets)
         parts = split(seq, len(ids), dist)
         link, now = self._client._link, time.time()
-        first = link.new_tasks(len(ids))
         with self._pickling():  # all of them before the first leaves
             packed = [pack("scatter", ({key: only_item(part) if flatten else part},), {}) for part in parts]
+        made = all_to_objects(link, packed)
+        first = link.new_tasks(len(ids))
         result = self._result(ids, first, now, scalar=scalar)
         label, track = self._flags["label"], self._flags["track"]
-        for place, (target, (payload, frames)) in enumerate(zip(ids, packed, strict=True)):
+        for place, (target, (payload, frames, objects)) in enumerate(zip(ids, made, strict=True)):
             options = Options(targets=(target,), label=label, ordered=True)
-            task = Task(first + place, _PUSH.digest, payload, len(frames))
+            task = Task(first + place, _PUSH.digest, payload, len(frames), objects=objects)
             if frames:
                 watch(link, result, task.id, track=track)
             link.submit(result, Entry(task, _PUSH, options, frames), now)

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING
 from ...ids import CONTROLLER_NO
 from ...wire.messages import Function, Options, Submit
 from ...wire.messages import Task as Wanted
-from .. import dependents, sessions
+from .. import dependents, sessions, setups
+from ..objects import object_is
 from ..state import engine_is
 from . import restore
 from .ledger import (
     Acked,
     Books,
     ClientCame,
+    ClientEnded,
     Delivered,
     EngineGone,
     FunctionCame,
     Heard,
-    SetupCame,
+    ObjectGone,
     Submitted,
 )
 
@@ -45,6 +47,8 @@ def books(state: State) -> Books:
         c = client
         entries.append(ClientCame(c.no, c.peer, c.name, c.pid, c.host, c.cancel_on_exit, c.patience_s))
         entries.append(Acked(client.no, client.outgoing.confirmed))
+        if client.ended:
+            entries.append(ClientEnded(client.no))
         if client.incoming.have:
             entries.append(Heard(client.peer, client.incoming.have))
         missed = client.outgoing.after(client.outgoing.confirmed)
@@ -59,7 +63,9 @@ def books(state: State) -> Books:
         if engine.incoming.have:
             entries.append(Heard(engine.peer, engine.incoming.have))
     entries += [EngineGone(id_, incarnation) for id_, incarnation in state.gone.items()]
-    entries += [SetupCame(*setup) for setup in state.setups]
+    entries += map(setups.came, state.setups)
+    entries += [ObjectGone(id_) for id_ in state.objects.dropped]
+    entries += map(object_is, state.objects.entries.values())
     entries += _submissions(state)
     return Books(state.epoch, state.last_client, entries, unheard, restore.summary(state))
 
@@ -91,11 +97,13 @@ def _submission(state: State, tasks: list[Task]) -> Submitted:
     wanted: list[Wanted] = []
     frames: list[object] = []
     for task in tasks:
-        payload, parts, needs, mine = dependents.as_submitted(state, task)
+        payload, parts, needs, mine, objects = dependents.as_submitted(state, task)
         place = places.setdefault(id(mine), len(options))
         if place == len(options):
             options.append(mine)
-        wanted.append(Wanted(task.root, task.function, payload, len(parts), place, task.hi, needs=needs))
+        wanted.append(
+            Wanted(task.root, task.function, payload, len(parts), place, task.hi, needs=needs, objects=objects)
+        )
         frames += parts
     return Submitted(tasks[0].client, Submit(functions, options, wanted), frames)
 

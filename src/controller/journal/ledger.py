@@ -156,6 +156,32 @@ class ClientLeft(NamedTuple):
     no: int
 
 
+class ClientEnded(NamedTuple):
+    """The process of a client has ended, or not after all: whether it will hold objects."""
+
+    no: int
+    ended: bool = True
+
+
+class ObjectIs(NamedTuple):
+    """An object is held so now. Of tasks that hold it these tell themselves, and so does set-up."""
+
+    id: bytes
+    nbytes: int
+    stores: list[bytes]
+    """Those that have it."""
+    handles: list[tuple[int, int]]
+    """Clients, and how many each has."""
+    kept: list[int]
+    """The tasks whose results are kept."""
+
+
+class ObjectGone(NamedTuple):
+    """An object was dropped. That is remembered for a while: its stores may not have heard of it."""
+
+    id: bytes
+
+
 class EngineIs(NamedTuple):
     """An engine has this state now."""
 
@@ -187,6 +213,8 @@ class NannyIs(NamedTuple):
     head: bool
     resources: bytes = b"\x80"
     """What the host offers: a MessagePack map."""
+    store: bytes = b"\xc0"
+    """Where its store is: a `Source`, or nil."""
 
 
 class NannyGone(NamedTuple):
@@ -216,6 +244,8 @@ class SetupCame(NamedTuple):
     no: int
     name: str
     payload: bytes
+    objects: bytes = b"\x90"
+    """The objects among its arguments: a MessagePack list of `ObjectInfo`."""
 
 
 class SetupsCleared(NamedTuple):
@@ -237,6 +267,9 @@ Entry = (
     | Lacked
     | ClientCame
     | ClientLeft
+    | ClientEnded
+    | ObjectIs
+    | ObjectGone
     | EngineIs
     | EngineGone
     | NannyIs
@@ -312,3 +345,8 @@ class Saved(NamedTuple):
     setups: Sequence[SetupCame] = ()
     needed: Sequence[Part] = ()
     """The results of tasks that others which have not ended depend on."""
+    objects: Sequence[ObjectIs] = ()
+    dropped: Sequence[bytes] = ()
+    """Objects that were dropped lately."""
+    gone_clients: frozenset[int] = frozenset()
+    """Clients whose processes have ended."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ...ids import CONTROLLER_NO, ClientNo, EngineId, Incarnation, Peer
-from ...wire.messages import DeathCertificate, Options, Result, Status
-from .. import dependents, fleet, intake, lines, pools, resources, sessions, setups, stopping
+from ...wire.messages import DeathCertificate, ObjectInfo, Options, Result, Source, Status
+from .. import dependents, fleet, intake, lines, memory, pools, resources, sessions, setups, stopping
 from ..records import Client, Engine, EngineState, Nanny, Setup, Task, TaskState, Unmet
 from ..state import State
 from .ledger import (
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ...wire.messages import Results, Submit
     from ...wire.parts import Part
     from .ledger import EngineIs, Move, Saved
+
+_infos = msgspec.msgpack.Decoder(tuple[ObjectInfo, ...])
 
 Runs = list[tuple[int, int]]
 """Runs of items, `lo <= i < hi` each."""
@@ -73,7 +75,9 @@ def restore(saved: Saved, cluster: str, epoch: int, last_client: int, now: float
     state.last_client = last_client
     _restore_clients(state, saved)
     _restore_fleet(state, saved, now)
-    state.setups = [Setup(*came) for came in saved.setups]
+    _restore_objects(state, saved, now)
+    for came in saved.setups:
+        setups.enter(state, Setup(came.no, came.name, came.payload, _infos.decode(came.objects)))
     tasks = _Tasks(state)
     for submitted, open_ in saved.submitted:
         tasks.enter(submitted.client, submitted.message, submitted.frames, open_)
@@ -97,13 +101,16 @@ def _restore_clients(state: State, saved: Saved) -> None:
         client = Client(ClientNo(came.no), Peer(came.peer), came.name, came.pid, came.host)
         client.cancel_on_exit = came.cancel_on_exit
         client.patience_s = came.patience_s
+        client.ended = came.no in saved.gone_clients
         client.incoming.have = saved.heard.get(came.peer, 0)
         client.outgoing.last = saved.acked.get(came.no, 0)
         intake.enter_client(state, client)
     for delivered in saved.unheard:
         receiver = state.clients.get(delivered.client)
         if receiver is not None:
-            receiver.outgoing.put_back(delivered.message, delivered.frames)
+            receiver.outgoing.put_back(
+                delivered.message, delivered.frames, memory.weigh_message(delivered.message, delivered.frames)
+            )
     for digest, pickled in saved.functions.items():
         state.functions.add(digest, pickled, 0)
         state.functions.entries[digest].owners.clear()
@@ -120,6 +127,7 @@ def _restore_fleet(state: State, saved: Saved, now: float) -> None:
         nanny = Nanny(Peer(there.peer), there.host, there.pid, there.cores, head=there.head)
         nanny.resources = msgspec.msgpack.decode(there.resources, type=dict[str, float])
         state.nannies[nanny.peer] = nanny
+        sessions.know_store(state, nanny, msgspec.msgpack.decode(there.store, type=Source | None))
         sessions.nanny_away(state, nanny, now)
     state.gone.update(saved.gone)
     for record in saved.engines:
@@ -136,6 +144,19 @@ def _restore_fleet(state: State, saved: Saved, now: float) -> None:
             state.engine_peers[engine.control] = engine
         if engine.state is EngineState.AWAY:
             sessions.expect_back(state, engine, now)
+
+
+def _restore_objects(state: State, saved: Saved, now: float) -> None:
+    """Have objects in the books as they were held, but by tasks and set-up: these come later in this turn."""
+    objects = state.objects
+    for there in saved.objects:
+        held = objects.enter(ObjectInfo(there.id, there.nbytes))
+        held.stores = {store for store in there.stores if store in objects.stores}
+        held.handles = {no: count for no, count in there.handles if no in state.clients}
+        for root in there.kept:
+            objects.keep(root, held.info, now)
+    for id_ in saved.dropped:
+        objects.remember(id_, now)
 
 
 def _engine(record: EngineIs) -> Engine:
@@ -295,6 +316,8 @@ class _Tasks:
                 continue
             entry.unfinished += 1
             state.tasks[task.id] = task
+            if task.objects:
+                state.objects.hold(task)
             client = state.clients.get(task.client)
             if task.id != task.root or self.of_root.get(task.root):
                 pieces = state.pieces.setdefault(task.root, set())
@@ -309,6 +332,7 @@ class _Tasks:
             if task_id in state.tasks and state.tasks[task_id].state == TaskState.ASSIGNED:
                 stopping.restore_stop(state, state.tasks[task_id], stopped)
         self._settle_dependents(needed)
+        memory.restored(state)
         for task in unwanted:
             client = state.clients.get(task.client) or state.ghost(task.client)
             client.results.append(Result(task.root, Status.UNKNOWN, TOO_LARGE.encode(), lo=task.lo, hi=task.hi))
@@ -395,7 +419,11 @@ def expand(client: int, message: Submit, frames: Sequence[Any]) -> Iterator[Task
             if options.ordered and len(targets) > 1:
                 mine = msgspec.structs.replace(options, targets=(targets[copy],))
             id_ = wanted.id + copy
-            yield Task(id_, client, wanted.function, payload, mine, parts, id_, 0, wanted.items)
+            weight = memory.weigh(payload, parts, copies)
+            task = Task(id_, client, wanted.function, payload, mine, parts, id_, 0, wanted.items, weight=weight)
+            if wanted.objects:
+                task.objects = wanted.objects
+            yield task
 
 
 def ended_by(message: Results) -> Iterator[tuple[int, int, int]]:

@@ -24,26 +24,24 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ...ids import COUNT_BITS, MAX_TASK
-from ...wire.messages import Outputs, Results, Submit
+from ...wire.messages import Results, Submit
+from ..objects import DROPPED_S
 from . import bounds, disk, dump
 from . import ledger as l
 from .disk import IN_MEMORY, SchemaError, Transaction
+from .loading import load
 from .needs import needs_of, results_needed
-from .restore import ended_by
 from .spans import spans
 from .tables import OF_A_LIFE, SCHEMA, TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 log = logging.getLogger("enginery.controller")
 
 _encode = msgspec.msgpack.Encoder().encode
-_moves = msgspec.msgpack.Decoder(list[l.Move])
 _submit = msgspec.msgpack.Decoder(Submit)
-_results = msgspec.msgpack.Decoder(Results | Outputs)
-_frames = msgspec.msgpack.Decoder(list[bytes])
 
 _MOVES = (l.Assigned, l.Returned, l.Piece, l.Whole, l.Stopped, l.SetupCall, l.Killed, l.Lacked)
 
@@ -233,8 +231,15 @@ class Store:
             case l.Acked(client, have):
                 execute("UPDATE clients SET acked = ? WHERE no = ?", (have, client))
             case l.ClientCame():
-                execute("INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, ?, 0)", entry)
+                execute("INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0)", entry)
                 self._set("last_client", entry.no)
+            case l.ClientEnded(no, ended):
+                execute("UPDATE clients SET ended = ? WHERE no = ?", (ended, no))
+            case l.ObjectIs(id_, nbytes, stores, handles, kept):
+                holders = _encode((stores, handles, kept))
+                execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, NULL)", (id_, nbytes, holders))
+            case l.ObjectGone(id_):
+                execute("INSERT OR REPLACE INTO objects VALUES (?, 0, NULL, ?)", (id_, now))
             case l.ClientLeft(no):
                 execute("DELETE FROM heard WHERE peer = (SELECT peer FROM clients WHERE no = ?)", (no,))
                 execute("DELETE FROM clients WHERE no = ?", (no,))
@@ -255,11 +260,11 @@ class Store:
                 execute("DELETE FROM engines WHERE id = ?", (id_,))
                 execute("INSERT OR REPLACE INTO gone VALUES (?, ?)", (id_, incarnation))
             case l.NannyIs():
-                execute("INSERT OR REPLACE INTO nannies VALUES (?, ?, ?, ?, ?, ?)", entry)
+                execute("INSERT OR REPLACE INTO nannies VALUES (?, ?, ?, ?, ?, ?, ?)", entry)
             case l.NannyGone(peer):
                 execute("DELETE FROM nannies WHERE peer = ?", (peer,))
             case l.SetupCame():
-                execute("INSERT OR REPLACE INTO setups VALUES (?, ?, ?)", entry)
+                execute("INSERT OR REPLACE INTO setups VALUES (?, ?, ?, ?)", entry)
             case l.SetupsCleared():
                 execute("DELETE FROM setups")
             case _:
@@ -332,6 +337,7 @@ class Store:
         db = self._db
         with self.transaction():
             db.execute("DELETE FROM needs WHERE submission NOT IN (SELECT id FROM submitted WHERE ended = 0)")
+            db.execute("DELETE FROM objects WHERE gone < ?", (time.time() - DROPPED_S,))
             before = db.total_changes
             horizon, oldest = time.time() - keep_s, 0.0
             total = int(
@@ -392,54 +398,9 @@ class Store:
 
     def load(self) -> l.Saved:
         """Return everything that a controller needs to go on."""
-        execute, summed = self._db.execute, int(self._get("summed") or 0)
-        moves = [move for (blob,) in execute("SELECT moves FROM moves ORDER BY id") for move in _moves.decode(blob)]
-        self.moved = sum(l.size_of(move) for move in moves)
-        ended: list[tuple[int, int, int]] = []
-        for (blob,) in execute("SELECT message FROM delivered WHERE results AND id > ? ORDER BY id", (summed,)):
-            ended.extend(ended_by(_results.decode(blob)))  # type: ignore[arg-type] # `results` says which it is
-        clients, acked = [], {}
-        for no, peer, name, pid, host, cancel, patience_s, have in execute("SELECT * FROM clients ORDER BY no"):
-            clients.append(l.ClientCame(no, peer, name, pid, host, bool(cancel), patience_s))
-            acked[no] = have
-        unheard = [
-            l.Delivered(client, _results.decode(message), _frames.decode(frames) if frames else ())
-            for client, message, frames in execute(
-                "SELECT client, message, frames FROM delivered JOIN clients ON no = client WHERE seq > acked"
-                " ORDER BY delivered.id"
-            )
-        ]
-        submitted = list(self._open_submissions())
-        return l.Saved(
-            clients,
-            dict(execute("SELECT * FROM heard").fetchall()),
-            acked,
-            dict(execute("SELECT digest, pickled FROM functions WHERE unused IS NULL").fetchall()),
-            execute("SELECT * FROM owners").fetchall(),
-            [l.NannyIs._make((*row, bool(head), offers)) for *row, head, offers in execute("SELECT * FROM nannies")],
-            [
-                l.EngineIs._make((*row, bool(retiring), reason))
-                for *row, retiring, reason in execute("SELECT * FROM engines ORDER BY id")
-            ],
-            [l.EngineGone._make(row) for row in execute("SELECT * FROM gone")],
-            submitted,
-            ended,
-            moves,
-            unheard,
-            [l.SetupCame._make(row) for row in execute("SELECT * FROM setups ORDER BY no")],
-            results_needed(self, submitted),
-        )
-
-    def _open_submissions(self) -> Iterator[tuple[l.Submitted, frozenset[int] | None]]:
-        rows = self._db.execute("SELECT client, message, frames, open FROM submitted WHERE ended = 0 ORDER BY id")
-        for client, message, frames, open_ in rows:
-            known: frozenset[int] | None = None
-            if open_ is not None:
-                ids = array("q")
-                ids.frombytes(open_)
-                known = frozenset(ids)
-            parts = _frames.decode(frames) if frames else []
-            yield l.Submitted(client, _submit.decode(message), parts), known
+        saved = load(self._db, int(self._get("summed") or 0))
+        self.moved = sum(l.size_of(move) for move in saved.moves)
+        return saved._replace(needed=results_needed(self, saved.submitted))
 
     def size(self) -> int:
         """Return how many bytes the file has."""

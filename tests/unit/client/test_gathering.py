@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
+from enginery import ControllerLost, ObjectRef, SerializationError
+from enginery.wire import messages as m
 
 
 def test_gather_keeps_the_shape(client):
@@ -39,3 +43,42 @@ def test_scatter(client):
     for text in ("abc", b"abc"):
         with pytest.raises(TypeError, match="put it in a list"):
             client.scatter(text)
+
+
+def test_what_is_put_where_there_is_no_shared_memory_travels_with_each_call(client):
+    array = np.arange(100_000)
+    ref = client.put(array)
+    array[:] = 0
+    assert ref.id is None
+    assert ref.nbytes > 800_000
+    assert ref.get().sum() == 4999950000
+    assert client.submit(lambda deep: deep["x"].sum(), {"x": ref}).result() == 4999950000
+    assert client.map(lambda a: int(a.sum()), [ref, ref]).get() == [4999950000] * 2
+    assert "no object in shared memory" in ref.explain()
+    with pytest.raises(SerializationError, match=r"_thread\.lock"):
+        client.put(threading.Lock())
+    client.close()
+    with pytest.raises(ControllerLost):
+        client.put(1)
+
+
+def test_a_sequence_is_cut(client):
+    parts = client.scatter(np.arange(10), n=3)
+    assert [len(part.get()) for part in parts] == [4, 3, 3]
+    assert (np.concatenate(client.gather(parts)) == np.arange(10)).all()
+    for wrong in (0, -1, "3"):
+        with pytest.raises(ValueError, match="at least 1"):
+            client.scatter([1], n=wrong)
+
+
+def test_keep(client, fake):
+    ref = client.submit(pow, 2, 10, keep=True)
+    assert isinstance(ref, ObjectRef)
+    assert ref.get() == 1024
+    assert client.gather([ref]) == [1024]
+    (options,) = fake.of(m.Submit)[0].options
+    assert options.keep
+    view = client.load_balanced_view().set_flags(keep=True)
+    assert view.map(abs, [-1], block=True) == [1]
+    assert view.apply(abs, -2).get() == 2
+    assert [message.options[0].keep for message in fake.of(m.Submit)[-2:]] == [False, True]

@@ -78,6 +78,9 @@ def test_times(text, expected):
         ("2g", 2 * 10**9),
         ("1TB", 10**12),
         ("0.5t", 5 * 10**11),
+        ("1.5GiB", 3 << 29),
+        ("2 Gi", 2 << 30),
+        ("64kib", 64 << 10),
     ],
 )
 def test_sizes(text, expected):
@@ -92,9 +95,11 @@ def test_what_is_no_time(text):
         seconds(text)
 
 
-@pytest.mark.parametrize("text", ["", "MB", "-1", "1 h", "1..2", "1PB", "2 Gi", None, -3])
+@pytest.mark.parametrize("text", ["", "MB", "-1", "1 h", "1..2", "1PB", "2 iB", None, -3])
 def test_what_is_no_size(text):
-    with pytest.raises(ValueError, match=f"a size is a number of bytes, or one like 500MB or 2GB, not {text!r}"):
+    with pytest.raises(
+        ValueError, match=f"a size is a number of bytes, or one like 500MB, 2GB or 1.5GiB, not {text!r}"
+    ):
         nbytes(text)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from enginery.cluster import show
 from enginery.rendezvous import ClusterInfo
+from enginery.wire.stock import Hold, ObjectRecord, Place, Stock, StoreRecord
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,24 @@ def test_status():
     assert lines[1] == "3 waiting, 4 finished tasks, 1 client"
     assert lines[3].split() == ["0", "ready", "10", "h", "2"]
     assert lines[4].split() == ["1", "failed", "h", "0", "exited", "with", "code", "1"]
+
+
+def test_status_tells_of_objects():
+    hosts = [{"host": "a", "count": 2, "nbytes": 5_000_000}, {"host": "b", "count": 0, "nbytes": 0}]
+    objects = {"count": 3, "nbytes": 7_000_000, "lost": 1, "hosts": hosts}
+    lines = show.status({**STATE, "objects": objects}).splitlines()
+    assert lines[2] == "3 objects, 7.0 MB, 1 lost: a 2 (5.0 MB)"
+
+
+def test_objects():
+    record = ObjectRecord(bytes(15) + b"\7", 1500, "a", [Place("a", "memory", [0])], [Hold(3, "x", 8, 1)])
+    stores = [StoreRecord("a", 1, 1500, True, 1500, 0, 10**9), StoreRecord("b", 2, 7, answered=False)]
+    lines = show.stock(Stock([record], stores)).splitlines()
+    assert lines[0] == "host a: 1 object, 1.5 kB of 1.0 GB of memory, 0 B on disk"
+    assert lines[1] == "host b: 2 objects, 7 B (it has not answered)"
+    assert lines[2].split() == ["OBJECT", "SIZE", "WHERE", "HELD", "BY"]
+    assert lines[3].endswith("in memory on a  client 3 (x, pid 8) holds 1 handle; engine 0 has it mapped")
+    assert show.stock(Stock([], [])) == "there are no objects"
 
 
 def test_status_tells_of_set_up_that_failed():

@@ -16,6 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from enginery.controller import objects
 from enginery.controller.core import Core
 from enginery.controller.dependents import as_submitted
 from enginery.controller.journal.archive import Archive
@@ -135,6 +136,8 @@ class ClientSide(Side):
         self.frames: dict[int, list[Any]] = {}
         self.numbers = True
         self.cancel_on_exit = False
+        self.handles: list[bytes] = []
+        """Those that it was given with results."""
 
     def hello(self) -> m.Welcome:
         """Say hello, for the first time or again, and then what the core has missed."""
@@ -170,13 +173,14 @@ class ClientSide(Side):
         frames: Sequence[bytes] = (),
         sent: bool = True,
         needs: tuple[int, ...] = (),
+        objects: tuple[m.ObjectInfo, ...] = (),
         **options: Any,
     ) -> list[int]:
-        """Submit tasks, each with these frames; return their ids. Not `sent`: without the function's pickle."""
+        """Submit tasks, each with these frames and objects; return their ids. Not `sent`: without the function."""
         wanted = m.Options(**options)
         copies = len(wanted.targets or ()) if wanted.ordered else 1
         ids = self.new_ids(n * copies)
-        tasks = [m.Task(id_, function, payload, len(frames), 0, items, copies, needs) for id_ in ids[::copies]]
+        tasks = [m.Task(id_, function, payload, len(frames), 0, items, copies, needs, objects) for id_ in ids[::copies]]
         functions = [m.Function(function, b"pickle of " + function)] if sent and function[:1] != b"!" else []
         self.say(m.Submit(functions, [wanted], tasks), [*frames] * n)
         return ids
@@ -195,6 +199,7 @@ class ClientSide(Side):
         for message, frames in self.take_all(m.Results):
             rest = list(frames)
             for result in message.results:
+                self.handles.extend(info.id for info in result.objects)
                 self.frames[result.id], rest = rest[: result.frames], rest[result.frames :]
                 found.append(result)
             assert not rest, "more frames than the results have"
@@ -317,10 +322,12 @@ class EngineSide(Side):
         frames: Sequence[bytes] = (),
         outputs: int = 0,
         control: bool = False,
+        objects: tuple[m.ObjectInfo, ...] = (),
     ) -> None:
         """Report that these calls (all it has: none) ended so."""
         results = [
-            m.Result(id_, status, payload, len(frames), -1, 1.0, duration, outputs) for id_ in ids or tuple(self.queue)
+            m.Result(id_, status, payload, len(frames), -1, 1.0, duration, outputs, objects=objects)
+            for id_ in ids or tuple(self.queue)
         ]
         for id_ in ids or tuple(self.queue):
             del self.queue[id_]
@@ -403,10 +410,23 @@ class NannySide(Side):
         super().__init__(bench, name)
         self.hello = hello
 
-    def come_back(self, running: Iterable[tuple[int, int]] = (), ended: Iterable[m.DeathCertificate] = ()) -> None:
-        """Have a connection again, and say which processes run and how those that do not have ended."""
+    def come_back(
+        self,
+        running: Iterable[tuple[int, int]] = (),
+        ended: Iterable[m.DeathCertificate] = (),
+        objects: Iterable[m.ObjectInfo] = (),
+        orphans: Iterable[m.ObjectInfo] = (),
+    ) -> None:
+        """Have a connection again, and say which processes run and how those that do not have ended, and what objects
+        there are.
+        """
         self.bench.unreachable.discard(self.name)
-        self.say(m.Running(self.say_hello(), list(running), list(ended)))
+        gone = [info.id for info in orphans]
+        self.say(m.Running(self.say_hello(), list(running), list(ended), list(objects), gone))
+
+    def dropped(self) -> list[bytes]:
+        """Return the objects that it was told to drop."""
+        return [id_ for message, _ in self.take_all(m.Drop) for id_ in message.objects]
 
     def say_hello(self) -> int:
         """Say hello again; return the session in which it is asked what it runs."""
@@ -442,6 +462,8 @@ class Bench:
         self.said: list[tuple[bytes, str]] = []
         """Everything the core said, in order: receiver and kind."""
         self.in_burst = False
+        self.stores = False
+        """Hosts have stores of objects."""
         self._ends: dict[int, float] = {}
         """When the engines that run something (in `work`) will report it."""
 
@@ -468,6 +490,8 @@ class Bench:
     ) -> NannySide:
         n = len(self.nannies)
         hello = m.NannyHello(m.VERSION, f"host{n}", 50 + n, cores, engines, head=n == 0, resources=resources or {})
+        if self.stores:
+            hello.store = m.Source(store_id(n), f"tcp://host{n}:1")
         nanny = NannySide(self, b"nhost%d.1" % n, hello)
         self.nannies.append(nanny)
         self.sides[nanny.name] = nanny
@@ -539,9 +563,13 @@ class Bench:
         self._look_up(turn.lookups)
 
     def _look_up(self, lookups: Sequence[Lookup]) -> None:
-        """Have the journal answer what the core itself asks it. (What clients ask is not answered here.)"""
-        mine = [lookup for lookup in lookups if lookup.peer == CONTROLLER]
-        for lookup in mine:
+        """Have the journal answer what the core itself asks it, and clients where objects are concerned. (Nothing else
+        that clients ask is answered here.)
+        """
+        turns = False
+        for lookup in lookups:
+            if lookup.peer != CONTROLLER and not isinstance(lookup.message, m.Fetch | m.Recall):
+                continue
             assert self.store is not None
             steps = Archive(self.store).answer(lookup.message, {})
             try:
@@ -549,8 +577,8 @@ class Bench:
                     next(steps)
             except StopIteration as end:
                 message, frames = end.value
-            self.core.looked_up(codec.decode_to_client(codec.encode(message)), frames)
-        if mine:
+            turns |= self.core.answered(lookup.peer, codec.decode_to_client(codec.encode(message)), frames)
+        if turns:
             self.turn()
 
     def advance(self, seconds: float) -> None:
@@ -640,6 +668,7 @@ class Bench:
         restored, state = self._restored(), self.core.state
         assert restored is not None
         assert books(restored) == books(state)
+        objects.sweep(restored)  # as its first turn does
         restored.check()
 
     def nothing_else_was_said(self) -> None:
@@ -650,6 +679,16 @@ class Bench:
         """For tests that look at the books only."""
         for side in self.sides.values():
             side.inbox.clear()
+
+
+def store_id(host: int) -> bytes:
+    """Return the id of a host's store."""
+    return b"store%3d" % host
+
+
+def object_of(number: int, host: int = 0, nbytes: int = 1 << 20) -> m.ObjectInfo:
+    """Return an object that was made on a host."""
+    return m.ObjectInfo(store_id(host) + number.to_bytes(8, "big"), nbytes)
 
 
 def books(state: State) -> dict[str, Any]:
@@ -664,6 +703,7 @@ def books(state: State) -> dict[str, Any]:
                 client.name,
                 client.host,
                 client.cancel_on_exit,
+                client.ended,
                 client.unfinished,
                 client.incoming.have,
                 client.outgoing.last,
@@ -693,14 +733,18 @@ def books(state: State) -> dict[str, Any]:
         },
         "gone": dict(state.gone),
         "nannies": {
-            nanny.peer: (nanny.host, nanny.cores, nanny.head, nanny.resources, nanny.engines)
+            nanny.peer: (nanny.host, nanny.cores, nanny.head, nanny.resources, nanny.store, nanny.engines)
             for nanny in state.nannies.values()
+        },
+        "objects": {
+            id_: (held.info, held.stores, held.handles, held.kept, held.setups)
+            for id_, held in state.objects.entries.items()
         },
     }
 
 
 def _task(state: State, task: Any) -> tuple[Any, ...]:
-    payload, frames, needs, options = as_submitted(state, task)
+    payload, frames, needs, options, _ = as_submitted(state, task)
     early = set().union(*(range(lo, hi) for lo, hi in task.early or ()))
     return (
         task.root,

@@ -38,6 +38,7 @@ def test_the_status_of_an_idle_cluster(bench: Bench):
         "hosts": [{"host": "host0", "pid": 50, "cores": 4, "engines": [0], "resources": {}, "in_use": {}}],
         "clients": [{"no": 1, "name": "c0", "pid": 7, "host": "here", "unfinished": 0, "away": False}],
         "tasks": {"waiting": 0, "blocked": 0, "assigned": 0, "finished": 0},
+        "objects": {"count": 0, "nbytes": 0, "lost": 0, "hosts": []},
         "functions": 0,
         "setup": [],
         "journal": bench.store is not None,

@@ -6,7 +6,8 @@ import pickle
 
 import pytest
 from enginery import placeholders
-from enginery.engine.items import load_arguments
+from enginery.engine.values import Values
+from enginery.objects.local import LocalStore
 from enginery.serialize import dumps
 from enginery.wire import messages as m
 from enginery.wire.given import join
@@ -41,6 +42,9 @@ class Counted:
 def result(task, obj, lo=0, hi=0):
     payload, frames = dumps(obj)
     return m.Result(task, m.Status.OK, payload, len(frames), lo=lo, hi=hi), frames
+
+
+load_arguments = Values(LocalStore(None, b"")).load
 
 
 def given(arguments, *results):

@@ -5,6 +5,8 @@ import types
 import pytest
 from enginery.engine.functions import Functions
 from enginery.engine.namespace import ERROR_MAX, Namespace, Setup
+from enginery.engine.values import Values
+from enginery.objects.local import LocalStore
 from enginery.serialize import dumps, dumps_function
 
 
@@ -53,7 +55,7 @@ def setup(reports):
         assert options == {"silent": True, "store_history": False}
         return eval(code)
 
-    return Setup(Functions(), execute, lambda kind, data: reports.append((kind, data)))
+    return Setup(Functions(), Values(LocalStore(None, b"")), execute, lambda kind, data: reports.append((kind, data)))
 
 
 def arguments(*args, **kwargs):

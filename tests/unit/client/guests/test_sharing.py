@@ -1,105 +1,82 @@
 from __future__ import annotations
 
+import gc
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pytest
 from enginery.client.guests.sharing import Sharing, nbytes_of
-from enginery.errors import ControllerLost
-from enginery.kept import Kept, forget, keep
+from enginery.errors import ObjectStoreFull
 
 
-class View:
-    """Remembers what every engine was told."""
-
-    targets = None
-
-    def __init__(self):
-        self.client = self
-        self.told = []
-        self.lost = False
-
-    def direct_view(self, targets):
-        assert targets == ("all" if self.targets is None else self.targets)
-        return self
-
-    def apply_async(self, f, *args):
-        if self.lost:
-            raise ControllerLost("gone")
-        self.told.append((f, *args))
+class Ref:
+    def __init__(self, value):
+        self.copy = value.copy()
 
 
-def sharing(large=1000):
-    made = Sharing(View())
+def sharing(large=1000, put=Ref):
+    made = Sharing(put)
     made.large = large
-    return made, made._view
+    return made
 
 
 def shared(sharing, *args, **kwargs):
     batch = SimpleNamespace(items=[(len, args, kwargs)])
     (item,) = sharing.share(batch).items
-    assert batch.items == [(len, args, kwargs)]  # for another try
+    assert batch.items == [(len, args, kwargs)]
     return [*item[1], *item[2].values()]
 
 
-def test_the_first_use_travels_the_second_is_sent_to_all_the_rest_are_keys():
-    one, view = sharing()
-    array = np.zeros(1000)
-    assert shared(one, array) == [array]
-    assert view.told == []
-    (second,) = shared(one, array)
-    (third,) = shared(one, x=array)
-    assert isinstance(second, Kept)
-    assert second.key == third.key
-    ((f, key, value),) = view.told
-    assert (f, key) == (keep, second.key)
-    assert value is array
+def test_what_is_met_again_is_put_once():
+    one = sharing()
+    array, table = np.zeros(1000), pd.DataFrame({"a": np.zeros(1000)})
+    first, second = shared(one, array, x=table)
+    assert shared(one, table, array, array) == [second, first, first]
+    assert (first.copy == array).all()
+    assert second.copy.equals(table)
     one.end()
-    assert view.told[1:] == [(forget, [key])]
-    assert shared(one, array) == [array]
+    (third,) = shared(one, array)
+    assert third is not first
 
 
-def test_what_a_view_of_engine_0_shares_goes_there_alone():
-    one, view = sharing()
-    view.targets = 0
+def test_it_is_held_as_long_as_it_is_here():
+    one = sharing()
     array = np.zeros(1000)
-    shared(one, array)
-    shared(one, array)
-    one.end()
-    assert [f for f, *_ in view.told] == [keep, forget]
-
-
-def test_small_and_other_things_travel():
-    one, view = sharing()
-    things = [np.zeros(10), list(range(10_000)), "x" * 10_000, None, np.array([object()] * 10_000)]
-    for _ in range(3):
-        assert all(a is b for a, b in zip(shared(one, *things), things, strict=True))
-    one.end()
-    assert view.told == []
-
-
-def test_nothing_is_large_if_joblib_says_so():
-    one, view = sharing(large=None)
-    array = np.zeros(1000)
-    batch = SimpleNamespace(items=[(len, (array,), {})])
-    assert one.share(batch) is batch
-    assert view.told == []
+    shared(one, array, np.ones(1000))
+    gc.collect()
+    assert [ref.copy.sum() for _, ref in one._refs.values()] == [0]
+    del array
+    gc.collect()
+    assert not one._refs
 
 
 def test_another_array_in_the_same_place_is_another():
-    one, view = sharing()
+    one = sharing()
     for number in range(20):
-        (back,) = shared(one, np.full(1000, number))
-        assert not isinstance(back, Kept)
-    assert view.told == []
+        (ref,) = shared(one, np.full(1000, number))
+        assert (ref.copy == number).all()
 
 
-def test_the_end_of_the_cluster_is_no_error():
-    one, view = sharing()
-    array = np.zeros(1000)
-    shared(one, array, array)
-    view.lost = True
-    one.end()
+def test_small_and_other_things_travel():
+    one = sharing()
+    things = [np.zeros(10), list(range(10_000)), "x" * 10_000, None, np.array([object()] * 10_000)]
+    for _ in range(3):
+        assert all(a is b for a, b in zip(shared(one, *things), things, strict=True))
+
+
+def test_nothing_is_large_if_joblib_says_so():
+    one = sharing(large=None)
+    batch = SimpleNamespace(items=[(len, (np.zeros(1000),), {})])
+    assert one.share(batch) is batch
+
+
+def test_where_there_is_no_room_who_shares_hears_of_it():
+    def put(_value):
+        raise ObjectStoreFull("no room")
+
+    with pytest.raises(ObjectStoreFull):
+        shared(sharing(put=put), np.zeros(1000))
 
 
 def test_sizes():

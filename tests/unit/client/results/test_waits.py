@@ -14,9 +14,9 @@ from enginery.client.results.futures import AsyncResult
 from enginery.client.results.groupresult import GroupResult
 from enginery.client.results.mapresult import AsyncMapResult
 from enginery.client.results.waits import Waits, known
-from enginery.engine.given import load_given
-from enginery.engine.items import load_arguments
+from enginery.engine.values import Values
 from enginery.errors import SerializationError
+from enginery.objects.local import LocalStore
 from enginery.serialize import dumps, failure_from
 from enginery.wire import messages as m
 from enginery.wire.given import find_given
@@ -77,6 +77,9 @@ def sent(core):
     return task, frames
 
 
+load_arguments = Values(LocalStore(None, b"")).load
+
+
 def arguments(task, frames, *more):
     """Return what an engine would call the function with, given this and what the controller adds."""
     given = find_given(task.payload)
@@ -86,7 +89,7 @@ def arguments(task, frames, *more):
 
     own, results = (frames, []) if given is None else given.split(frames)
     payload = task.payload if given is None else given.payload
-    return load_given(*join(payload, own, [*results, *more]))[0]
+    return load_arguments(*join(payload, own, [*results, *more]))[0]
 
 
 # ------------------------------------------------------------------------------------------------------- what is sent

@@ -690,3 +690,20 @@ def test_a_power_failure_costs_the_last_moments_only(tmp_path):
         survivor.close()
     assert {0, 39} <= seen or {0, 40} <= seen
     store.close()
+
+
+def test_objects_and_what_was_dropped(monkeypatch: pytest.MonkeyPatch):
+    # Given two objects, one of which was dropped
+    store = Store(IN_MEMORY)
+    store.begin("life")
+    a, b = b"a" * 16, b"b" * 16
+    there = l.ObjectIs(a, 100, [b"store  0"], [(1, 2)], [FIRST])
+    store.commit([l.ObjectIs(b, 100, [b"store  0"], [(1, 1)], []), there, l.ObjectGone(b)])
+    saved = store.load()
+    assert (saved.objects, saved.dropped) == ((there,), (b,))
+    # When time has passed, then that is forgotten
+    monkeypatch.setattr(store_module, "DROPPED_S", -1.0)
+    store.expire(1e6, 1 << 30)
+    saved = store.load()
+    assert (saved.objects, saved.dropped) == ((there,), ())
+    store.close()
