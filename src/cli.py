@@ -18,7 +18,7 @@ _BEGAN = time.perf_counter()
 import click  # noqa: E402 - what its import takes belongs to the time that `start` reports
 
 from . import rendezvous  # noqa: E402
-from .errors import ClusterError, EngineryError  # noqa: E402
+from .errors import ClusterError, EngineryError, NoClusterError  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -330,10 +330,23 @@ def stop(name: str | None, option: str | None, everything: bool) -> None:
         if not directories:
             click.echo("no cluster is running")
     else:
-        directories = [rendezvous.find_dir(chosen)]
+        directories = [_found_or_cleared(chosen)]
     for directory in directories:
         local.stop(directory)
         click.echo(f"cluster {directory.name} is stopped")
+
+
+def _found_or_cleared(name: str | None) -> Path:
+    """Return the folder of a running cluster; if it is dead, nothing of it is left, and that is an error."""
+    from .cluster import local
+
+    try:
+        return rendezvous.find_dir(name)
+    except NoClusterError:
+        with contextlib.suppress(ClusterError):  # the first one says it
+            if name is not None:
+                local.clear(rendezvous.cluster_dir(name))
+        raise
 
 
 @cluster.command()

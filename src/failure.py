@@ -230,7 +230,10 @@ def _reduce_dual(self: RemoteError, _protocol: Any) -> tuple[Any, ...]:
 def _rebuild(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any] | None) -> RemoteError:
     """Return an instance of the dual class, without running constructors of the user."""
     dual, builtin = _dual(kind), _builtin_base(kind)
-    error: RemoteError = builtin.__new__(dual, *args)
+    made_by: Any = dual
+    while made_by.__module__ != "builtins":  # where it has several built-in bases, Python insists on this one
+        made_by = made_by.__base__
+    error: RemoteError = made_by.__new__(dual, *args)
     builtin.__init__(error, *args)
     if state:
         builtin.__setstate__(error, state)

@@ -7,6 +7,7 @@ down, so a number that the kernel has given to somebody else since is left alone
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import sys
@@ -19,6 +20,9 @@ PROCESSES = "processes"
 """The file in a cluster's folder that lists its processes: role, process id and start time, a line each."""
 
 _LINUX: bool = sys.platform == "linux"
+
+NEW_S = 3600.0
+"""A folder of objects that was changed so lately may be one whose owner is about to take its lock."""
 
 GONE_WITHIN_S = 2.0
 """How long a killed process may take to vanish before we go on without it."""
@@ -77,6 +81,50 @@ def objects(directory: Path) -> list[Path]:
         if memory.lstat().st_uid == os.getuid():
             found.insert(0, memory)
     return found
+
+
+def clear_objects_of_others(directory: Path) -> list[Path]:
+    """Remove the objects of other clusters of this user that are dead; return the folders they were in."""
+    cleared: list[Path] = []
+    for other in directory.parent.iterdir():
+        folders = objects(other) if other != directory and other.is_dir() else []
+        lock = None if not folders or rendezvous.is_running(other) else rendezvous.take_lock(other)
+        if lock is not None:
+            try:
+                for folder in folders:
+                    _remove(folder)
+            finally:
+                os.close(lock)
+            cleared += folders
+    return cleared + clear_ownerless()
+
+
+def clear_ownerless() -> list[Path]:
+    """Remove objects whose cluster's folder is gone too, as after the host has gone down; return where they were."""
+    cleared = []
+    for folder in rendezvous.objects_places():
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime < NEW_S:
+                continue
+            lock = hold(folder)
+            if lock is not None:
+                try:
+                    _remove(folder)
+                finally:
+                    os.close(lock)
+                cleared.append(folder)
+    return cleared
+
+
+def hold(folder: Path) -> int | None:
+    """Take the lock of a folder of objects: as long as a nanny has it, they have an owner. None: somebody has it."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
 
 
 def clear(directory: Path, keep: tuple[str, ...] = (rendezvous.LOCK,)) -> list[str]:

@@ -191,7 +191,7 @@ def dumps(
     elif (whole := Pieces(made)).nbytes < PAYLOAD_MAX:
         return b"".join(made), buffers
     else:
-        buffers.insert(0, whole if pieces else memoryview(b"".join(made)))
+        buffers.insert(0, whole if pieces else whole.join())
     return b"", buffers
 
 

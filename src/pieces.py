@@ -23,6 +23,10 @@ class Pieces:
     def __len__(self) -> int:
         return self.nbytes
 
+    def join(self) -> memoryview:
+        """Return it in one piece."""
+        return memoryview(b"".join(self.pieces))
+
 
 def size_of(buffer: Any) -> int:
     """Return how many bytes there are in a buffer, of whatever kind.
@@ -36,9 +40,9 @@ def size_of(buffer: Any) -> int:
 def joined(buffers: Sequence[Any]) -> Sequence[Any]:
     """Return the same buffers, each in one piece.
 
-    >>> joined([Pieces([b"fo", b"ur"]), b"other"])
+    >>> [bytes(buffer) for buffer in joined([Pieces([b"fo", b"ur"]), b"other"])]
     [b'four', b'other']
     """
     if buffers and isinstance(buffers[0], Pieces):
-        return [b"".join(buffers[0].pieces), *buffers[1:]]
+        return [buffers[0].join(), *buffers[1:]]
     return buffers

@@ -57,6 +57,8 @@ SOCKET_PATH_LIMIT = 107 if sys.platform == "linux" else 103
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+_DISTINCT = re.compile(r"enginery-.+-[0-9a-f]{8}")
+
 _LOCK_TRIES = 25
 _LOCK_PAUSE_S = 0.01
 """A look at who runs holds the lock for an instant; whoever wants it for good tries again for a quarter of a second."""
@@ -191,13 +193,26 @@ def store_path(directory: Path) -> Path:
 
 def objects_dir(directory: Path) -> Path:
     """Return the folder in shared memory of the objects that the nanny with this folder keeps. It may not exist."""
-    return SHARED_MEMORY / f"enginery-{_distinct_name(directory)}"
+    return SHARED_MEMORY / _distinct_name(directory)
 
 
 def spill_dir(directory: Path, chosen: str | None = None) -> Path:
     """Return the folder of these objects on disk: in the one that was chosen, or in one of this user's."""
-    place = chosen or os.environ.get("ENGINERY_SPILL_DIR") or f"/var/tmp/enginery-{os.getuid()}"  # noqa: S108 - checked
-    return Path(place).absolute() / _distinct_name(directory)
+    return Path(chosen).absolute() / _distinct_name(directory) if chosen else _spill_place() / _distinct_name(directory)
+
+
+def _spill_place() -> Path:
+    place = os.environ.get("ENGINERY_SPILL_DIR") or f"/var/tmp/enginery-{os.getuid()}"  # noqa: S108 - checked
+    return Path(place).absolute()
+
+
+def objects_places() -> list[Path]:
+    """Return all folders of this user's clusters that objects may be in, in the usual places."""
+    found: list[Path] = []
+    for place in (SHARED_MEMORY, _spill_place()):
+        with contextlib.suppress(OSError):
+            found += [path for path in place.iterdir() if _DISTINCT.fullmatch(path.name)]
+    return [path for path in found if _is_ours(path) and not path.is_symlink()]
 
 
 def spill_dirs(directory: Path) -> list[Path]:
@@ -215,7 +230,7 @@ def _distinct_name(directory: Path) -> str:
     import hashlib  # noqa: PLC0415 - the nanny needs it late
 
     place = hashlib.blake2b(os.fsencode(directory.resolve()), digest_size=4).hexdigest()
-    return f"{directory.name}-{place}"
+    return f"enginery-{directory.name}-{place}"
 
 
 def kernel_path(recorder: Path) -> Path:

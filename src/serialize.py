@@ -10,7 +10,7 @@ from typing import Any
 
 from .culprit import find_culprit, is_picklable
 from .failure import Failure, failure_from, set_place, to_exception
-from .pickles import PROTOCOL, Buffer, dumps, dumps_function, dumps_whole, loads, pickling_with
+from .pickles import PROTOCOL, Buffer, dumps, dumps_function, dumps_whole, loads, loads_mapped, pickling_with
 from .usermodules import user_modules
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "find_namespace",
     "is_picklable",
     "loads",
+    "loads_mapped",
     "pickling_with",
     "set_namespace",
     "set_place",

@@ -21,22 +21,25 @@ def session_runtime() -> Iterator[Path]:
     """No test ever meets a cluster of the user's, and none leaves a process or a file behind."""
     runtime = Path(tempfile.mkdtemp(prefix="ent-", dir="/tmp"))  # short: socket paths have a limit
     state = tempfile.mkdtemp(prefix="ens-")
-    names = ("ENGINERY_RUNTIME_DIR", "ENGINERY_STATE_DIR", "ENGINERY_CLUSTER")
+    spill = tempfile.mkdtemp(prefix="enp-")
+    names = ("ENGINERY_RUNTIME_DIR", "ENGINERY_STATE_DIR", "ENGINERY_SPILL_DIR", "ENGINERY_CLUSTER")
     before = {name: os.environ.get(name) for name in names}
     os.environ["ENGINERY_RUNTIME_DIR"] = str(runtime)
     os.environ["ENGINERY_STATE_DIR"] = state
+    os.environ["ENGINERY_SPILL_DIR"] = spill
     os.environ.pop("ENGINERY_CLUSTER", None)
     try:
         yield runtime
         helpers.assert_nothing_left(runtime)
+        helpers.assert_nothing_left(spill)
     finally:
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        shutil.rmtree(state, ignore_errors=True)
-        shutil.rmtree(runtime, ignore_errors=True)
+        for path in (state, spill, runtime):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

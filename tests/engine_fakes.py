@@ -85,7 +85,7 @@ class FakeWaker:
 class FakeEngine:
     """Parts, and functions by name."""
 
-    def __init__(self, slots=None) -> None:
+    def __init__(self, slots=None, store=None) -> None:
         self.slots = [-1, 0] if slots is None else slots
         self.since = [0.0]
         self.coroutine_slots = [NO_TASK] * COROUTINES
@@ -112,7 +112,7 @@ class FakeEngine:
             output=self.output,
             link=self.link,
             coroutines=self.coroutines,
-            values=Values(LocalStore(None, b"")),
+            values=Values(store or LocalStore(None, b"")),
             control_waker=self.waker,
             clock=self.clock,
         )
@@ -120,8 +120,9 @@ class FakeEngine:
         self.frames: dict[int, list] = {}
 
     def call(self, function: Callable, *args, announce: bool = False, estimate_s: float | None = None, **kwargs):
-        payload, _ = dumps((args, kwargs))
-        call = m.Call(self.next_id, self.name(function, estimate_s), payload, announce=announce)
+        payload, frames = dumps((args, kwargs))
+        call = m.Call(self.next_id, self.name(function, estimate_s), payload, len(frames), announce=announce)
+        self.frames[call.id] = list(frames)
         self.next_id += 1
         return call
 

@@ -118,6 +118,7 @@ SHELLS = {
         "store/lanes",
         "store/mapped",
         "store/mover",
+        "store/reach",
         "store/serving",
         "store/start",
         "store/thread",

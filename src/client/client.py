@@ -313,7 +313,8 @@ class Client(Fleet, Guests, Jobs, Records, Values):
 
     def close(self) -> None:
         """Leave the cluster. Tasks that are not done go on without us (or are cancelled, if it was opened with
-        `on_exit="cancel"`); their futures here fail with ControllerLost.
+        `on_exit="cancel"`); their futures here fail with ControllerLost. Results that are here can still be read; but
+        of large ones, only those that are in the memory of this host.
 
             client.close()                       # or the end of a `with` block
         """

@@ -9,6 +9,7 @@ from ..errors import NoSuchTask
 from ..ids import TaskId, client_of, show_task
 from .calls.taskids import read_id
 from .records.fetches import get_result
+from .results.refs import ObjectRef
 from .results.timeouts import deadline_of, left_until, limit_of
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 class Jobs:
     """The part of `Client` that is about tasks under way.
 
-    `jobs` is a result, the id of a task (as `msg_id` gives it), or several of these; None: all that this client has
-    submitted and that have not ended.
+    `jobs` is a result, an ObjectRef of one, the id of a task (as `msg_id` gives it), or several of these; None: all
+    that this client has submitted and that have not ended.
     """
 
     _link: Link
@@ -130,9 +131,10 @@ class Jobs:
 
 
 def _each(jobs: Any) -> list[Any]:
-    if isinstance(jobs, list | tuple | set | frozenset):
-        return list(jobs)
-    return [jobs] if isinstance(jobs, str | int) or hasattr(jobs, "_open_tasks") else list(jobs)
+    if isinstance(jobs, str | int | ObjectRef) or hasattr(jobs, "_open_tasks"):
+        jobs = [jobs]
+    futures = [job.future if isinstance(job, ObjectRef) else job for job in jobs]
+    return [job for job in futures if job is not None]  # what was put is of no task
 
 
 def _addressed(job: AsyncResult, tasks: list[int], engines: set[int]) -> list[int]:

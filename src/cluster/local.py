@@ -246,7 +246,7 @@ def clean() -> list[tuple[str, list[str]]]:
         found = None if info.running else clear(info.directory)
         if found is not None:
             cleared.append((info.name, found))
-    return cleared
+    return [*cleared, *((folder.name, ["objects without a cluster"]) for folder in leftovers.clear_ownerless())]
 
 
 class Kept(NamedTuple):

@@ -86,7 +86,7 @@ def _take_over(settings: config.ControllerConfig) -> tuple[Core, Journal | None]
     state = restore(saved, settings.cluster, epoch, store.last_client(), now)
     if state.clients or state.engines:
         log.info("took over %d tasks, %d clients, %d engines", len(state.tasks), len(state.clients), len(state.engines))
-    state.keep_s = settings.keep_s
+    state.keep_s, state.keep_bytes = settings.keep_s, settings.keep_bytes
     core = Core(settings.cluster, os.getpid(), now, state, memory_limit=settings.memory_limit)
     return core, Journal(store, Keep(settings.keep_s, settings.keep_bytes))
 

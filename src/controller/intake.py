@@ -212,9 +212,11 @@ def on_submit(state: State, client: Client, message: Submit, frames: Sequence[An
                 options.ordered or options.resources or options.after or options.follow
             )
         if not is_plain or submitted.needs or submitted.objects:
-            if batch and submitted.objects:  # they may wait in the same queue
-                state.common.push_many(client, batch_options.priority, batch)
-                batch = []
+            if submitted.objects:
+                client.owes_ack = True  # until it is told, it gives nothing back
+                if batch:  # they may wait in the same queue
+                    state.common.push_many(client, batch_options.priority, batch)
+                    batch = []
             _submit_special(state, client, submitted, options, parts)
             continue
         task = Task(submitted.id, no, digest, submitted.payload, options, parts, submitted.id, 0, submitted.items)

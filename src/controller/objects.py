@@ -68,6 +68,8 @@ class Objects:
         """Those whose record is to be written down."""
         self.kept: deque[tuple[float, int, bytes]] = deque()
         """Since when which results are kept, with their objects; in this order."""
+        self.kept_bytes = 0
+        """What the objects of these results weigh."""
         self.dropped: set[bytes] = set()
         """What was dropped lately."""
         self._dropped: deque[tuple[float, bytes]] = deque()
@@ -75,12 +77,14 @@ class Objects:
     # ------------------------------------------------------------------------------------------------ holding
 
     def enter(self, info: ObjectInfo) -> Held:
-        """Return the entry of an object; a new one is in the store that made it."""
+        """Return the entry of an object; a new one is in the store that made it, unless it has gone from there."""
         held = self.entries.get(info.id)
         if held is None:
             held = self.entries[info.id] = Held(info)
             store = store_of(info.id)
-            if store in self.stores:
+            if info.id in self.dropped:
+                self.dropped.discard(info.id)
+            elif store in self.stores:
                 held.stores.add(store)
             self.touch(info.id)
         return held
@@ -163,6 +167,7 @@ class Objects:
         if root not in held.kept:
             held.kept.add(root)
             self.kept.append((now, root, info.id))
+            self.kept_bytes += info.nbytes
             self.touch(info.id)
 
     def discard(self, root: int, id_: bytes) -> None:
@@ -170,6 +175,7 @@ class Objects:
         held = self.entries.get(id_)
         if held is not None and root in held.kept:
             held.kept.discard(root)
+            self.kept_bytes -= held.info.nbytes
             self.touch(id_)
 
     def is_there(self, infos: Iterable[ObjectInfo]) -> bool:
@@ -225,7 +231,7 @@ def sweep(state: State) -> None:
     if not objects.touched:
         return
     drops: dict[bytes, list[bytes]] = {}
-    for id_ in objects.touched:
+    for id_ in sorted(objects.touched):  # in the same order whenever a simulation is played again
         held = objects.entries.get(id_)
         if held is None:
             continue
@@ -271,13 +277,16 @@ def check(state: State) -> None:
         for result, _ in node.parts.values():
             for info in result.objects:
                 nodes.setdefault(info.id, set()).add(root)
+    kept = 0
     for id_, held in objects.entries.items():
         assert held.info.id == id_
         assert held.is_held or id_ in objects.touched, f"nobody holds {held.info}"
         assert held.tasks == tasks.pop(id_, set())
         assert held.nodes == nodes.pop(id_, set())
         assert all(count > 0 and no in state.clients for no, count in held.handles.items())
+        kept += len(held.kept) * held.info.nbytes
         assert held.stores <= set(objects.stores)
         assert held.setups <= {setup.no for setup in state.setups}
+    assert objects.kept_bytes == kept
     assert not tasks, f"tasks have objects that are not in the books: {tasks}"
     assert all(peer in state.nannies for peer in objects.stores.values())

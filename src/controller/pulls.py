@@ -9,16 +9,15 @@ Nothing of this is written down: to a controller that takes over, nannies say ag
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush, nsmallest
 from typing import TYPE_CHECKING
 
 from ..wire.messages import Lacking, Pull
 from ..wire.objects import show_object
 from . import objects
+from .journal.ledger import ObjectGone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ..ids import Peer
     from ..wire.messages import Need, Pulled, Unpulled, Vanished
     from ..wire.objects import ObjectInfo, Source
@@ -133,8 +132,9 @@ class Tree:
             others = [o for o in self._depth if o not in failed and self._may_serve(state, o, store)]
             found = min(others, key=lambda o: (self._load.get(o, 0), self._depth[o], o), default=b"")
         if len(heap) > 64 + 4 * len(self._depth):
-            self._open = [e for e in set(heap) if self._depth.get(e[3]) == e[0] and self._load.get(e[3], 0) == e[1]]
-            heapify(self._open)
+            self._open = [
+                e for e in sorted(set(heap)) if self._depth.get(e[3]) == e[0] and self._load.get(e[3], 0) == e[1]
+            ]
         return found
 
     def _may_serve(self, state: State, source: bytes, store: bytes) -> bool:
@@ -151,10 +151,10 @@ class Tree:
             above, steps = coming.source, steps + 1
         return False  # nobody serves that one
 
-    def spare(self, state: State, store: bytes, holders: Iterable[bytes], chosen: bytes) -> tuple[bytes, ...]:
+    def spare(self, state: State, store: bytes, chosen: bytes) -> tuple[bytes, ...]:
         """Return the stores to tell another of: the chosen one and some that have the object whole."""
         named = [chosen]
-        for holder in holders:
+        for holder in nsmallest(2 * NAMED, state.objects.entries[self.info.id].stores):
             if len(named) == NAMED:
                 break
             if holder not in (chosen, store) and find_source(state, holder) is not None:
@@ -207,15 +207,19 @@ def on_need(state: State, nanny: Nanny, message: Need, now: float) -> None:
     """Processes of a host want objects that are not there: say where they are, or that they are nowhere."""
     if nanny.store is None:
         return
-    store = nanny.store.store
     for object_id in message.objects:
-        held = state.objects.entries.get(object_id)
-        if held is None:
-            state.outbox.say(nanny.peer, Lacking(object_id, "nobody held it, so it was freed"))
-            continue
-        if store in held.stores:  # it knows better
-            _is_gone(state, object_id, store, now)
-        _bring(state, held.info, store, now, again=True)
+        _on_lack(state, nanny.peer, nanny.store.store, object_id, now)
+
+
+def _on_lack(state: State, peer: Peer, store: bytes, object_id: bytes, now: float) -> None:
+    """An object is wanted at a store, and neither there nor on its way."""
+    held = state.objects.entries.get(object_id)
+    if held is None:
+        state.outbox.say(peer, Lacking(object_id, "nobody held it, so it was freed"))
+        return
+    if store in held.stores:  # it knows better
+        _is_gone(state, object_id, store, now)
+    _bring(state, held.info, store, now, again=True)
 
 
 def ahead(state: State, engine: Engine, task: Task) -> None:
@@ -236,14 +240,14 @@ def _bring(state: State, info: ObjectInfo, store: bytes, now: float, *, again: b
     tree = pulls.trees.get(info.id)
     if tree is None:
         tree = pulls.trees[info.id] = Tree(info)
-        for holder in state.objects.entries[info.id].stores:
+        for holder in sorted(state.objects.entries[info.id].stores):
             tree.offer(holder, 0, pulls.serving.get(holder, 0))
     coming = tree.coming.get(store)
     if coming is None:
         tree.coming[store] = Coming()
         _look_for_source(state, tree, store, now)
     elif again and coming.source:
-        _say(state, tree, store)
+        _say_again(state, tree, store, now)
 
 
 def _look_for_source(state: State, tree: Tree, store: bytes, now: float) -> None:
@@ -253,7 +257,7 @@ def _look_for_source(state: State, tree: Tree, store: bytes, now: float) -> None
     source = tree.choose(state, store)
     if source:
         tree.attach(store, source, state.pulls.serving)
-        coming.named = tree.spare(state, store, state.objects.entries[tree.info.id].stores, source)
+        coming.named = tree.spare(state, store, source)
         _say(state, tree, store)
         return
     held = state.objects.entries[tree.info.id]
@@ -274,6 +278,14 @@ def _look_for_source(state: State, tree: Tree, store: bytes, now: float) -> None
 def _again(state: State, tree: Tree, store: bytes, coming: Coming, now: float) -> None:
     if state.pulls.trees.get(tree.info.id) is tree and tree.coming.get(store) is coming and not coming.source:
         _look_for_source(state, tree, store, now)
+
+
+def _say_again(state: State, tree: Tree, store: bytes, now: float) -> None:
+    """A store may not have heard where to take an object from: say so, or another source if that is away by now."""
+    if find_source(state, tree.coming[store].source) is None:
+        _look_for_source(state, tree, store, now)
+    else:
+        _say(state, tree, store)
 
 
 def _say(state: State, tree: Tree, store: bytes) -> None:
@@ -312,9 +324,14 @@ def _arrived(state: State, object_id: bytes, store: bytes) -> None:
 
 def on_unpulled(state: State, nanny: Nanny, message: Unpulled, now: float) -> None:
     """A store could not have an object: it has no room for it, or all the sources that it was told of have failed."""
-    tree = state.pulls.trees.get(message.object)
-    store = b"" if nanny.store is None else nanny.store.store
-    if tree is None or store not in tree.coming:
+    if nanny.store is None:
+        return
+    tree, store = state.pulls.trees.get(message.object), nanny.store.store
+    if tree is None or store not in tree.coming:  # an earlier controller has told it to bring that
+        if message.full:
+            state.outbox.say(nanny.peer, Lacking(message.object, message.why))
+        else:
+            _on_lack(state, nanny.peer, store, message.object, now)
         return
     if message.full:
         _give_up(state, tree, store, message.why, now)
@@ -333,6 +350,10 @@ def on_vanished(state: State, nanny: Nanny, message: Vanished, now: float) -> No
 
 
 def _is_gone(state: State, object_id: bytes, store: bytes, now: float) -> None:
+    if object_id not in state.objects.entries:  # it may be spoken of yet
+        state.objects.remember(object_id, now)
+        state.note(ObjectGone(object_id))
+        return
     state.objects.vanished(store, object_id)
     tree = state.pulls.trees.get(object_id)
     if tree is not None:
@@ -391,7 +412,7 @@ def store_back(state: State, nanny: Nanny, now: float) -> None:
             tree.withdraw(store)
             _orphaned(state, tree, store, now)
         elif tree.coming[store].source:
-            _say(state, tree, store)
+            _say_again(state, tree, store, now)
 
 
 # ------------------------------------------------------------------------------------------------------ who can serve

@@ -108,6 +108,8 @@ class State:
         """Questions to the stores that are not answered, by number."""
         self.keep_s = float("inf")
         """How long results are kept for whoever asks."""
+        self.keep_bytes = float("inf")
+        """How many bytes of these are kept."""
         self.idle: set[int] = set()
         """Ready engines that have nothing assigned but coroutines."""
         self.laden: set[int] = set()
@@ -125,6 +127,10 @@ class State:
         """How many bytes clients may have here, before they are to hold back; 0: as many as they like."""
         self.held_bytes = 0
         """What tasks take besides their places in the books."""
+        self.peak = 0
+        """So many tasks there were at the most since memory was last given back."""
+        self.calm = False
+        """It is time for that."""
         self.holding: set[int] = set()
         """Clients that were told to hold back."""
         self.stops: dict[int, Stop] = {}

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ObjectLost
 from ..objects.local import LocalStore, StoreGoneError
-from ..pickles import loads_mapped
 from ..pieces import joined
 from ..placeholders import filling, opening
-from ..serialize import dumps, loads
+from ..serialize import dumps, loads, loads_mapped
 from ..wire.given import find_given
 from ..wire.objects import ObjectInfo, find_reference, show_object
 from .given import GivenValues

@@ -164,6 +164,10 @@ def run(plan: Plan, directory: Path) -> int:
     if plan.join is not None:
         connection = config.load(Path(plan.join), config.Connection)
         store = start_store(plan, directory, limit)
+        if store is not None:
+            from .store import reach  # noqa: PLC0415
+
+            reach.as_guest(store, connection, log)
         server = serve()
         return attend(server, directory, lambda: join(plan, directory, server, connection))
     keys = security.new_keys() if plan.listen is not None else None
@@ -176,6 +180,10 @@ def run(plan: Plan, directory: Path) -> int:
     config.save(directory / rendezvous.CONTROLLER_FILE, settings)
     controller, answer = start_controller(directory)
     store = start_store(plan, directory, limit)
+    if store is not None and plan.listen is not None and keys is not None:
+        from .store import reach  # noqa: PLC0415
+
+        reach.as_head(store, plan.listen, plan.reachable, keys, log)
     server = serve((lambda: start_controller(directory)) if plan.journal is not None else None)
     server.watch_controller(controller)
     return attend(server, directory, lambda: start(plan, directory, server, answer, keys))

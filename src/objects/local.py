@@ -10,14 +10,17 @@ connection is made when it is first needed; when it ends, so has this process, a
 forked copy of the process is not this process: it can map what is in memory, and no more.
 
 Several threads may wait for answers at once. Each looks at the next packet, and takes it if it is its own; what others
-wait for is left to them, and what nobody waits for is dropped. **Interrupts** may come between any two steps, in a
-thread that waits or writes. So an answer is noted before it is taken, and what a thread has made is *unclaimed* until
-it says that somebody knows of it (`claim`); what is unclaimed can be abandoned, and is when the thread makes the next.
+wait for is left to them for a moment, and what nobody waits for is dropped.
+
+**Interrupts** may come between any two steps, in a thread that waits or writes. So an answer is noted before it is
+taken, and what a thread has made is *unclaimed* until it says that somebody knows of it (`claim`). What is unclaimed
+can be abandoned, and is when the thread makes the next.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import os
 import select
@@ -67,7 +70,10 @@ TRIES = 5
 """How often an object may be moved between the answer where it is and the look there."""
 
 TURN_S = 1e-3
-"""How long somebody else has time to take an answer before it is looked at again."""
+"""How long whoever an answer is for has time to take it before others look again at what is next."""
+
+ASIDE_S = 0.05
+"""After so long they read it, and put it aside for that one."""
 
 
 _COPY = "this process is a copy of the one that uses the store of this host"
@@ -87,8 +93,11 @@ class LocalStore(Packing):
         """Held for single steps, never while something is waited for (the first connection excepted)."""
         self._socket: socket.socket | None = None
         self._requests = itertools.count(1)
-        self._awaited: set[int] = set()
-        """Requests whose answers somebody waits for."""
+        self._awaited: dict[int, int] = {}
+        """Requests whose answers somebody waits for: by thread. One that was interrupted may be left there until the
+        thread asks again."""
+        self._aside: dict[int, Any] = {}
+        """Answers that somebody else has read."""
         self._welcome: StoreWelcome | None = None
         self.unclaimed: dict[int, list[Reserved]] = {}
         """What was made, or was about to be, and nobody knows of yet: by thread."""
@@ -137,11 +146,8 @@ class LocalStore(Packing):
         if reserved.error:
             raise ObjectStoreFull(reserved.error)
         try:
-            fd = os.open(reserved.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                layout.write(fd, pieces)
-            finally:
-                os.close(fd)
+            with io.FileIO(reserved.path, "x") as file:  # the folder is ours alone
+                layout.write(file.fileno(), pieces)
         except OSError as error:
             self.abandon()
             return reserved, error
@@ -211,30 +217,45 @@ class LocalStore(Packing):
     # ---------------------------------------------------------------------------------------------- talking
 
     def _ask(self, kind: Any, *args: Any, wanted: Any, patience_s: float | None = None) -> Any:
-        number = next(self._requests)
+        number, me = next(self._requests), threading.get_ident()
         until = None if patience_s is None else time.monotonic() + patience_s
+        others_since = None
+        """Since when what is next is for somebody else."""
         try:
-            self._awaited.add(number)
+            self._awaited[me] = number
             if not self.connect():
                 raise StoreGoneError(self.failure or _COPY)
             self._send(encode(kind(number, *args)))
             while True:
-                answer, is_ours = self._look(number)
+                now = time.monotonic()
+                answer, is_others = self._look(
+                    number, put_aside=others_since is not None and now > others_since + ASIDE_S
+                )
                 if isinstance(answer, wanted):
                     return answer
-                left = None if until is None else until - time.monotonic()
+                left = None if until is None else until - now
                 if left is not None and left <= 0:
                     raise StoreGoneError(f"the store of this host has not answered for {patience_s:.0f} s")
-                if is_ours:
-                    self._wait(select.POLLIN, left)
-                else:
+                if is_others:
+                    others_since = others_since or now
                     time.sleep(TURN_S)
+                else:
+                    others_since = None
+                    self._wait(select.POLLIN, left)
         finally:
-            self._awaited.discard(number)
+            self._awaited.pop(me, None)
 
-    def _look(self, number: int) -> tuple[Any, bool]:
-        """Return the answer to a request, if it has come; and whether the next packet can be ours, or is somebody's."""
+    def _look(self, number: int, *, put_aside: bool) -> tuple[Any, bool]:
+        """Return the answer to a request, if it has come; and whether the next packet is for somebody else, who is to
+        take it: unless that one is slow to do so (`put_aside`).
+        """
         with self._lock:
+            for asked, answer in list(self._aside.items()):
+                if asked == number or asked not in self._awaited.values():
+                    self._settle(answer, is_ours=asked == number)
+                    del self._aside[asked]
+                    if asked == number:
+                        return answer, False
             while True:
                 if self._socket is None:
                     raise StoreGoneError(self.failure)
@@ -244,22 +265,33 @@ class LocalStore(Packing):
                         raise EOFError("it has closed the connection")
                     answer = decode_from_store(data)
                 except BlockingIOError:
-                    return None, True
+                    return None, False
                 except (OSError, EOFError, MalformedError) as error:
                     self._lose(f"the store of this host has ended ({error})")
                     continue
                 asked = answer.request if isinstance(answer, Reserved | There) else 0
-                if asked != number and asked in self._awaited:
-                    return None, False
+                if asked != number and asked in self._awaited.values():
+                    if not put_aside:
+                        return None, True
+                    self._aside[asked] = answer
+                else:
+                    self._settle(answer, is_ours=asked == number)
                 with contextlib.suppress(OSError):
-                    if isinstance(answer, Reserved) and not answer.error:
-                        if asked == number:
-                            self.unclaimed.setdefault(threading.get_ident(), []).append(answer)
-                        else:  # whoever asked was interrupted, or would not wait
-                            self._socket.send(encode(Abandoned(answer.object)))
                     self._socket.recv(1)  # the rest of a packet goes with it
                 if asked == number:
-                    return answer, True
+                    return answer, False
+
+    def _settle(self, answer: Any, *, is_ours: bool) -> None:
+        """Note what was reserved for us; give back what was for somebody who was interrupted, or would not wait. The
+        lock is held.
+        """
+        if not isinstance(answer, Reserved) or answer.error:
+            return
+        if is_ours:
+            self.unclaimed.setdefault(threading.get_ident(), []).append(answer)
+        elif self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.send(encode(Abandoned(answer.object)))
 
     def _send(self, packet: bytes) -> None:
         """Send a packet; StoreGoneError if that cannot be done."""

@@ -49,7 +49,7 @@ class Running(msgspec.Struct, array_like=True, tag=True):
     objects: list[ObjectInfo] = []
     """The objects in its store, whole."""
     orphans: list[ObjectId] = []
-    """Of these, those whose makers have ended."""
+    """Of these, those whose makers have ended, or are elsewhere."""
 
 
 class StartEngines(msgspec.Struct, array_like=True, tag=True):

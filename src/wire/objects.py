@@ -108,7 +108,7 @@ class Sealed(msgspec.Struct, array_like=True, tag=True):
 
 
 class Abandoned(msgspec.Struct, array_like=True, tag=True):
-    """The file could not be written, and is removed: the room is free."""
+    """The file could not be written, or nobody was told of it and nobody will be: it is removed, the room is free."""
 
     object: ObjectId
 

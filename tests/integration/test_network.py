@@ -4,81 +4,31 @@ The cluster is on this side of the cable; clients and engines on the other.
 """
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from enginery import Client
 from enginery.errors import EngineDied
 
-from helpers import assert_nothing_left, command, processes, wait_until
+from helpers import command, processes, wait_until
+from networks import Nannies, network
 
 SHORT_S = 3.0
 """A cut that TCP outlasts."""
 
 
-class Cable:
-    """A cable to another namespace. Root only."""
-
-    def __init__(self):
-        number = os.getpid() % 10_000
-        self.namespace = f"enginery{number}"
-        self.near, self.far = f"enga{number}", f"engb{number}"
-        self.address, self.there = (f"198.18.{number % 250}.{i}" for i in (1, 2))
-
-    def lay(self):
-        ip("netns", "add", self.namespace)
-        ip("link", "add", self.near, "type", "veth", "peer", "name", self.far, "netns", self.namespace)
-        ip("addr", "add", f"{self.address}/30", "dev", self.near)
-        ip("link", "set", self.near, "up")
-        ip("-n", self.namespace, "addr", "add", f"{self.there}/30", "dev", self.far)
-        ip("-n", self.namespace, "link", "set", self.far, "up")
-        ip("-n", self.namespace, "link", "set", "lo", "up")
-
-    def remove(self):
-        for args in (("link", "del", self.near), ("netns", "del", self.namespace)):
-            with contextlib.suppress(OSError, subprocess.CalledProcessError):
-                ip(*args)
-
-    @contextlib.contextmanager
-    def cut(self):
-        """Cut it for a while."""
-        ip("link", "set", self.near, "down")
-        try:
-            yield
-        finally:
-            ip("link", "set", self.near, "up")
-
-    def over_there(self, *args, **options):
-        """Start a process on the other side."""
-        return subprocess.Popen(["ip", "netns", "exec", self.namespace, *args], text=True, **options)
-
-
-def ip(*args):
-    subprocess.run(["ip", *args], check=True, capture_output=True, text=True, timeout=10)
-
-
 @pytest.fixture(scope="module")
 def cable():
-    cable = Cable()
-    try:
-        try:
-            cable.lay()
-        except OSError as error:
-            pytest.skip(f"there is no ip command here, so no network can be cut: {error}")
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"no network namespace can be made here, so none can be cut: {error.stderr.strip()}")
-        yield cable
-    finally:
-        cable.remove()
+    with network(1) as made:
+        yield made
 
 
 @pytest.fixture
@@ -178,7 +128,7 @@ def far_client(cable, start, tmp_path):
         config = tmp_path / "client.json"  # a copy, as on another host: nothing beside it tells of the cluster's end
         shutil.copy(directory / "client.json", config)
         program = [sys.executable, "-c", CLIENT, str(config), str(folder)]
-        process = cable.over_there(*program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = cable.start(0, *program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         started.append(process)
         said = process.stdout.readline()
         assert said == "begun\n", process.communicate()
@@ -205,7 +155,7 @@ def away(client):
 
 def test_a_short_cut_between_client_and_controller_is_a_pause(cable, far_client):
     process, folder = far_client()
-    with cable.cut():
+    with cable.cut(0):
         pause()
     assert_all_came(process, folder)
 
@@ -214,7 +164,7 @@ def test_a_short_cut_between_client_and_controller_is_a_pause(cable, far_client)
 def test_what_a_client_missed_while_it_was_cut_off_comes_when_the_network_heals(cable, far_client):
     process, folder = far_client()
     with Client("default") as client:
-        with cable.cut():
+        with cable.cut(0):
             wait_until(lambda: away(client), "its absence is noticed")
             # Its tasks go on
             wait_until(lambda: client.status()["tasks"]["waiting"] == 0, "they have run", 30)
@@ -227,7 +177,7 @@ def test_a_client_that_slept_longer_than_its_connection_lived_gets_all_when_it_w
     process, folder = far_client()
     with Client("default") as client:
         process.send_signal(signal.SIGSTOP)
-        with cable.cut():
+        with cable.cut(0):
             wait_until(lambda: away(client), "its absence is noticed")
         process.send_signal(signal.SIGCONT)
         assert_all_came(process, folder)
@@ -236,7 +186,7 @@ def test_a_client_that_slept_longer_than_its_connection_lived_gets_all_when_it_w
 @pytest.mark.usefixtures("quick")
 def test_a_controller_that_dies_while_the_network_is_cut_is_found_again(cable, far_client):
     process, folder = far_client()
-    with Client("default") as client, cable.cut():
+    with Client("default") as client, cable.cut(0):
         os.kill(client.status()["controller_pid"], signal.SIGKILL)
         wait_until(lambda: client.status()["tasks"]["waiting"] == 0, "its tasks have run", 30)
     assert_all_came(process, folder)
@@ -246,50 +196,14 @@ def test_a_controller_that_dies_while_the_network_is_cut_is_found_again(cable, f
 
 
 @pytest.fixture
-def join(cable, runtime):
+def join(cable):
     """What has engines of the other side join the cluster; they are gone at the end of the test."""
-    theirs = Path(tempfile.mkdtemp(prefix="enj-", dir="/tmp"))
-    nannies = []
-
-    def join(directory, engines):
-        report, write = os.pipe()
-        plan = {
-            "directory": str(theirs / "guest"),
-            "engines": engines,
-            "fork": True,
-            "preload": [],
-            "listen": None,
-            "reachable": None,
-            "report": write,
-            "owner": None,
-            "timeout_s": 20.0,
-            "journal": None,
-            "keep_s": 0.0,
-            "keep_bytes": 0,
-            "join": str(directory / "engine.json"),
-        }
-        nanny = [sys.executable, "-P", "-m", "enginery.nanny.app", json.dumps(plan)]
-        environment = {**os.environ, "ENGINERY_RUNTIME_DIR": str(theirs)}
-        process = cable.over_there(*nanny, pass_fds=[write], env=environment, start_new_session=True)
-        nannies.append(process)
-        os.close(write)
-        with os.fdopen(report) as said:
-            assert said.readline() == "ready\n"
-        return process
-
+    nannies = Nannies()
     try:
-        yield join
-        for process in nannies:
-            process.terminate()
-            process.wait(15)
-        assert_nothing_left(theirs)
+        yield partial(nannies.join, partial(cable.start, 0))
+        nannies.stop()
     finally:
-        for pid in processes(theirs):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for process in nannies:
-            process.wait(15)
-        shutil.rmtree(theirs, ignore_errors=True)
+        nannies.kill()
 
 
 def states(client):
@@ -327,7 +241,7 @@ def test_a_short_cut_between_engines_and_controller_delays_their_results_only(ca
         running = client[1].apply_async(once, tmp_path, 1000, 1.0)
         items = client.map(once, [tmp_path] * 300, range(500, 800))
         wait_until(lambda: futures[100].done(), "they are under way")
-        with cable.cut():
+        with cable.cut(0):
             pause()
             assert client[0].apply_sync(os.getpid) == pids[0], "this side goes on"
         assert [future.result(60) for future in futures] == list(range(500))
@@ -350,7 +264,7 @@ def test_engines_that_are_cut_off_for_a_while_are_away_and_come_back_with_all_th
         futures = [client.submit(once, folder, i) for i in range(600)]
         running = client[1].apply_async(once, folder, 1000, 1.5)
         wait_until(lambda: futures[100].done(), "they are under way")
-        with cable.cut():
+        with cable.cut(0):
             wait_until(lambda: states(client) == ["ready", "away", "away"], "their absence is noticed")
             assert client.submit(once, folder, 2000).result(30) == 2000
         assert [future.result(60) for future in futures] == list(range(600))
@@ -377,7 +291,7 @@ def test_a_host_that_is_cut_off_for_too_long_is_lost_and_begins_anew_when_it_is_
         blocker = client[0].apply_async(time.sleep, 0.5)
         moved = on_either.set_flags(retries=1).apply_async(lambda: (time.sleep(1.0), os.getpid())[1])
         wait_until(lambda: [e["tasks"] for e in client.status()["engines"]] == [1, 1, 1], "all are busy")
-        with cable.cut():
+        with cable.cut(0):
             # Then they are given up, and what may run again does so on this side
             with pytest.raises(EngineDied, match="its host is lost"):
                 lost.result(30)
@@ -405,7 +319,7 @@ def test_a_host_whose_engines_are_back_before_its_nanny_begins_anew_too(cable, s
     with Client("default") as client:
         client.wait_for_engines(3, timeout=20)
         pids = client[1, 2].apply_sync(os.getpid)
-        with cable.cut():
+        with cable.cut(0):
             wait_until(lambda: states(client) == ["ready"], "they are given up", 30)
             nanny.send_signal(signal.SIGSTOP)
         try:

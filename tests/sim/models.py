@@ -317,6 +317,9 @@ class Engine:
             return
         self.world.over.add((self.world.roots[call.id], k))
         records = [m.Output(call.id, "stdout", f"{call.id} {i} {n}") for n in range(work.outputs)]
+        if not self.loaded:  # it ends without its arguments: an attempt that has done nothing
+            self.world.started[self.world.roots[call.id], k] += 1
+            records = []
         if records:
             current[5] += len(records)
             self.say(m.Outputs(records))
@@ -860,7 +863,7 @@ class Client:
 
     def with_objects(self, task: m.Task, work: Work, *, shared: list[m.ObjectInfo]) -> None:
         """Have a task's arguments refer to objects, and be one themselves, now and then."""
-        if self.home is None or self.home.lost:
+        if self.left or self.home is None or self.home.lost:
             return
         chance = self.world.random
         work = msgspec.structs.replace(work, refs=shared)

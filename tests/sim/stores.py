@@ -116,8 +116,9 @@ class Store:
         self.fail(id_, "it was dropped")
 
     def fail(self, id_: bytes, why: str) -> None:
-        if id_ in self.coming or id_ in self.whole:
-            return  # it was said before that
+        if id_ in self.whole:
+            return  # the last of it came meanwhile
+        self.coming.pop(id_, None)
         for then in self.wants.pop(id_, ()):
             then(why)
 
@@ -156,6 +157,8 @@ class Store:
         else:
             del self.coming[info.id]
             self.say(m.Unpulled(info.id, "none of the sources has it"))
+            if info.id in self.wants:
+                self.say(m.Need([info.id]))
             return
         self.world.after(self.world.random.expovariate(1 / self.world.pull_s), self.piece, coming)
 

@@ -6,7 +6,7 @@ import threading
 import traceback
 
 import pytest
-from enginery.errors import CompositeError, NoSuchEngine, RemoteError
+from enginery.errors import CompositeError, NoSuchEngine, ObjectStoreFull, RemoteError
 from enginery.failure import Failure, failure_from, to_exception
 from enginery.serialize import dumps, loads
 
@@ -195,6 +195,13 @@ def test_ipython_and_print_show_the_remote_frames(capsys):
     assert "[engine 3]" in back._render_traceback_()[0]
     back.print_traceback()
     assert capsys.readouterr().err == back.traceback
+
+
+def test_an_exception_of_several_built_in_types_arrives_as_itself():
+    back = travel(ObjectStoreFull("no room"))
+    assert isinstance(back, ObjectStoreFull)
+    assert isinstance(back, MemoryError)
+    assert str(back) == "no room"
 
 
 def test_an_exception_class_that_python_will_not_combine_is_plain():

@@ -50,6 +50,39 @@ def test_objects_of_this_folder_are_cleared_and_no_others(folder, tmp_path):
     assert all(place.exists() for place in others)
 
 
+def test_objects_of_dead_clusters_beside_this_one_are_cleared(folder):
+    other, running = folder.parent / "other", folder.parent / "running"
+    places = {}
+    for cluster in (folder, other, running):
+        cluster.mkdir(exist_ok=True)
+        places[cluster] = [rendezvous.objects_dir(cluster), rendezvous.spill_dir(cluster)]
+        for place in places[cluster]:
+            place.mkdir(parents=True)
+    lock = rendezvous.take_lock(running)
+    assert sorted(leftovers.clear_objects_of_others(folder)) == sorted(places[other])
+    assert all(place.exists() for place in places[folder] + places[running])
+    os.close(lock)
+    assert sorted(leftovers.clear_objects_of_others(folder)) == sorted(places[running])
+
+
+def test_objects_without_a_cluster_are_cleared_when_they_are_old_and_nobody_holds_them(folder, tmp_path):
+    held, old, new, strange = (
+        tmp_path / "shm" / f"enginery-{name}" for name in ("a-00000001", "b-0000000a", "c-00000002", "d")
+    )
+    for place in (held, old, new, strange):
+        place.mkdir()
+        if place != new:
+            os.utime(place, (1.0, 1.0))
+    lock = leftovers.hold(held)
+    assert lock is not None
+    assert leftovers.hold(held) is None
+    assert leftovers.clear_ownerless() == [old]
+    os.close(lock)
+    assert leftovers.clear_ownerless() == [held]
+    assert new.exists()
+    assert strange.exists()
+
+
 def test_a_link_to_what_is_not_ours_is_not_followed(folder, tmp_path):
     (tmp_path / "precious").mkdir()
     (folder / rendezvous.SPILL).symlink_to(tmp_path / "precious")

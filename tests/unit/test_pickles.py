@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 from enginery import pickles
 from enginery.errors import SerializationError
-from enginery.pickles import COPY_BELOW, OUT_OF_BAND_MIN, PAYLOAD_MAX, dumps, dumps_function, is_plain, loads
+from enginery.pickles import (
+    COPY_BELOW,
+    OUT_OF_BAND_MIN,
+    PAYLOAD_MAX,
+    dumps,
+    dumps_function,
+    is_plain,
+    loads,
+    loads_mapped,
+)
+from enginery.pieces import joined
 
 
 def there_and_back(value):
@@ -246,3 +256,76 @@ def test_an_engine_gets_a_class_as_it_was_sent(monkeypatch):
     assert Mine.label == "newer"
     loads(*old, keep_classes=True)
     assert Mine.label == "newer"
+
+
+# ------------------------------------------------------------------------------------------------ large bytes, objects
+
+LARGE = b"x" * (PAYLOAD_MAX + 1)
+
+
+class Holder:
+    """Goes through cloudpickle."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda data: data,
+        lambda data: [data, 1],
+        lambda data: {"a": {"b": [(data,)]}},
+        lambda data: ((1, data), {}),
+        lambda data: ((1,), {"key": data}),
+        Holder,
+    ],
+)
+def test_large_bytes_are_in_the_pieces_as_they_are(wrapped):
+    payload, buffers = dumps(wrapped(LARGE), pieces=True)
+    assert payload == b""
+    assert any(piece is LARGE for piece in buffers[0].pieces)
+    assert sum(map(len, buffers[0].pieces)) == buffers[0].nbytes
+    whole = dumps(wrapped(LARGE))[1]
+    assert bytes(whole[0]) == bytes(joined(buffers)[0])
+
+
+@pytest.mark.parametrize(
+    "value", [bytearray(LARGE), [LARGE, bytearray(LARGE), "é" * PAYLOAD_MAX], [Holder] * 3 + [LARGE]]
+)
+@pytest.mark.parametrize("keep_classes", [False, True])
+def test_what_was_pickled_in_pieces_is_the_same(value, keep_classes):
+    payload, buffers = dumps(value, pieces=True)
+    assert loads(payload, joined(buffers), keep_classes=keep_classes) == value
+    whole = memoryview(b"".join(buffers[0].pieces))
+    assert loads_mapped(whole, buffers[1:], keep_classes=keep_classes) == value
+
+
+def test_strings_in_pieces_are_copies():
+    """The pickler hands out views of them, which nobody keeps alive."""
+    text = "é" * PAYLOAD_MAX
+    _, buffers = dumps([Holder, text, LARGE], pieces=True)
+    assert {type(piece) for piece in buffers[0].pieces} == {bytes}
+
+
+def test_small_values_have_no_pieces():
+    for value in (b"small", [b"small"] * 20, {"a": [bytearray(b"small")]}, Holder(b"small")):
+        payload, buffers = dumps(value, pieces=True)
+        assert payload
+        assert not buffers
+
+
+def test_mapped_buffers_are_used_as_they_are_whatever_their_size():
+    numpy = pytest.importorskip("numpy")
+    payload, buffers = dumps(numpy.zeros(OUT_OF_BAND_MIN, dtype=numpy.uint8))
+    memory = bytearray(buffers[0])
+    for keep_classes in (False, True):
+        array = loads_mapped(memoryview(payload), [memoryview(memory)], keep_classes=keep_classes)
+        array[0] += 1
+    assert memory[0] == 2
+
+
+def test_pickles_of_old_protocols_are_read_from_memory_too():
+    for protocol in range(3):
+        view = memoryview(pickle.dumps({"a": [1, "b", b"c"]}, protocol))
+        assert loads_mapped(view, [], keep_classes=True) == {"a": [1, "b", b"c"]}

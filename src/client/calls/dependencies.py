@@ -14,6 +14,7 @@ from ...ids import TaskId, show_task
 from ...reasons import reason_of
 from ...wire import messages as m
 from ..results.futures import AsyncResult
+from ..results.refs import ObjectRef
 from ..results.waits import is_over, known
 from .taskids import read_id
 
@@ -54,6 +55,8 @@ class Dependency:
         if isinstance(tasks, AsyncResult):
             tasks._hold()
             self._results.update(dict.fromkeys(tasks._known(), tasks))
+        elif isinstance(tasks, ObjectRef) and tasks.future is not None:
+            self._add(tasks.future)
         elif isinstance(tasks, Dependency):
             self._results.update(tasks._results)
         elif isinstance(tasks, str):

@@ -226,6 +226,7 @@ class Core:
                 at += result.frames
             elif result.objects:
                 parts = self.leases.new(result.objects[0])
+                self._ack_at = self._heard  # at once: what is not confirmed is kept for others when we end
             sink = sinks.get(result.id)
             if sink is not None and sink._accept(result, parts, wall):
                 sinks.pop(result.id, None)
@@ -446,6 +447,9 @@ class Core:
             self._asked[request] = message
         if isinstance(message, m.Cancel):
             message.after = self._outgoing.last
+        if isinstance(message, m.Goodbye) and self._incoming.have > self._acked:
+            self._acked = self._incoming.have
+            messages.append((m.Ack(self._acked), ()))
         if isinstance(message, m.Numbered):
             self._outgoing.number(message)
         messages.append((message, ()))

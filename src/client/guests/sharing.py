@@ -7,6 +7,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from ...errors import ObjectStoreFull
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,7 +31,7 @@ class Sharing:
         """From how many bytes on an argument is large; None: none is."""
 
     def share(self, batch: Any) -> Any:
-        """Return a batch of joblib's with references in place of large arguments. Raises as `Client.put`."""
+        """Return a batch of joblib's with references in place of large arguments."""
         if self.large is None:
             return batch
         items = [
@@ -47,8 +49,11 @@ class Sharing:
         with self._lock:
             known = self._refs.get(number)
             if known is None or known[0]() is not value:
-                known = weakref.ref(value, lambda _gone: self._forget(number)), self._put(value)
-                self._refs[number] = known
+                try:
+                    ref = self._put(value)
+                except ObjectStoreFull:  # it may yet go another way
+                    return value
+                known = self._refs[number] = weakref.ref(value, lambda _gone: self._forget(number)), ref
         return known[1]
 
     def _forget(self, number: int) -> None:

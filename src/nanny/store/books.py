@@ -40,8 +40,9 @@ class Books:
 
     def __init__(self, store: bytes, memory: str, disk: str, limit: int, files: Disk) -> None:
         self.store = store
-        self.objects: OrderedDict[bytes, Known] = OrderedDict()
-        """The one that was not used for longest comes first."""
+        self.objects: dict[bytes, Known] = {}
+        self._in_memory: OrderedDict[bytes, Known] = OrderedDict()
+        """Those that are whole and in memory: the one that was not used for longest comes first."""
         self.users: dict[int, User] = {}
         self.room = Room(limit, disk, files)
         self._folders = (memory, disk)
@@ -235,9 +236,14 @@ class Books:
             self._actions.append(Tell(o.Pulled([message.object])))
 
     def on_lacking(self, message: o.Lacking) -> None:
-        """Say so to who wants it, if it is not here after all."""
-        if message.object not in self.objects and not self._is_wished(message.object):
+        """Say so to who wants it, and bring it no more, if it is not here after all."""
+        known = self.objects.get(message.object)
+        if known is None:
+            self._unwish(message.object)
             self._refuse(message.object, message.why)
+        elif known.stage is Stage.COMING:
+            self._give_up(known, message.why)
+        self._settle()
 
     def on_resumed(self) -> None:
         """Say again to a controller that takes over what it cannot know."""
@@ -276,7 +282,8 @@ class Books:
             self._leaving -= nbytes
         unwanted = self._moves.pop(object_id, None)
         if unwanted is not None:
-            self._actions.append(Remove(object_id, to_disk))
+            if known is None or known.on_disk != to_disk:  # else it has been brought again since, and is what it was
+                self._actions.append(Remove(object_id, to_disk))
             self.room.give_back(unwanted.nbytes, on_disk=to_disk)
         elif known is not None:
             known.is_moving = False
@@ -291,6 +298,10 @@ class Books:
             else:
                 self.room.written(known.nbytes, on_disk=to_disk)
                 known.on_disk = to_disk
+                if to_disk:
+                    del self._in_memory[object_id]
+                else:
+                    self._use(known)
                 self._actions.append(Remove(object_id, not to_disk))
                 self.room.removed(object_id, known.nbytes, on_disk=not to_disk)
             self._give_out(known)
@@ -347,11 +358,10 @@ class Books:
             return []
         found: list[Known] = []
         total = 0
-        for known in self.objects.values():
+        for known in self._in_memory.values():
             if before is not None and known.used >= before:
                 break
-            is_free = not (known.on_disk or known.is_moving or known.id in self._mapped or known.id in self._moves)
-            if known.stage is Stage.WHOLE and is_free:
+            if not (known.is_moving or known.id in self._mapped or known.id in self._moves):
                 found.append(known)
                 total += known.nbytes
                 if total >= short:
@@ -403,7 +413,9 @@ class Books:
     def _use(self, known: Known) -> None:
         self._uses += 1
         known.used = self._uses
-        self.objects.move_to_end(known.id)
+        if known.stage is Stage.WHOLE and not known.on_disk:
+            self._in_memory[known.id] = known
+            self._in_memory.move_to_end(known.id)
 
     def _complete(self, known: Known) -> None:
         """An object is whole."""
@@ -453,5 +465,6 @@ class Books:
 
     def _forget(self, known: Known) -> None:
         del self.objects[known.id]
+        self._in_memory.pop(known.id, None)
         if known.maker in self.users:
             self.users[known.maker].made.pop(known.id, None)

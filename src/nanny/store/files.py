@@ -17,7 +17,10 @@ PIECE = 8 << 20
 """A copy looks so often (in bytes) whether it is still wanted."""
 
 PART = ".part"
-"""How the names of files end that are not whole yet."""
+"""How the names of files end that are being brought."""
+
+COPY = ".copy"
+"""How the names of files end that are being copied."""
 
 
 class Files:
@@ -49,18 +52,18 @@ class CancelledError(Exception):
     """A copy is not wanted any more."""
 
 
-class Mover(threading.Thread):
+class Copier(threading.Thread):
     """Copies files, one after the other, and says when each is there."""
 
     def __init__(self, done: Callable[[bytes, bool, str], None]) -> None:
         """`done` is called, in this thread, with object, whether it is on disk now, and what went wrong."""
-        super().__init__(name="store files", daemon=True)
+        super().__init__(name="store copies", daemon=True)
         self._done = done
         self._queue: queue.SimpleQueue[tuple[bytes, str, str, bool] | None] = queue.SimpleQueue()
         self._cancelled: set[bytes] = set()
         self._moving: dict[bytes, None] = {}
 
-    def move(self, object_id: bytes, source: str, target: str, *, to_disk: bool) -> None:
+    def copy(self, object_id: bytes, source: str, target: str, *, to_disk: bool) -> None:
         """Copy a file."""
         self._cancelled.discard(object_id)
         self._moving[object_id] = None
@@ -85,7 +88,7 @@ class Mover(threading.Thread):
             object_id, source, target, to_disk = task
             error = ""
             try:
-                copy(source, target, partial(self._is_cancelled, object_id))
+                copy_file(source, target, partial(self._is_cancelled, object_id))
             except CancelledError:
                 error = "it is not wanted any more"
             except OSError as failure:
@@ -95,9 +98,9 @@ class Mover(threading.Thread):
             self._done(object_id, to_disk, error)
 
 
-def copy(source: str, target: str, is_cancelled: Callable[[], bool]) -> None:
+def copy_file(source: str, target: str, is_cancelled: Callable[[], bool]) -> None:
     """Copy a file; the copy appears whole. Raises OSError, or CancelledError."""
-    part = Path(target + PART)
+    part = Path(target + COPY)
     try:
         _copy(source, part, is_cancelled)
         part.rename(target)

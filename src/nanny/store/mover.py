@@ -148,7 +148,7 @@ class Mover:
         self._call(lambda now: self._pull(info, sources, path, now))
 
     def drop(self, object_id: bytes) -> None:
-        """Stop bringing it."""
+        """Stop bringing it, and let go of its file if it is served."""
         self._call(lambda now: self._drop(object_id, now))
 
     def _on_store(self, peer: bytes, answer: FromStore) -> None:
@@ -180,6 +180,7 @@ class Mover:
                     self._turn()
                 except Exception:
                     self._log(f"moving objects has failed: {traceback.format_exc()}")
+                    time.sleep(TICK_S)  # not to fill the log, should it go on
         finally:
             self._close()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
-from ... import rendezvous
+from ... import leftovers, rendezvous
 from ...errors import ClusterError
 from .thread import Store
 
@@ -22,15 +24,17 @@ def start(directory: Path, *, limit: int, least: int, spill: str | None, log: Ca
 
     ClusterError if the folder for what is spilled, which the user has chosen, cannot be used.
     """
-    if not _LINUX:
-        log("there is no store of objects on this system: large values go through the controller")
+    if not (_LINUX and rendezvous.SHARED_MEMORY.is_dir()):
+        log("there is no shared memory for objects on this system: large values go through the controller")
         return None
     try:
         memory = rendezvous.private_dir(rendezvous.objects_dir(directory)).resolve()
         info = os.statvfs(memory)
+        leftovers.hold(memory)  # until this process ends
     except (OSError, ClusterError) as error:
         log(f"there is no store of objects here, and large values go through the controller: {error}")
         return None
+    threading.Thread(target=_clear_others, args=(directory, log), name="store clearing", daemon=True).start()
     store = Store(
         str(rendezvous.store_path(directory)),
         str(memory),
@@ -43,6 +47,13 @@ def start(directory: Path, *, limit: int, least: int, spill: str | None, log: Ca
     return store
 
 
+def _clear_others(directory: Path, log: Callable[[str], None]) -> None:
+    """Remove what other clusters have left when everything of them was killed: it may take all the memory there is."""
+    with contextlib.suppress(OSError):
+        for folder in leftovers.clear_objects_of_others(directory):
+            log(f"removed the objects of a dead cluster, {folder}")
+
+
 def _disk(directory: Path, spill: str | None, log: Callable[[str], None]) -> str:
     """Return the folder on disk, made; empty if there can be none."""
     folder = rendezvous.spill_dir(directory, spill)
@@ -50,6 +61,7 @@ def _disk(directory: Path, spill: str | None, log: Callable[[str], None]) -> str
         if not (spill or os.environ.get("ENGINERY_SPILL_DIR")):
             rendezvous.private_dir(folder.parent, "ENGINERY_SPILL_DIR")  # it is in a folder that others write to
         rendezvous.private_dir(folder, "ENGINERY_SPILL_DIR")
+        leftovers.hold(folder)
         (directory / rendezvous.SPILL).unlink(missing_ok=True)
         (directory / rendezvous.SPILL).symlink_to(folder)
     except (OSError, ClusterError) as error:

@@ -60,7 +60,7 @@ class Puller(Protocol):
         """Write the object to this file, then call `on_pulled`, or `on_unpulled`; said again with other sources."""
 
     def drop(self, object_id: bytes) -> None:
-        """Stop bringing it."""
+        """Stop bringing it, and let go of its file if it is served."""
 
     def close(self) -> None:
         """End."""
@@ -108,7 +108,7 @@ class Store:
         self._books = Books(self.source.store, memory, disk, limit, files.Files(disk))
         self._lock = threading.RLock()
         """Held for an event in the books."""
-        self._mover = files.Mover(lambda *moved: self.post(lambda: self._moved(*moved)))
+        self._copier = files.Copier(lambda *moved: self.post(lambda: self._moved(*moved)))
         self._users: dict[int, _Process | _Guest] = {}
         self._last_user = 0
         self._pids: dict[int, bytes] = {}
@@ -133,7 +133,7 @@ class Store:
 
     def start(self) -> None:
         """Begin."""
-        self._mover.start()
+        self._copier.start()
         self._thread.start()
 
     def fileno(self) -> int:
@@ -167,13 +167,13 @@ class Store:
     def close(self) -> None:
         """End. The files are removed by whoever removes the folders."""
         self._stopping = True
-        self._mover.close()
+        self._copier.close()
         if self.puller is not None:
             self.puller.close()
         if self._thread.is_alive():
             self._wake()
             self._thread.join(CLOSE_S)
-            self._mover.join(CLOSE_S)
+            self._copier.join(CLOSE_S)
 
     # ---------------------------------------------------------------------------------------------- for other threads
 
@@ -361,10 +361,12 @@ class Store:
                 self._look_again()
             case Move(object_id, to_disk):
                 source, target = books.path(object_id, on_disk=not to_disk), books.path(object_id, on_disk=to_disk)
-                self._mover.move(object_id, source, target, to_disk=to_disk)
+                self._copier.copy(object_id, source, target, to_disk=to_disk)
             case Remove(object_id, on_disk):
-                self._mover.cancel(object_id)
+                self._copier.cancel(object_id)
                 files.remove(books.path(object_id, on_disk=on_disk))
+                if self.puller is not None:
+                    self.puller.drop(object_id)  # it may have it mapped, to serve it
             case Fetch(info, sources, on_disk):
                 if self.puller is None:
                     with self._lock:
@@ -374,7 +376,9 @@ class Store:
             case Unfetch(object_id, on_disk):
                 if self.puller is not None:
                     self.puller.drop(object_id)
-                files.remove(books.path(object_id, on_disk=on_disk) + files.PART)
+                path = books.path(object_id, on_disk=on_disk)
+                files.remove(path + files.PART)
+                files.remove(path)
             case Place(object_id, on_disk):
                 path = books.path(object_id, on_disk=on_disk)
                 os.rename(path + files.PART, path)  # noqa: PTH104 - as strings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
@@ -82,3 +83,16 @@ def test_keep(client, fake):
     assert view.map(abs, [-1], block=True) == [1]
     assert view.apply(abs, -2).get() == 2
     assert [message.options[0].keep for message in fake.of(m.Submit)[-2:]] == [False, True]
+
+
+def test_references_of_tasks_are_waited_for_and_stopped_as_results_are(client, fake):
+    fake.hold = True
+    ref = client.submit(abs, -1, keep=True)
+    assert not client.wait([ref, client.put(1)], timeout=0)
+    late = client.load_balanced_view().set_flags(after=ref).apply_async(abs, -2)
+    assert late.after == [ref.future.msg_id]
+    assert client.cancel(ref)
+    with pytest.raises(CancelledError):
+        ref.get()
+    fake.run_held()
+    assert client.wait([ref, late])

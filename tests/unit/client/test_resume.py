@@ -6,6 +6,7 @@ import pytest
 from enginery.client.connection.core import ACK_EVERY, ACK_S, BROKEN_S, GONE_S, QUIET_S, Core, Entry, RequestFuture
 from enginery.errors import ControllerLost
 from enginery.wire import messages as m
+from enginery.wire.objects import reference_to
 
 F = m.Function(b"f function", b"pickle")
 
@@ -294,6 +295,13 @@ def test_what_has_come_is_confirmed_after_a_while(core):
     core.tick(1.0 + ACK_S)
     assert said(core) == [m.Ack(2)]
     assert core.deadline() == 1.5 + QUIET_S
+
+
+def test_an_object_is_confirmed_at_once(core):
+    info = m.ObjectInfo(bytes(16), 1 << 20)
+    core.receive(m.Results([m.Result(1, m.Status.OK, reference_to(info), objects=(info,))], seq=1), (), 1.0)
+    core.tick(1.0)
+    assert said(core)[0] == m.Ack(1)
 
 
 def test_what_comes_again_is_confirmed_again(core):

@@ -143,6 +143,28 @@ def test_what_is_not_here_is_needed_and_lacking(make):
     assert "its only holder has died" in errors[0]
 
 
+def test_what_is_on_its_way_and_lacking_is_not_waited_for(make):
+    place = make()
+    one = place.user()
+    info = o.ObjectInfo(b"elsewhere 123456", 5 * MB)
+    errors = []
+
+    def ask():
+        try:
+            one.open(info)
+        except ObjectLost as error:
+            errors.append(str(error))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    place.hear(o.Need)
+    place.store.deliver(o.Pull(info, [o.Source(b"elsewher", "ipc:///nowhere")]))
+    place.store.deliver(o.Lacking(info.id, "its only holder has died"))
+    asking.join(5)
+    assert "its only holder has died" in errors[0]
+    assert place.seen().objects == []
+
+
 def test_who_leaves_is_told_of_with_what_it_made(make):
     place = make()
     one = place.user(b"client")
