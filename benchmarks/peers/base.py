@@ -50,6 +50,10 @@ class Peer:
         """Return those that have ended."""
         return [future for future in futures if self.finished(future)]
 
+    def taken_in(self):
+        """Return how many calls that were handed in and have not ended are known where they are kept."""
+        raise NotAskedError("does not say how many tasks wait")
+
     def kill_head(self):
         """Kill the process that keeps the tasks between client and workers; return the time of it, when it is dead."""
         raise NotAskedError("has no such process")

@@ -30,6 +30,9 @@ class Dask(Peer):
     def submit_again(self, f, *args):
         return self.submit(f, *args)  # it does so unasked
 
+    def taken_in(self):
+        return self.client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+
     def gather(self, futures):
         return self.client.gather(futures)
 

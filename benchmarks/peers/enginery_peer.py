@@ -35,6 +35,10 @@ class Enginery(Peer):
     def submit_again(self, f, *args):
         return self.client.load_balanced_view().set_flags(retries=1).apply_async(f, *args)
 
+    def taken_in(self):
+        tasks = self.client.status()["tasks"]
+        return tasks["waiting"] + tasks["assigned"]
+
     def kill_head(self):
         return killed(self.client.status()["controller_pid"])
 
@@ -62,7 +66,7 @@ def backlog(peer, *, tasks):
         wait_noted(folder, peer.n, PATIENCE_S)
         futures = [peer.submit(inc, i) for i in range(tasks)]
         end = clock() + PATIENCE_S
-        while sum(peer.client.status()["tasks"][state] for state in ("waiting", "assigned")) < peer.n + tasks:
+        while peer.taken_in() < peer.n + tasks:
             if clock() > end:
                 raise TimeoutError(f"the controller had not taken in {tasks} tasks within {PATIENCE_S:.0f} s")
             time.sleep(0.01)

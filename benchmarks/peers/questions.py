@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from .base import NotAskedError
-from .work import announce_and_hang, inc, look_at, make_value, note, note_long, nothing, value
+from .work import announce_and_hang, inc, look_at, make_value, note, note_and_wait, note_long, nothing, value
 
 clock = time.perf_counter
 
@@ -210,6 +210,65 @@ def engine_killed(peer, *, again=False, patience_s=30.0):
         path.unlink()
 
 
+def queued(peer, *, tasks, warm=20_000, settle_s=3.0):
+    """Hand in so many no-op calls one by one, futures kept, while all workers are busy; then let them run.
+
+    `accepted_s`: until where tasks are kept says that all are there (or, if it does not say, until the last is handed
+    in). Memory is that of all processes but this one, the client's beside it: what a waiting task takes, and what is
+    left when all are done and their futures let go of, each beyond what there was after some calls before.
+    """
+    from . import census
+
+    processes = census.marked(os.environ[census.MARK], but=(os.getpid(),))
+    me = census.marked(os.environ[census.MARK], but={process.pid for process in processes})
+    _submit_all(peer, min(tasks, warm))
+    time.sleep(settle_s)
+    before, client_before = census.memory(processes)[1], census.memory(me)[1]
+    with tempfile.TemporaryDirectory(prefix="queued-") as folder:
+        gate = Path(folder) / "gate"
+        busy = [peer.submit(note_and_wait, folder, i, str(gate)) for i in range(peer.n)]
+        wait_noted(folder, peer.n, 60.0)
+        t0 = clock()
+        futures = [peer.submit(inc, i) for i in range(tasks)]
+        t1 = clock()
+        accepted = _await_taken(peer, peer.n + tasks)
+        t2 = clock()
+        waiting, client_waiting = census.memory(processes)[1], census.memory(me)[1]
+        gate.touch()
+        t3 = clock()
+        if peer.gather(futures) != list(range(1, tasks + 1)):
+            raise ValueError("wrong results")
+        t4 = clock()
+        peer.gather(busy)
+    del futures, busy
+    time.sleep(settle_s)
+    after, client_after = census.memory(processes)[1], census.memory(me)[1]
+    return {
+        "tasks": tasks,
+        "accepted_s": t2 - t0 if accepted else t1 - t0,
+        "submit_s": t1 - t0,
+        "run_s": t4 - t3,
+        "task_bytes": (waiting - before) / tasks,
+        "client_task_bytes": (client_waiting - client_before) / tasks,
+        "before_mb": before / 1e6,
+        "left_mb": (after - before) / 1e6,
+        "client_left_mb": (client_after - client_before) / 1e6,
+    }
+
+
+def _await_taken(peer, number, patience_s=120.0):
+    """Wait until so many tasks are known where they are kept; return whether that can be known."""
+    end = clock() + patience_s
+    try:
+        while peer.taken_in() < number:
+            if clock() > end:
+                raise TimeoutError(f"only {peer.taken_in()} of {number} tasks had been taken in")
+            time.sleep(0.01)
+    except NotAskedError:
+        return False
+    return True
+
+
 def _wait_lines(path, n, patience_s):
     end = clock() + patience_s
     while clock() < end:
@@ -324,6 +383,7 @@ QUESTIONS = {
     "return": data_return,
     "engine killed": engine_killed,
     "head killed": head_killed,
+    "queued": queued,
     "call later": call_later,
 }
 

@@ -383,7 +383,7 @@ class Core:
             memory.release(state)
         lookups = fetches.take_lookups(state)
         messages = state.outbox.take()  # this has something to write down, too
-        return Turn(state.take_entries(), messages, lookups)
+        return Turn(state.take_entries(), messages, lookups, memory.is_calm(state))
 
     def summary(self) -> Summary:
         """Return the books in short, for the journal: it stands for all moves of earlier turns. After `take`."""

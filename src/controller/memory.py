@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .records import Client, Task
     from .state import State
 
-TASK_BYTES = 450
+TASK_BYTES = 350
 """What a waiting task takes besides its payload: measured, with what the allocator adds (`benchmarks/queued.py`)."""
 
 RESULT_BYTES = 250
@@ -52,6 +52,15 @@ SHARE = 8
 
 LEAST_BYTES = 1 << 18
 """One that has no more than this, or a hundredth of the limit, is not."""
+
+FLOOD_TASKS = 20_000
+"""So many tasks at a time take memory that is worth giving back,"""
+
+EBB = 8
+"""when there are so many times fewer,"""
+
+EBB_S = 2.0
+"""and after so long: then their results are confirmed."""
 
 ROOMS = 4
 """A client may leave a part of the limit unconfirmed: one of so many."""
@@ -179,6 +188,26 @@ def check(state: State) -> None:
 def used(state: State) -> int:
     """Return what all tasks take, about."""
     return state.held_bytes + TASK_BYTES * len(state.tasks)
+
+
+# ------------------------------------------------------------------------------------------------------------- floods
+
+
+def is_calm(state: State) -> bool:
+    """Return whether a flood of tasks is over, its results confirmed too: once after each."""
+    open_ = len(state.tasks)
+    if open_ > state.peak:
+        state.peak = open_
+    elif state.peak > FLOOD_TASKS and open_ * EBB < state.peak:
+        state.peak = open_
+        state.at(state.now + EBB_S, _calm, state)
+    calm, state.calm = state.calm, False
+    return calm
+
+
+def _calm(state: State, _now: float) -> None:
+    state.tasks = dict(state.tasks)  # one that was large stays so
+    state.calm = True
 
 
 # -------------------------------------------------------------------------------------------------------- holding back

@@ -77,12 +77,14 @@ class Objects:
     # ------------------------------------------------------------------------------------------------ holding
 
     def enter(self, info: ObjectInfo) -> Held:
-        """Return the entry of an object; a new one is in the store that made it."""
+        """Return the entry of an object; a new one is in the store that made it, unless it has gone from there."""
         held = self.entries.get(info.id)
         if held is None:
             held = self.entries[info.id] = Held(info)
             store = store_of(info.id)
-            if store in self.stores:
+            if info.id in self.dropped:
+                self.dropped.discard(info.id)
+            elif store in self.stores:
                 held.stores.add(store)
             self.touch(info.id)
         return held

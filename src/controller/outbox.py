@@ -39,6 +39,8 @@ class Turn(NamedTuple):
     messages: list[Envelope]
     lookups: Sequence[Lookup] = ()
     """Of the journal, when the entries are written."""
+    calm: bool = False
+    """A flood of tasks is over: memory that it took can be given back to the system."""
 
 
 class _Work:

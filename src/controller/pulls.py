@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..wire.messages import Lacking, Pull
 from ..wire.objects import show_object
 from . import objects
+from .journal.ledger import ObjectGone
 
 if TYPE_CHECKING:
     from ..ids import Peer
@@ -246,7 +247,7 @@ def _bring(state: State, info: ObjectInfo, store: bytes, now: float, *, again: b
         tree.coming[store] = Coming()
         _look_for_source(state, tree, store, now)
     elif again and coming.source:
-        _say(state, tree, store)
+        _say_again(state, tree, store, now)
 
 
 def _look_for_source(state: State, tree: Tree, store: bytes, now: float) -> None:
@@ -277,6 +278,14 @@ def _look_for_source(state: State, tree: Tree, store: bytes, now: float) -> None
 def _again(state: State, tree: Tree, store: bytes, coming: Coming, now: float) -> None:
     if state.pulls.trees.get(tree.info.id) is tree and tree.coming.get(store) is coming and not coming.source:
         _look_for_source(state, tree, store, now)
+
+
+def _say_again(state: State, tree: Tree, store: bytes, now: float) -> None:
+    """A store may not have heard where to take an object from: say so, or another source if that is away by now."""
+    if find_source(state, tree.coming[store].source) is None:
+        _look_for_source(state, tree, store, now)
+    else:
+        _say(state, tree, store)
 
 
 def _say(state: State, tree: Tree, store: bytes) -> None:
@@ -341,6 +350,10 @@ def on_vanished(state: State, nanny: Nanny, message: Vanished, now: float) -> No
 
 
 def _is_gone(state: State, object_id: bytes, store: bytes, now: float) -> None:
+    if object_id not in state.objects.entries:  # it may be spoken of yet
+        state.objects.remember(object_id, now)
+        state.note(ObjectGone(object_id))
+        return
     state.objects.vanished(store, object_id)
     tree = state.pulls.trees.get(object_id)
     if tree is not None:
@@ -399,7 +412,7 @@ def store_back(state: State, nanny: Nanny, now: float) -> None:
             tree.withdraw(store)
             _orphaned(state, tree, store, now)
         elif tree.coming[store].source:
-            _say(state, tree, store)
+            _say_again(state, tree, store, now)
 
 
 # ------------------------------------------------------------------------------------------------------ who can serve

@@ -127,6 +127,10 @@ class State:
         """How many bytes clients may have here, before they are to hold back; 0: as many as they like."""
         self.held_bytes = 0
         """What tasks take besides their places in the books."""
+        self.peak = 0
+        """So many tasks there were at the most since memory was last given back."""
+        self.calm = False
+        """It is time for that."""
         self.holding: set[int] = set()
         """Clients that were told to hold back."""
         self.stops: dict[int, Stop] = {}

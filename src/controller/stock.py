@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ..wire.messages import ObjectsQuery, StoreQuery
 from ..wire.objects import InStore, store_of
 from ..wire.stock import Hold, ObjectRecord, Place, Stock, StoreRecord
@@ -55,7 +57,10 @@ class Stocktaking:
         found: dict[bytes, dict[bytes, InStore]] = {}
         for store, seen in self.seen.items():
             for there in seen.objects:
-                found.setdefault(there.id, {})[store] = there
+                if there.id not in state.objects.dropped:
+                    found.setdefault(there.id, {})[store] = there
+                elif there.engines or there.pids:  # the store may not have heard yet that it is dropped
+                    found.setdefault(there.id, {})[store] = msgspec.structs.replace(there, place="mapped")
         ids = sorted({*state.objects.entries, *found} if wanted is None else wanted & {*state.objects.entries, *found})
         return Stock([_record(state, id_, found.get(id_, {})) for id_ in ids], self._stores())
 

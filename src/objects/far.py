@@ -2,7 +2,8 @@
 fetched from there, in chunks.
 
 Any thread may use it: each transfer has a connection of its own for as long as it takes, and connections are used
-again. When one breaks, what was under way on it is asked for, or sent, again as soon as it is back.
+again. When one breaks, what was under way on it is asked for, or sent, again as soon as it is back. One more has a
+thread that does nothing but keep it: by its end the store knows that this process has ended.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import zmq
 
 from ..errors import ObjectLost, ObjectStoreFull
-from ..transport import Monitor, open_puller, send
+from ..transport import WAKE, Monitor, open_puller, open_wake_up, send
 from ..wire.chunks import Chunk, NoPiece, Piece, Upload, Uploaded
 from ..wire.codec import MalformedError, decode_from_serving
 from ..wire.messages import VERSION
@@ -72,23 +73,32 @@ class FarStore(Packing):
         self._connection = connection
         self._peer = peer
         self._lock = threading.Lock()
-        self._pid = 0
+        self._pid = os.getpid()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._spare: list[_Line] = []
         self._used = 0
         self._is_closed = False
         self._welcome: StoreWelcome | None = None
-        has_one = source is not None and bool(source.address)
-        self.failure = "" if has_one else "the cluster's store of objects cannot be reached from this host"
+        self._anchor: _Anchor | None = None
+        self.failure = ""
         """Why there is no store, if there is none."""
+        if source is None or not source.address:
+            self.failure = "the cluster's store of objects cannot be reached from this host"
+
+    def begin(self) -> None:
+        """Have the store know of this process."""
+        with self._lock:
+            if self._anchor is None and not self.failure and self._source is not None:
+                self._context = zmq.Context()
+                self._anchor = _Anchor(self._context, self._source, self._connection, self._peer)
 
     def connect(self) -> bool:
-        """Have the store know of this process; return whether there is one. Also done when first needed."""
-        if self._welcome is None and not self.failure:
-            try:
-                self._give_back(self._take())
-            except StoreGoneError as error:
-                self.failure = str(error)
+        """Wait until the store knows of this process; return whether there is one."""
+        self.begin()
+        anchor = self._anchor
+        if self._welcome is None and not self.failure and anchor is not None:
+            anchor.is_ready.wait()
+            self._welcome, self.failure = anchor.welcome, anchor.failure
         return not self.failure
 
     def is_worth(self, nbytes: int) -> bool:
@@ -140,22 +150,31 @@ class FarStore(Packing):
 
     def close(self) -> None:
         """Leave the store. What was made is not touched; the controller decides on it."""
+        if self._pid != os.getpid():
+            return
         with self._lock:
-            self._is_closed, self.failure = True, "it was left"
+            anchor, self._anchor = self._anchor, None
+            self._is_closed, self.failure = True, "this process has left the store of the cluster"
             spare, self._spare = self._spare, []
-            for line in spare:
-                line.close()
+        for line in spare:
+            line.close()
+        if anchor is not None:
+            anchor.close()
+        with self._lock:
             self._end()
 
     # ----------------------------------------------------------------------------------------------------- connections
 
     def _take(self) -> _Line:
         """Return a connection for one transfer."""
+        if self._pid != os.getpid():  # a forked copy has nothing of what its parent had open, and does not speak for it
+            self._pid, self._context, self._anchor = os.getpid(), zmq.Context(), None
+            self._lock, self._spare, self._used = threading.Lock(), [], 0
+        elif not self.connect():
+            raise StoreGoneError(self.failure)
         with self._lock:
             if self.failure or self._source is None:
                 raise StoreGoneError(self.failure)
-            if self._pid != os.getpid():  # a forked copy has nothing of what its parent had open
-                self._pid, self._context, self._spare, self._used = os.getpid(), zmq.Context(), [], 0
             self._used += 1
             if self._spare:
                 return self._spare.pop()
@@ -164,7 +183,7 @@ class FarStore(Packing):
         line = None
         try:
             line = _Line(context, self._source, self._connection, self._peer)
-            self._welcome = line.greet()
+            line.greet(b"")
         except BaseException:
             self._let_go(line)
             raise
@@ -189,9 +208,45 @@ class FarStore(Packing):
 
     def _end(self) -> None:
         if self._is_closed and not self._used and self._context is not None:
-            if self._pid == os.getpid():
-                self._context.term()
+            self._context.term()
             self._context = None
+
+
+class _Anchor:
+    """The connection by which the store knows of this process, and the thread that keeps it."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], source: Source, connection: Connection, peer: bytes
+    ) -> None:
+        self.welcome: StoreWelcome | None = None
+        self.failure = ""
+        self.is_ready = threading.Event()
+        """There is a welcome, or a failure."""
+        self._wake_read, self._wake_write = open_wake_up()
+        args = (context, source, connection, peer)
+        self._thread = threading.Thread(target=self._run, args=args, name="enginery-far", daemon=True)
+        self._thread.start()
+
+    def _run(
+        self, context: zmq.Context[zmq.Socket[bytes]], source: Source, connection: Connection, peer: bytes
+    ) -> None:
+        line = _Line(context, source, connection, peer, self._wake_read)
+        try:
+            self.welcome = line.greet(peer)
+            self.is_ready.set()
+            line.stay(peer)
+        except StoreGoneError as error:
+            self.failure = str(error)
+        finally:
+            self.is_ready.set()
+            line.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        os.write(self._wake_write, WAKE)
+        self._thread.join()
+        for fd in {self._wake_read, self._wake_write}:
+            os.close(fd)
 
 
 class _FullError(Exception):
@@ -199,10 +254,15 @@ class _FullError(Exception):
 
 
 class _Line:
-    """A connection to the store, for one transfer at a time. One thread uses it."""
+    """A connection to the store, for one transfer at a time. One thread uses it, until `wake` is readable."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], source: Source, connection: Connection, peer: bytes
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        source: Source,
+        connection: Connection,
+        peer: bytes,
+        wake: int | None = None,
     ) -> None:
         self._address = source.address
         self._socket = open_puller(context, source.address, source.key, connection, peer[:200] + os.urandom(4))
@@ -212,12 +272,22 @@ class _Line:
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor.socket, zmq.POLLIN)
+        self._wake = wake
+        if wake is not None:
+            self._poller.register(wake, zmq.POLLIN)
         self._socket.connect(source.address)
 
-    def greet(self) -> StoreWelcome:
-        """Introduce this process."""
+    def greet(self, peer: bytes) -> StoreWelcome:
+        """Introduce this process; without its name what it makes is not known to be its own."""
         deadline = time.monotonic() + CONNECT_S
-        return self._request(StoreHello(VERSION, b""), StoreWelcome, None, deadline)
+        return self._request(StoreHello(VERSION, peer), StoreWelcome, None, deadline)
+
+    def stay(self, peer: bytes) -> None:
+        """Keep the connection: introduce the process again when it was broken."""
+        while True:
+            for answer, _frame in self._hear(patient=True):
+                if answer is None:
+                    send(self._socket, StoreHello(VERSION, peer))
 
     def fetch(self, info: ObjectInfo) -> memoryview:
         """Return the content of an object."""
@@ -301,16 +371,19 @@ class _Line:
                 elif isinstance(answer, wanted) and (number is None or getattr(answer, "request", None) == number):
                     return answer
 
-    def _hear(self, until: float | None = None) -> Iterator[tuple[Any, zmq.Frame | None]]:
+    def _hear(self, until: float | None = None, *, patient: bool = False) -> Iterator[tuple[Any, zmq.Frame | None]]:
         """Wait, then yield what has come, with its frame; None when the connection was broken and is back.
 
         Raises `StoreGoneError` when it does not come back, or nothing has come until then.
         """
         now = time.monotonic()
-        ends = [end for end in (until, self._broken_since and self._broken_since + BROKEN_S) if end is not None]
+        broken = None if self._broken_since is None else self._broken_since + BROKEN_S
+        ends = [] if patient else [end for end in (until, broken) if end is not None]
         if ends and now >= min(ends):
             raise StoreGoneError(f"the cluster's store of objects at {self._address} does not answer")
         ready = dict(self._poller.poll(math.ceil(1000 * (min(ends) - now)) if ends else None))
+        if self._wake is not None and self._wake in ready:
+            raise StoreGoneError("this process has left the store of the cluster")
         if self._monitor.socket in ready:
             yield from self._changes()
         while True:

@@ -49,6 +49,10 @@ class Packing(ABC):
         Raises `ObjectLost` if nobody has it any more, and `StoreGoneError` if there is no store.
         """
 
+    def begin(self) -> None:
+        """Have the store know of this process from now on, without waiting long for it."""
+        self.connect()
+
     @abstractmethod
     def connect(self) -> bool:
         """Have the store know of this process; return whether there is one. Also done when first needed."""

@@ -129,8 +129,7 @@ def test_many_hosts_that_want_the_same_object_get_it(start):
     ref = client.put(make(LARGE, 3))
     seen = client[:].apply_async(look, ref).get(60)
     assert seen == [(pid, 3.0, 3.0, LARGE) for pid in pids]
-    print(client.objects(), cluster.files())
-    assert [len(cluster.files(host)) for host in (None, 0, 1, 2, 3)] == [1] * 5
+    assert [len(cluster.files(host)) for host in (None, 0, 1, 2, 3)] == [1] * 5, client.objects()
     ref.release()
     wait_until(lambda: not any(cluster.files(host) for host in (None, 0, 1, 2, 3)), "they are removed")
 
@@ -208,13 +207,14 @@ def test_a_client_elsewhere_uses_the_store_of_the_head(start, hosts, tmp_path, i
     try:
         said = process.stdout.readline()
         assert said == "done\n", process.communicate()[1]
+        client[:].execute("del x").get(20)
         if is_killed:
+            assert cluster.files()
             process.kill()
         else:
             _, err = process.communicate(timeout=20)
             assert process.returncode == 0, err
-            client[:].execute("del x").get(20)
-            wait_until(lambda: not (cluster.files() or cluster.files(0)), "nothing is left of its objects", 20)
+        wait_until(lambda: not (cluster.files() or cluster.files(0)), "nothing is left of its objects", 20)
     finally:
         process.kill()
         process.communicate()

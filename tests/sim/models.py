@@ -317,6 +317,9 @@ class Engine:
             return
         self.world.over.add((self.world.roots[call.id], k))
         records = [m.Output(call.id, "stdout", f"{call.id} {i} {n}") for n in range(work.outputs)]
+        if not self.loaded:  # it ends without its arguments: an attempt that has done nothing
+            self.world.started[self.world.roots[call.id], k] += 1
+            records = []
         if records:
             current[5] += len(records)
             self.say(m.Outputs(records))

@@ -353,6 +353,11 @@ class World:
         else:
             self._post(CONTROLLER, peer, header, frames)
 
+    def give_up(self, peer: Peer) -> None:
+        """Have the controller wait for somebody no longer."""
+        self.core.receive(peer, m.Goodbye(), (), self.now)
+        self._schedule_turn(0.0)
+
     def _disk_is_full(self, core: Core) -> bool:
         """Say whether nothing can be written in this turn; when that is over, the journal begins anew."""
         assert self.store is not None

@@ -144,8 +144,7 @@ class Link:
         the cluster's head, from afar. After the welcome.
         """
         self._open_store()
-        if self._store_path is not None:
-            self.store.connect()
+        self.store.begin()
 
     def _open_store(self) -> None:
         far = self.core.far_store

@@ -40,8 +40,9 @@ class Books:
 
     def __init__(self, store: bytes, memory: str, disk: str, limit: int, files: Disk) -> None:
         self.store = store
-        self.objects: OrderedDict[bytes, Known] = OrderedDict()
-        """The one that was not used for longest comes first."""
+        self.objects: dict[bytes, Known] = {}
+        self._in_memory: OrderedDict[bytes, Known] = OrderedDict()
+        """Those that are whole and in memory: the one that was not used for longest comes first."""
         self.users: dict[int, User] = {}
         self.room = Room(limit, disk, files)
         self._folders = (memory, disk)
@@ -297,6 +298,10 @@ class Books:
             else:
                 self.room.written(known.nbytes, on_disk=to_disk)
                 known.on_disk = to_disk
+                if to_disk:
+                    del self._in_memory[object_id]
+                else:
+                    self._use(known)
                 self._actions.append(Remove(object_id, not to_disk))
                 self.room.removed(object_id, known.nbytes, on_disk=not to_disk)
             self._give_out(known)
@@ -353,11 +358,10 @@ class Books:
             return []
         found: list[Known] = []
         total = 0
-        for known in self.objects.values():
+        for known in self._in_memory.values():
             if before is not None and known.used >= before:
                 break
-            is_free = not (known.on_disk or known.is_moving or known.id in self._mapped or known.id in self._moves)
-            if known.stage is Stage.WHOLE and is_free:
+            if not (known.is_moving or known.id in self._mapped or known.id in self._moves):
                 found.append(known)
                 total += known.nbytes
                 if total >= short:
@@ -409,7 +413,9 @@ class Books:
     def _use(self, known: Known) -> None:
         self._uses += 1
         known.used = self._uses
-        self.objects.move_to_end(known.id)
+        if known.stage is Stage.WHOLE and not known.on_disk:
+            self._in_memory[known.id] = known
+            self._in_memory.move_to_end(known.id)
 
     def _complete(self, known: Known) -> None:
         """An object is whole."""
@@ -459,5 +465,6 @@ class Books:
 
     def _forget(self, known: Known) -> None:
         del self.objects[known.id]
+        self._in_memory.pop(known.id, None)
         if known.maker in self.users:
             self.users[known.maker].made.pop(known.id, None)

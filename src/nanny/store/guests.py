@@ -1,17 +1,20 @@
 """Clients of other hosts, as this host's store sees them: each is a process like any other here, by proxy.
 
 What a client asks for is handed to the store, and the answers go back. Only files it cannot write itself: it sends
-their bytes, and they are written here.
+their bytes, and they are written here. A client has several connections. One of them says whose it is; when it ends,
+and the other side has closed it, the client has ended. A cable that is cut closes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...objects.progress import Progress
 from ...wire.chunks import Uploaded
+from ...wire.messages import VERSION
 from ...wire.objects import (
     Abandoned,
     Reserve,
@@ -34,7 +37,16 @@ if TYPE_CHECKING:
     from ...wire.objects import FromStore, ToStore
 
 AWAY_S = 60.0
-"""A client whose connection is gone for so long has ended, as far as the store is concerned."""
+"""A connection that is broken for so long has ended, as far as the store is concerned."""
+
+SLEEP_S = 24 * 3600.0
+"""So long for the one that says whose it is: a laptop may sleep over night."""
+
+ENDED_S = 3.0
+"""So long for one that the other side has closed: else it would have been made again long since."""
+
+ESTABLISHED = 1
+"""What the kernel calls a TCP connection that neither side has closed."""
 
 
 class Desk(Protocol):
@@ -70,20 +82,57 @@ class _Upload:
 
 
 class _Guest:
-    """A client."""
+    """A client's connection."""
 
-    def __init__(self, peer: bytes, connection: int) -> None:
+    def __init__(self, peer: bytes, *, is_named: bool) -> None:
         self.peer = peer
-        self.connection = connection
+        self.is_named = is_named
+        """It is the one that says whose it is."""
         self.number = 0
         """What the store calls it."""
-        self.away_since: float | None = None
+        self.welcome: StoreWelcome | None = None
+        self.connection = -1
+        """Its descriptor, which is ZeroMQ's."""
+        self._copy = -1
+        """Our own, to see how it ends."""
+        self.leaves: float | None = None
+        """When it is taken to have ended, if it is not back."""
         self.reserving: dict[int, int] = {}
         """How many bytes each request for room is about."""
         self.reserved: dict[int, Reserved] = {}
         """What they were answered."""
         self.uploads: dict[bytes, _Upload] = {}
         self.whole: set[bytes] = set()
+
+    def on_connected(self, connection: int) -> None:
+        """It is there, or again."""
+        self.leaves = None
+        if connection != self.connection:
+            self.close()
+            self.connection = connection
+            with contextlib.suppress(OSError):
+                self._copy = os.dup(connection)
+
+    def on_disconnected(self, now: float) -> None:
+        """It has broken."""
+        patience_s = SLEEP_S if self.is_named else AWAY_S
+        self.leaves = now + (ENDED_S if self._is_over() else patience_s)
+        self.close()
+
+    def _is_over(self) -> bool:
+        """Return whether the other side has closed it."""
+        if self._copy < 0:
+            return False
+        with socket.socket(fileno=os.dup(self._copy)) as connection:
+            if connection.family not in (socket.AF_INET, socket.AF_INET6):
+                return True
+            state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+            return bool(state[0] != ESTABLISHED)
+
+    def close(self) -> None:
+        if self._copy >= 0:
+            os.close(self._copy)
+        self._copy = self.connection = -1
 
 
 class Guests:
@@ -105,22 +154,30 @@ class Guests:
     @property
     def is_idle(self) -> bool:
         """Whether time makes no difference."""
-        return not any(guest.away_since is not None for guest in self._guests.values())
+        return not any(guest.leaves is not None for guest in self._guests.values())
 
     # ------------------------------------------------------------------------------------------------------- messages
 
     def on_hello(self, peer: bytes, connection: int, hello: StoreHello) -> None:
         """A client introduces itself, or does so again."""
-        self.leave(peer)
-        guest = self._guests[peer] = _Guest(peer, connection)
+        guest = self._guests.get(peer)
+        if guest is not None:
+            guest.on_connected(connection)
+            if guest.welcome is not None:
+                self._send(peer, guest.welcome, None)
+            return
+        self._arrive(peer, connection, hello)
+
+    def _arrive(self, peer: bytes, connection: int, hello: StoreHello) -> _Guest:
+        guest = self._guests[peer] = _Guest(peer, is_named=bool(hello.peer))
+        guest.on_connected(connection)
         guest.number = self._desk.attach(lambda answer: self._later(peer, answer))
-        self._say(guest, StoreHello(hello.version, b"far." + peer))
+        self._say(guest, StoreHello(hello.version, hello.peer))
+        return guest
 
     def on_message(self, peer: bytes, connection: int, message: Reserve | Want | Abandoned) -> None:
         """A client asks for something."""
         guest = self._find(peer, connection)
-        if guest is None:
-            return
         match message:
             case Reserve():
                 if (answer := guest.reserved.get(message.request)) is not None:
@@ -139,8 +196,6 @@ class Guests:
     def on_upload(self, peer: bytes, connection: int, message: Upload, data: Any) -> None:
         """Bytes of a client's object have come."""
         guest = self._find(peer, connection)
-        if guest is None:
-            return
         object_id, error = message.object, ""
         upload = guest.uploads.get(object_id)
         if upload is not None:
@@ -174,7 +229,7 @@ class Guests:
         elif isinstance(answer, There):
             answer = There(answer.request, "", answer.error)
         elif isinstance(answer, StoreWelcome):
-            answer = StoreWelcome(answer.store, "", answer.least)
+            answer = guest.welcome = StoreWelcome(answer.store, "", answer.least)
         elif isinstance(answer, StoreRefused):
             self.leave(peer)
         self._send(peer, answer, None)
@@ -194,21 +249,22 @@ class Guests:
     def on_disconnected(self, connection: int, now: float) -> None:
         """A connection of others has ended."""
         for guest in self._guests.values():
-            if guest.connection == connection and guest.away_since is None:
-                guest.away_since = now
+            if guest.connection == connection:
+                guest.on_disconnected(now)
 
     def tick(self, now: float) -> None:
         """Let time pass."""
         for peer, guest in list(self._guests.items()):
-            if guest.away_since is not None and now - guest.away_since >= AWAY_S:
+            if guest.leaves is not None and now >= guest.leaves:
                 self.leave(peer)
 
     def leave(self, peer: bytes) -> None:
-        """A client has ended."""
+        """A connection has ended."""
         guest = self._guests.pop(peer, None)
         if guest is not None:
             for upload in guest.uploads.values():
                 upload.close()
+            guest.close()
             self._desk.detach(guest.number)
 
     def close(self) -> None:
@@ -216,12 +272,11 @@ class Guests:
         for peer in list(self._guests):
             self.leave(peer)
 
-    def _find(self, peer: bytes, connection: int) -> _Guest | None:
+    def _find(self, peer: bytes, connection: int) -> _Guest:
         guest = self._guests.get(peer)
-        if guest is None:
-            self._send(peer, StoreRefused("it was away for too long, or never said who it is"), None)
-            return None
-        guest.connection, guest.away_since = connection, None
+        if guest is None:  # it was away for long, and had been welcomed
+            return self._arrive(peer, connection, StoreHello(VERSION, b""))
+        guest.on_connected(connection)
         return guest
 
     def _abandon(self, guest: _Guest, object_id: bytes) -> None:

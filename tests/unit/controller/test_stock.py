@@ -105,6 +105,18 @@ def test_what_is_only_mapped_any_more(bench: Bench):
     assert holders.reasons(record) == ["engine 0 has it mapped"]
 
 
+def test_what_is_about_to_go(bench: Bench):
+    """Stores are asked before they have heard of what was dropped in the same turn."""
+    hosts = Hosts(bench, 1)
+    free, mapped = hosts.object(0), hosts.object(0)
+    requests = []
+    bench.burst(lambda: requests.append(ask(hosts)), lambda: hosts.release(free, mapped))
+    seen(hosts, 0, InStore(free.id, 5, "memory"), InStore(mapped.id, 5, "memory", [], [812]))
+    (record,) = answer(hosts, requests[0]).objects
+    assert (record.id, record.places) == (mapped.id, [Place("host0", "mapped", [], [812])])
+    assert len(hosts.drops(0)) == 2
+
+
 def test_only_what_was_asked_for(bench: Bench):
     hosts = Hosts(bench, 1)
     _, second = hosts.object(0), hosts.object(0)

@@ -135,6 +135,8 @@ class Host:
         assert room.unwritten == unwritten + leaving
         assert room.used <= room.limit
         assert room.ghost_bytes == sum(room.ghosts.values())
+        in_memory = [one for one in known if one.stage is Stage.WHOLE and not one.on_disk]
+        assert list(books._in_memory.values()) == sorted(in_memory, key=lambda one: one.used)
         for one in known:
             if one.stage is Stage.WHOLE:
                 assert books.path(one.id, on_disk=one.on_disk) in self.files

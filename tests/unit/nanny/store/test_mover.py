@@ -297,14 +297,22 @@ def test_a_place_that_turns_out_to_be_of_no_use_is_given_back_and_another_one_is
 
 
 def test_a_client_elsewhere_that_vanishes_has_left(far, monkeypatch):
-    monkeypatch.setattr(guests, "AWAY_S", 0.2)
+    monkeypatch.setattr(guests, "ENDED_S", 0.1)
     far, there = far
     info = far.make(bytes(CHUNK), [])
     assert not there.left
     far.close()
-    wait_until(lambda: there.left, "the store knows")
-    assert there.left[0].startswith(b"far.c1.")
+    wait_until(lambda: b"c1." in there.left, "the store knows")
     assert info.id in there.whole
+
+
+def test_a_connection_that_was_away_for_too_long_is_used_as_if_it_were_new(far):
+    far, there = far
+    info = far.make(bytes(CHUNK), [])
+    for peer in list(there.mover._guests._guests):
+        there.mover._call(lambda _now, peer=peer: there.mover._guests.leave(peer))
+    assert far.open(info)[0].nbytes == CHUNK
+    assert far.make(bytes(CHUNK), []).id in there.whole
 
 
 def test_a_fork_of_a_client_has_a_connection_of_its_own(far):
