@@ -25,6 +25,7 @@ ROWS = {
     5: "memory",
     6: "data",
     7: "broadcast",
+    8: "queued",
     9: "recovery:engine_killed",
     10: "recovery:controller_killed",
     11: "import_time",
