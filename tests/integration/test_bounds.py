@@ -56,6 +56,7 @@ class Flood(threading.Thread):
         """Return whether it submits nothing for a while."""
         before = len(self.futures)
         time.sleep(0.5)
+        assert self.error is None
         return len(self.futures) == before
 
 
