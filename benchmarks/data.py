@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 NUMBER = 6
 NBYTES = 100_000_000
 WAYS = ("push", "pass", "return")
+SIZES = (10**3, 10**4, 10**5, 10**6, 10**7, 10**8, 10**9, 4 * 10**9)
+"""Bytes, for the curve."""
+
+COMPARED = ("ray", "dask")
+"""Of the others, those that the curve has, up to `COMPARED_MAX`."""
+COMPARED_MAX = 10**9
 
 
 def measure(bench: Bench) -> Row:
@@ -47,7 +53,44 @@ def measure(bench: Bench) -> Row:
     writable = [row.value(ENGINERY, f"{way}_writable") for way in WAYS]
     known = None if None in writable else float(all(writable))
     row.check("arrays arrive writable", "", known, 1.0, lambda v: "yes" if v else "no", at_least=True)
+    if bench.curve and ENGINERY in bench.peers:
+        row.curves["bytes"] = _curve(bench)
     return row
+
+
+def _curve(bench):
+    """Return how long each way takes for each size, and one copy; of the others, how long as often as that."""
+    points = {nbytes: {"bytes": _size(nbytes)} for nbytes in SIZES}
+    with bench.session(LIMITS) as session:
+        copies = {nbytes: min(_seconds(bench, session, "copy", nbytes)) for nbytes in SIZES}
+    for nbytes, copy in copies.items():
+        points[nbytes]["one copy"] = seconds(copy)
+    for name in (ENGINERY, *(name for name in COMPARED if name in bench.peers)):
+        bench.note(f"curve: {name}")
+        sizes = [nbytes for nbytes in SIZES if name == ENGINERY or nbytes <= COMPARED_MAX]
+        for way in WAYS:
+            with bench.session(name) as session:
+                for nbytes in sizes:
+                    points[nbytes][f"{name}: {way}"] = _cell(bench, session, way, nbytes, copies[nbytes])
+    columns = list(points[SIZES[0]])
+    return [{column: point.get(column, "") for column in columns} for point in points.values()]
+
+
+def _cell(bench, session, way, nbytes, copy):
+    try:
+        took = statistics.median(_seconds(bench, session, way, nbytes))
+    except NotMeasuredError as error:
+        return f"not measured: {error}"
+    return f"{seconds(took)} ({took / copy:.1f}x)" if nbytes >= 10**6 else seconds(took)
+
+
+def _seconds(bench, session, question, nbytes):
+    return [r["seconds"] for r in bench.repeated(lambda: session.ask(question, nbytes=nbytes), at_most_s=4)]
+
+
+def _size(nbytes):
+    power, unit = next((p, u) for p, u in ((9, "GB"), (6, "MB"), (3, "kB")) if nbytes >= 10**p)
+    return f"{nbytes // 10**power} {unit}"
 
 
 def _copy_text(answer):

@@ -24,7 +24,8 @@ def files(name: str) -> list[str]:
 
 def pids(name: str) -> dict[str, int]:
     """Return the processes of a cluster by role: `nanny`, `controller`, `zygote`, `engine-0` ..., the last of each."""
-    return dict(leftovers.noted_processes(rendezvous.cluster_dir(name)))
+    folder = rendezvous.cluster_dir(name)
+    return {"nanny": rendezvous.info(folder).pid, **dict(leftovers.noted_processes(folder))}
 
 
 def mapped(pid: int, folder: Path) -> Counter[str]:

@@ -30,6 +30,9 @@ ORPHAN_S = 10.0
 """How long after the end of its maker an object may be spoken of for the first time: what its maker had to say of it
 may still be on its way."""
 
+LEFT_S = 0.5
+"""A client that has left its store is taken to have ended when nothing has come from it for so long: what it had said
+before, tasks that need what it holds above all, comes on another way."""
 
 ARGUMENTS_GONE = "what was among its arguments (an object) was released when the last who held it let go of it"
 
@@ -46,6 +49,8 @@ def on_put(state: State, client: Client, message: Put) -> None:
     """A client has made objects."""
     for info in message.objects:
         state.objects.give_handle(client.no, info)
+    if client.ended:
+        _expect_end(state, client)
 
 
 def on_release(state: State, client: Client, message: Release) -> None:
@@ -81,6 +86,7 @@ def _keep(state: State, root: int, info: ObjectInfo) -> None:
 def client_ended(state: State, client: Client) -> None:
     """The process of a client has ended, or the client leaves: it holds nothing any more."""
     if client.ended:
+        state.objects.take_handles(client.no)
         return
     client.ended = True
     state.note(ClientEnded(client.no))
@@ -97,8 +103,20 @@ def on_store_left(state: State, nanny: Nanny, message: StoreLeft, now: float) ->
     """A process has ended, or has left its store."""
     client = next((client for peer, client in state.client_peers.items() if peer == message.peer), None)
     if client is not None:
-        client_ended(state, client)
+        _expect_end(state, client)
     orphaned(state, nanny, message.objects, now)
+
+
+def _expect_end(state: State, client: Client) -> None:
+    state.at(state.now + LEFT_S, _end_if_quiet, state, client, client.incoming.have)
+
+
+def _end_if_quiet(state: State, client: Client, have: int, _now: float) -> None:
+    """A client has left its store, and we had so much from it then."""
+    if client.incoming.have > have:
+        _expect_end(state, client)
+    elif state.clients.get(client.no) is client:
+        client_ended(state, client)
 
 
 def on_stock(state: State, nanny: Nanny, message: Running, now: float) -> None:

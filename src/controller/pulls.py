@@ -247,7 +247,7 @@ def _bring(state: State, info: ObjectInfo, store: bytes, now: float, *, again: b
         tree.coming[store] = Coming()
         _look_for_source(state, tree, store, now)
     elif again and coming.source:
-        _say(state, tree, store)
+        _say_again(state, tree, store, now)
 
 
 def _look_for_source(state: State, tree: Tree, store: bytes, now: float) -> None:
@@ -278,6 +278,14 @@ def _look_for_source(state: State, tree: Tree, store: bytes, now: float) -> None
 def _again(state: State, tree: Tree, store: bytes, coming: Coming, now: float) -> None:
     if state.pulls.trees.get(tree.info.id) is tree and tree.coming.get(store) is coming and not coming.source:
         _look_for_source(state, tree, store, now)
+
+
+def _say_again(state: State, tree: Tree, store: bytes, now: float) -> None:
+    """A store may not have heard where to take an object from: say so, or another source if that is away by now."""
+    if find_source(state, tree.coming[store].source) is None:
+        _look_for_source(state, tree, store, now)
+    else:
+        _say(state, tree, store)
 
 
 def _say(state: State, tree: Tree, store: bytes) -> None:
@@ -404,7 +412,7 @@ def store_back(state: State, nanny: Nanny, now: float) -> None:
             tree.withdraw(store)
             _orphaned(state, tree, store, now)
         elif tree.coming[store].source:
-            _say(state, tree, store)
+            _say_again(state, tree, store, now)
 
 
 # ------------------------------------------------------------------------------------------------------ who can serve

@@ -11,11 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from enginery import Client
 from enginery.cluster.cluster import Cluster
 from enginery.errors import EngineryError
 
@@ -35,7 +33,6 @@ N = 200_000
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="there are no stores"),
-    pytest.mark.skipif(find_spec("enginery.nanny.store") is None or not hasattr(Client, "put"), reason="not yet"),
     pytest.mark.timeout(max(120, ROUNDS)),
 ]
 
@@ -118,7 +115,7 @@ class Rounds:
         assert self.client.submit(total, ref, [ref, {"deep": ref}][0]).result(timeout=60) == 2.0 * N * i
 
     def scatter(self, i):
-        refs = self.client.scatter(np.arange(3 * N, dtype=float))
+        refs = self.client.scatter(np.arange(3 * N, dtype=float), n=3)
         parts = self.client.gather([self.client.submit(double, ref) for ref in refs])
         assert sum(len(part) for part in parts) == 3 * N
 
@@ -171,7 +168,7 @@ class Look:
 
 def test_nothing_is_left_of_objects_that_nobody_holds():
     before = holdings.shared_memory_used()
-    cluster = Cluster(n=3)
+    cluster = Cluster(n=3, preload="numpy")  # an import of it that is interrupted cannot be done again
     cluster.start()
     try:
         client = cluster.connect()

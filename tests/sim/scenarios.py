@@ -335,6 +335,9 @@ def let_go_of_all(world: World) -> None:
         for task in list(client.leases):
             client.let_go(task)
         client.release([id_ for id_, count in client.handles.items() for _ in range(count - client.owed[id_])])
+    for client in world.clients:
+        if client.left and (client.home is None or client.home.lost):
+            world.give_up(client.name)  # nobody is left there to say that it has ended: this takes a day
     world.run(world.now + FORGOTTEN_S)
     if world.store is not None:
         guard.ask(m.Purge)

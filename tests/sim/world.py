@@ -45,8 +45,9 @@ CONTROLLER = Peer(b"controller")
 class World:
     """Time, the network, and the controller's turns."""
 
-    def __init__(self, seed: int, *, durable: bool = True, verbose: bool = False) -> None:
+    def __init__(self, seed: int, *, durable: bool = True, verbose: bool = False, memory_limit: int = 0) -> None:
         self.seed = seed
+        self.memory_limit = memory_limit
         self.verbose = verbose
         self.random = random.Random(seed)
         self.now = 0.0
@@ -246,7 +247,7 @@ class World:
             epoch = self.store.begin("life")
             state = restore(self.store.load(), "sim", epoch, self.store.last_client(), self.now)
             state.check()
-        self.core = Core("sim", 1, self.now, state)
+        self.core = Core("sim", 1, self.now, state, memory_limit=self.memory_limit)
         self.alive = True
         self.trace(f"a controller begins, with {len(self.core.state.tasks)} tasks")
         for address in sorted(self.down):
@@ -352,6 +353,11 @@ class World:
             core.lost(peer, self.now)
         else:
             self._post(CONTROLLER, peer, header, frames)
+
+    def give_up(self, peer: Peer) -> None:
+        """Have the controller wait for somebody no longer."""
+        self.core.receive(peer, m.Goodbye(), (), self.now)
+        self._schedule_turn(0.0)
 
     def _disk_is_full(self, core: Core) -> bool:
         """Say whether nothing can be written in this turn; when that is over, the journal begins anew."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from enginery.controller import handles
-from enginery.controller.handles import ORPHAN_S
+from enginery.controller.handles import LEFT_S, ORPHAN_S
 from enginery.controller.objects import DROPPED_S
 from enginery.ids import TaskId, show_task
 from enginery.wire import messages as m
@@ -133,6 +133,7 @@ def test_a_client_whose_process_has_ended_lets_go_at_once(bench: Bench):
     client.say(m.Put([A, B]))
     other.say(m.Put([B]))
     bench.nannies[0].say(m.StoreLeft(client.name, [A.id, B.id]))
+    bench.advance(LEFT_S + 0.1)
     assert held(bench) == {B}
     assert dropped(bench) == [A.id]
     bench.advance(ORPHAN_S + 1)
@@ -140,10 +141,32 @@ def test_a_client_whose_process_has_ended_lets_go_at_once(bench: Bench):
     assert held(bench) == {B}
 
 
+def test_what_a_client_said_before_its_end_may_come_later(bench: Bench):
+    bench.start()
+    (client,), (engine,) = bench.clients, bench.engines
+    client.say(m.Put([A]))
+    bench.nannies[0].say(m.StoreLeft(client.name, [A.id, B.id]))
+    bench.advance(LEFT_S - 0.1)
+    client.say(m.Put([B]))
+    bench.advance(LEFT_S - 0.1)
+    assert held(bench) == {A, B}
+    (task,) = client.submit(objects=(A,))
+    bench.advance(2 * LEFT_S)
+    assert held(bench) == {A}
+    client.say(m.Put([object_of(3)]))
+    client.say(m.Goodbye())
+    assert held(bench) == {A}
+    engine.calls()
+    engine.finish(task)
+    assert sorted(dropped(bench)) == [A.id, B.id, object_of(3).id]
+    bench.forget_what_was_said()
+
+
 def test_a_client_that_only_left_its_store_holds_what_comes_after_its_hello(durable: Bench):
     durable.start()
     (client,), (engine,) = durable.clients, durable.engines
     durable.nannies[0].say(m.StoreLeft(client.name, []))
+    durable.advance(LEFT_S + 0.1)
     durable.restored_books_are_the_same()
     client.lose_connection()
     client.come_back()
@@ -459,6 +482,7 @@ def test_what_a_client_has_not_confirmed_is_kept_when_it_ends(durable: Bench, ho
         client.say(m.Goodbye())
     else:
         durable.nannies[0].say(m.StoreLeft(client.name, []))
+        durable.advance(LEFT_S + 0.1)
         durable.restored_books_are_the_same()
     assert dropped(durable) == [A.id]
     last = object_of(3)
@@ -587,6 +611,16 @@ def test_what_a_nanny_has_not_is_not_there(bench: Bench):
     client.say(m.Put([A, B]))
     nanny.lose_connection()
     nanny.come_back([(0, 1)], objects=[B])
+    entries = bench.core.state.objects.entries
+    assert not entries[A.id].stores
+    assert entries[B.id].stores == {store_id(0)}
+
+
+def test_what_vanished_before_it_was_spoken_of_is_not_there(bench: Bench):
+    bench.start()
+    (client,), (nanny,) = bench.clients, bench.nannies
+    nanny.say(m.Vanished([A.id]))
+    client.say(m.Put([A, B]))
     entries = bench.core.state.objects.entries
     assert not entries[A.id].stores
     assert entries[B.id].stores == {store_id(0)}

@@ -369,3 +369,18 @@ def test_with_a_thousand_hosts_a_pull_costs_no_more(bench: Bench):
     patch.undo()
     assert looks < 300 * (pulls.NAMED + 8)
     bench.forget_what_was_said()
+
+
+def test_a_need_that_is_said_again_while_the_source_is_away_is_answered_when_that_is_back(bench: Bench):
+    hosts = Hosts(bench, 2, engines=0)
+    info = hosts.object(0)
+    hosts.need(1, info)
+    assert hosts.pull(1) == [0]
+    bench.nannies[0].lose_connection()
+    hosts.need(1, info)
+    assert hosts.pulls(1) == []
+    bench.nannies[0].come_back(objects=[info])
+    bench.advance(2 * pulls.AGAIN_S)
+    assert hosts.pull(1) == [0]
+    hosts.pulled(1, info)
+    nothing_is_on_its_way(bench)
