@@ -74,7 +74,7 @@ def gate(tmp_path):
 
 
 def occupy(client, gate):
-    return [client.submit(until_open, str(gate)) for _ in client.ids]
+    return [client[engine].apply_async(until_open, str(gate)) for engine in client.ids]
 
 
 def test_a_loop_that_submits_ten_times_the_limit_waits_and_all_of_it_is_done(small, gate):
