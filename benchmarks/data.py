@@ -67,16 +67,16 @@ def _curve(bench):
         points[nbytes]["one copy"] = seconds(copy)
     for name in (ENGINERY, *(name for name in COMPARED if name in bench.peers)):
         bench.note(f"curve: {name}")
+        sizes = [nbytes for nbytes in SIZES if name == ENGINERY or nbytes <= COMPARED_MAX]
         for way in WAYS:
             with bench.session(name) as session:
-                for nbytes in SIZES:
-                    points[nbytes][f"{name}: {way}"] = _cell(bench, session, name, way, nbytes, copies[nbytes])
-    return list(points.values())
+                for nbytes in sizes:
+                    points[nbytes][f"{name}: {way}"] = _cell(bench, session, way, nbytes, copies[nbytes])
+    columns = list(points[SIZES[0]])
+    return [{column: point.get(column, "") for column in columns} for point in points.values()]
 
 
-def _cell(bench, session, name, way, nbytes, copy):
-    if name != ENGINERY and nbytes > COMPARED_MAX:
-        return ""
+def _cell(bench, session, way, nbytes, copy):
     try:
         took = statistics.median(_seconds(bench, session, way, nbytes))
     except NotMeasuredError as error:

@@ -25,6 +25,7 @@ ROWS = {
     5: "memory",
     6: "data",
     7: "broadcast",
+    8: "queued",
     9: "recovery:engine_killed",
     10: "recovery:controller_killed",
     11: "import_time",
@@ -75,7 +76,7 @@ def _options(argv):
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds and items: rough figures in a few minutes")
     parser.add_argument("--repeat", type=int, help="rounds of each measurement (default: 3; quick: 1)")
-    parser.add_argument("--curve", action="store_true", help="rows 1, 6, 7 and 10 over the numbers of engines, tasks and bytes")
+    parser.add_argument("--curve", action="store_true", help="rows 1, 6, 7, 10 over engines, tasks, bytes")
     parser.add_argument("--write", action="store_true", help="put these rows into the table of benchmarks/README.md")
     parser.add_argument("--output", type=Path, default=STATE / "results.json", help="(default: .bench/results.json)")
     options = parser.parse_args(argv if argv is None else [*argv, *sys.argv[1:]])

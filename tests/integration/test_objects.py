@@ -230,6 +230,9 @@ result = client.submit(np.ones, 500_000)
 result.result()
 kept = client.submit(np.ones, 500_000, keep=True)
 kept.wait()
+while client._link.core._ack_at is not None:  # what it has not confirmed would be kept for whoever asks
+    time.sleep(0.01)
+client.objects()  # answered after that was heard
 print("ready", flush=True)
 time.sleep(1000)
 """

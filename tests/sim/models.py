@@ -625,6 +625,8 @@ class Client:
         self.cancels: dict[int, list[int]] = {}
         self.left = False
         self.away = False
+        self.held = False
+        """It is to hold back, so its user's loop waits."""
         self.outgoing, self.incoming = Outgoing(), Incoming()
         self.futures: dict[int, AsyncResult] = {}
         """Real ones, where tasks depend on others."""
@@ -662,6 +664,7 @@ class Client:
             case m.Welcome():
                 assert self.no in (0, message.client), "it came back as another"
                 again, self.no = bool(self.no), message.client
+                self.held = message.hold
                 self.engines = {e.id: (e.state, e.incarnation) for e in message.engines if e.state != "dead"}
                 if again:
                     for missed, parts in self.outgoing.after(message.have):
@@ -714,6 +717,8 @@ class Client:
                 self.outgoing.acked(message.have)
             case m.Resume():
                 self.reconnected()
+            case m.Hold():
+                self.held = message.on
             case m.Pong() | m.Farewell():
                 pass
             case _:

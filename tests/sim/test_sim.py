@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from bounds import little_memory
 from enginery.wire import messages as m
 from models import HUNG
 from scenarios import (
@@ -120,6 +121,22 @@ def test_a_client_with_much_does_not_keep_one_with_little_waiting(first: int):
             assert max(waits) < enough, f"{max(waits):.3f} s, the others' tasks take {duration} s"
             world.run_while(world.is_busy, 100.0)
             world.judge()
+
+
+@pytest.mark.parametrize("first", chunks(max(1, SEEDS // 8)))
+def test_whoever_waits_for_room_gets_it_and_all_is_done(first: int):
+    for seed in range(first, min(first + CHUNK, max(1, SEEDS // 8))):
+        world, left = little_memory(seed)
+        with world.blame():
+            come_to_rest(world)
+            world.run_while(lambda world=world, left=left: any(left) or world.is_busy(), world.now + 200.0)
+            assert not any(left), f"some never had room: {left}; {world.describe()}"
+            world.run(world.now + 6.0)
+            for client in world.clients:
+                client.say(m.Ack(client.incoming.have))
+            world.run(world.now + 1.0)
+            world.judge()
+            assert not world.core.state.holding
 
 
 @pytest.mark.parametrize("first", chunks(max(1, SEEDS // 4)))

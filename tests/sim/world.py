@@ -45,8 +45,9 @@ CONTROLLER = Peer(b"controller")
 class World:
     """Time, the network, and the controller's turns."""
 
-    def __init__(self, seed: int, *, durable: bool = True, verbose: bool = False) -> None:
+    def __init__(self, seed: int, *, durable: bool = True, verbose: bool = False, memory_limit: int = 0) -> None:
         self.seed = seed
+        self.memory_limit = memory_limit
         self.verbose = verbose
         self.random = random.Random(seed)
         self.now = 0.0
@@ -252,7 +253,7 @@ class World:
             epoch = self.store.begin("life")
             state = restore(self.store.load(), "sim", epoch, self.store.last_client(), self.now)
             state.check()
-        self.core = Core("sim", 1, self.now, state)
+        self.core = Core("sim", 1, self.now, state, memory_limit=self.memory_limit)
         self.alive = True
         self.trace(f"a controller begins, with {len(self.core.state.tasks)} tasks")
         for address in sorted(self.down):

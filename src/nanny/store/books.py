@@ -231,6 +231,7 @@ class Books:
             self._wishes.append(Wish(message.object.nbytes, object=message.object, sources=sources))
             self._settle()
         elif known.stage is Stage.COMING:
+            known.sources = sources
             self._actions.append(Fetch(message.object, sources, known.on_disk))
         elif known.stage is Stage.WHOLE:
             self._actions.append(Tell(o.Pulled([message.object])))
@@ -271,7 +272,11 @@ class Books:
         self._actions.append(Unfetch(object_id, known.on_disk))
         self._forget(known)
         self.room.give_back(known.nbytes, on_disk=known.on_disk)
-        self._unpulled(object_id, why, is_full=is_full)
+        if is_full and not known.on_disk and self.room.fits_on_disk(known.nbytes):  # others have filled the memory
+            info = ObjectInfo(object_id, known.nbytes)
+            self._wishes.append(Wish(known.nbytes, not_in_memory=True, object=info, sources=known.sources))
+        else:
+            self._unpulled(object_id, why, is_full=is_full)
         self._settle()
 
     def on_moved(self, object_id: bytes, *, to_disk: bool, error: str = "") -> None:
@@ -378,7 +383,9 @@ class Books:
     def _grant(self, wish: Wish, *, on_disk: bool) -> None:
         self.room.take(wish.nbytes, on_disk=on_disk)
         if wish.object is not None:
-            self.objects[wish.object.id] = Known(wish.object.id, wish.nbytes, Stage.COMING, None, on_disk=on_disk)
+            coming = Known(wish.object.id, wish.nbytes, Stage.COMING, None, on_disk=on_disk)
+            coming.sources = wish.sources
+            self.objects[coming.id] = coming
             self._actions.append(Fetch(wish.object, wish.sources, on_disk))
             return
         self._last += 1

@@ -25,7 +25,7 @@ class Stage(Enum):
 class Known:
     """An object."""
 
-    __slots__ = ("id", "is_doomed", "is_moving", "maker", "nbytes", "on_disk", "stage", "used")
+    __slots__ = ("id", "is_doomed", "is_moving", "maker", "nbytes", "on_disk", "sources", "stage", "used")
 
     def __init__(self, object_id: bytes, nbytes: int, stage: Stage, maker: int | None, *, on_disk: bool) -> None:
         self.id = object_id
@@ -39,6 +39,8 @@ class Known:
         """Its file is being copied to where it is not."""
         self.is_doomed = False
         """Nobody holds it any more: it is removed when it is whole."""
+        self.sources: tuple[Source, ...] = ()
+        """Where it is to come from, while it is coming."""
         self.used = 0
         """When it was last used, in uses of any object."""
 

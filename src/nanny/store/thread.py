@@ -29,7 +29,7 @@ from ...wire.codec import MalformedError, decode_to_store, encode
 from ...wire.messages import VERSION
 from . import files, mapped
 from .books import Books
-from .records import Answer, Fetch, Look, Move, Place, Remove, Tell, Unfetch
+from .records import Answer, Fetch, Look, Move, Place, Remove, Stage, Tell, Unfetch
 from .seen import seen
 
 if TYPE_CHECKING:
@@ -365,7 +365,8 @@ class Store:
             case Remove(object_id, on_disk):
                 self._copier.cancel(object_id)
                 files.remove(books.path(object_id, on_disk=on_disk))
-                if self.puller is not None:
+                known = books.objects.get(object_id)
+                if self.puller is not None and (known is None or known.stage is not Stage.COMING):  # else: once more
                     self.puller.drop(object_id)  # it may have it mapped, to serve it
             case Fetch(info, sources, on_disk):
                 if self.puller is None:

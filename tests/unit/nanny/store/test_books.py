@@ -399,6 +399,22 @@ def test_where_there_is_no_room_for_it_that_is_said_to_all(host):
     host.check()
 
 
+def test_what_is_brought_goes_to_disk_if_others_have_filled_the_memory(host):
+    info = o.ObjectInfo(b"elsewhere0000001", 50)
+    host.want(1, info.id)
+    host.books.on_pull(o.Pull(info, SOURCES))
+    host.run()
+    host.books.on_unpulled(info.id, "no space left", is_full=True)
+    host.run()
+    assert host.fetching == {info.id: True}
+    assert host.tell() == [o.Need([info.id])]
+    host.books.on_unpulled(info.id, "no space left", is_full=True)
+    host.run()
+    assert host.tell() == [o.Unpulled(info.id, "no space left", full=True)]
+    assert "no space left" in host.answers[1, host.requests].error
+    host.check()
+
+
 def test_what_somebody_else_has_removed_is_told_and_looked_for(host):
     made = host.make(1, 10)
     host.files.clear()
