@@ -608,6 +608,13 @@ def test_what_cannot_be_set_up(client):
         client.register_setup(5)
     with pytest.raises(SerializationError, match="argument"):
         client.register_setup(abs, threading.Lock())
+    with pytest.raises(TypeError, match="give it their values"):
+        client.register_setup(abs, client.submit(abs, -1))
+
+
+def test_large_arguments_of_setup_are_part_of_it(client):
+    assert client.register_setup(len, "x" * 200_000).get(timeout=5) == [200_000] * 4
+    assert client.register_setup(len, b"x" * 2_000_000).get(timeout=5) == [2_000_000] * 4
 
 
 # ------------------------------------------------------------------------------------------------ names of clusters

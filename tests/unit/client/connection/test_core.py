@@ -257,3 +257,20 @@ def test_of_results_that_have_ended_a_limited_number_is_remembered(core, monkeyp
     heard = [id_ for id_, sink in enumerate([*sinks, quick]) if sink.records]
     assert 5 <= len(heard) <= 10
     assert heard[-1] == 99
+
+
+def test_what_has_come_is_confirmed_before_goodbye(core):
+    core.sinks = {1: Sink()}
+    core.receive(m.Results([m.Result(1, 0, b"a")], seq=1), (), 0.0)
+    core.outbox.append(m.Goodbye())
+    assert core.take() == [(m.Ack(1), ()), (m.Goodbye(), ())]
+    core.outbox.append(m.Goodbye())
+    assert core.take() == [(m.Goodbye(), ())]
+
+
+def test_a_result_that_is_an_object_is_confirmed_at_once(core):
+    info = m.ObjectInfo(bytes(16), 7)
+    core.receive(m.Results([m.Result(1, 0, b"a", objects=(info,))], seq=1), (), 5.0)
+    assert core.deadline() <= 5.0
+    core.tick(5.0)
+    assert [message for message, _ in core.take()] == [m.Ack(1), m.Release([info.id], seq=1)]
