@@ -154,6 +154,7 @@ class Look:
 
     def __init__(self, cluster, client):
         gc.collect()
+        client.purge_results("all")  # those that a killed client had not confirmed are kept
         client[:].apply_sync(gc.collect)
         try:
             wait_until(lambda: not holdings.files(cluster.name), "no file of an object is left")
