@@ -19,7 +19,7 @@ from . import objects
 from .journal.ledger import ClientEnded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ..ids import Peer
     from ..wire.messages import ObjectInfo, Put, Release, Result, Running, StoreLeft
@@ -90,13 +90,18 @@ def client_ended(state: State, client: Client) -> None:
         return
     client.ended = True
     state.note(ClientEnded(client.no))
-    unheard = [message for message, _ in client.outgoing.since(client.outgoing.confirmed)]
-    results = [result for message in unheard if isinstance(message, Results) for result in message.results]
-    for result in (*results, *client.results):
-        for info in result.objects:
+    for result in (*_unconfirmed(client), *client.results):
+        for info in result.objects if result.id not in client.purged else ():
             if state.objects.has_handle(client.no, info.id):  # else it had it, and has let go of it
                 _keep(state, result.id, info)
     state.objects.take_handles(client.no)
+
+
+def _unconfirmed(client: Client) -> Iterator[Result]:
+    """Yield the results that a client was sent and has not confirmed."""
+    for message, _ in client.outgoing.since(client.outgoing.confirmed):
+        if isinstance(message, Results):
+            yield from message.results
 
 
 def on_store_left(state: State, nanny: Nanny, message: StoreLeft, now: float) -> None:
@@ -197,6 +202,9 @@ def purge(state: State, roots: Iterable[int] | None) -> None:
     for _, root, id_ in state.objects.kept:
         if root in wanted if wanted is not None else not state.is_open(root):
             state.objects.discard(root, id_)
+    for client in state.clients.values():  # should it end, what it has not confirmed is not kept
+        told = (result.id for result in _unconfirmed(client) if result.objects)
+        client.purged = {root for root in told if wanted is None or root in wanted or root in client.purged}
 
 
 def expire(state: State, now: float) -> None:

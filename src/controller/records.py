@@ -109,6 +109,7 @@ class Client:
         "patience_s",
         "peer",
         "pid",
+        "purged",
         "results",
         "unacked",
         "unfinished",
@@ -134,6 +135,8 @@ class Client:
         self.owes_ack = False
         """It keeps much until it is told that we have it."""
         self.outgoing = Outgoing()
+        self.purged: set[int] = set()
+        """Tasks whose results it has not confirmed, and which nobody is to have who asks for them by id."""
         self.unheard: Unheard | None = None
         """Finds results in that, once somebody has asked for some."""
         self.used_s = 0.0

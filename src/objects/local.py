@@ -57,8 +57,10 @@ if TYPE_CHECKING:
 __all__ = ["FRAMES_MAX", "LEAST", "LocalStore", "StoreGoneError"]
 
 ANSWER_S = 30.0
-"""A store that has not said for so long whether there is room is of no use just now. It may have to bring others to
-disk first."""
+"""A store that has not listened for so long is of no use."""
+
+ROOM_S = 120.0
+"""How long it may take a store to make room: it may have to bring much to a slow disk first."""
 
 LONGEST = 1 << 16
 """No message between a store and its users is longer."""
@@ -142,7 +144,7 @@ class LocalStore(Packing):
         return ObjectInfo(reserved.object, nbytes)
 
     def _write(self, pieces: Sequence[Any], nbytes: int, *, full: bool) -> tuple[Reserved, OSError | None]:
-        reserved = self._ask(Reserve, nbytes, full, wanted=Reserved, patience_s=ANSWER_S)
+        reserved = self._ask(Reserve, nbytes, full, wanted=Reserved, patience_s=ROOM_S)
         if reserved.error:
             raise ObjectStoreFull(reserved.error)
         try:
@@ -235,7 +237,7 @@ class LocalStore(Packing):
                     return answer
                 left = None if until is None else until - now
                 if left is not None and left <= 0:
-                    raise StoreGoneError(f"the store of this host has not answered for {patience_s:.0f} s")
+                    raise ObjectStoreFull(f"the store of this host has found no room for a value in {patience_s:.0f} s")
                 if is_others:
                     others_since = others_since or now
                     time.sleep(TURN_S)

@@ -515,6 +515,21 @@ def test_all_that_has_ended_is_purged(durable: Bench):
     engine.take(m.Forget)
 
 
+def test_what_was_purged_before_its_client_has_ended_is_not_kept(durable: Bench):
+    durable.start(clients=2)
+    client, other = durable.clients
+    (engine,) = durable.engines
+    first, second = client.submit(2)
+    finish(engine, first, objects=(A,))
+    finish(engine, second, objects=(B,))
+    other.ask(m.Purge, [first])
+    client.say(m.Goodbye())
+    assert held(durable) == {B}
+    assert dropped(durable) == [A.id]
+    client.inbox.clear()
+    engine.inbox.clear()
+
+
 def test_what_is_kept_is_kept_for_a_time(durable: Bench):
     durable.start()
     (client,), (engine,) = durable.clients, durable.engines

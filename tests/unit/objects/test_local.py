@@ -196,8 +196,9 @@ def test_who_waits_is_told_when_the_store_ends(fake, store):
 
 def test_a_store_that_does_not_answer_is_not_waited_for(fake, store, monkeypatch):
     fake.holding = ("Reserve",)
-    monkeypatch.setattr(local, "ANSWER_S", 0.1)
-    assert store.pack(*dumps(VALUE)) is None
+    monkeypatch.setattr(local, "ROOM_S", 0.1)
+    with pytest.warns(UserWarning, match="has found no room for a value in 0 s; it goes through"):
+        assert store.pack(*dumps(VALUE)) is None
     fake.holding = ()
     fake.let_go()
     make(store)  # and comes upon the late answer, whose room it gives back
