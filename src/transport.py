@@ -109,7 +109,11 @@ def open_serving(
         socket.zap_domain = ZAP_DOMAIN
     if address.startswith("tcp:"):
         _tcp(socket)
-    socket.bind(address)
+    try:
+        socket.bind(address)
+    except zmq.ZMQError:
+        socket.close()
+        raise
     bound = bytes(socket.getsockopt(zmq.LAST_ENDPOINT)).decode().rstrip("\0")
     return socket, int(bound.rpartition(":")[2] or 0) if bound.startswith("tcp:") else 0
 

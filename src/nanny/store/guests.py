@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...objects.progress import Progress
@@ -44,6 +45,9 @@ SLEEP_S = 24 * 3600.0
 
 ENDED_S = 3.0
 """So long for one that the other side has closed: else it would have been made again long since."""
+
+RECENT = 16
+"""So many objects that a client has sent are remembered for each of its connections, which sends one at a time."""
 
 ESTABLISHED = 1
 """What the kernel calls a TCP connection that neither side has closed."""
@@ -102,7 +106,8 @@ class _Guest:
         self.reserved: dict[int, Reserved] = {}
         """What they were answered."""
         self.uploads: dict[bytes, _Upload] = {}
-        self.whole: set[bytes] = set()
+        self.whole: deque[bytes] = deque(maxlen=RECENT)
+        """Objects that are whole: their last bytes may come again, when the answer was lost."""
 
     def on_connected(self, connection: int) -> None:
         """It is there, or again."""
@@ -212,7 +217,7 @@ class Guests:
                 if upload.progress.is_whole:
                     upload.close()
                     del guest.uploads[object_id]
-                    guest.whole.add(object_id)
+                    guest.whole.append(object_id)
                     self._say(guest, Sealed(object_id))
         elif object_id not in guest.whole:
             error = f"no room was reserved for object {show_object(object_id)}"

@@ -50,6 +50,9 @@ TICK_S = 0.5
 DONE_S = 30.0
 """So long it is remembered where an object was written that is whole, until the store has it in its books."""
 
+CLOSE_S = 5.0
+"""How long the thread may take to end."""
+
 IO_THREADS = 2
 """Threads that encrypt and decrypt."""
 
@@ -159,7 +162,7 @@ class Mover:
         self._closing = True
         self._wake()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(CLOSE_S)
         else:
             self._close()
 

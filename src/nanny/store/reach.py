@@ -9,6 +9,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+import zmq
+
 from ... import security
 from ...config import Connection
 from ...wire.objects import Source
@@ -26,7 +28,7 @@ def as_head(store: Store, listen: str, reachable: str | None, keys: Keys, log: C
     host = listen.rpartition(":")[0]
     roles = {keys.engine.public: security.ENGINE_ROLE, keys.client.public: security.CLIENT_ROLE}
     ours = Connection(cluster="", address="", public_key=keys.engine.public, secret_key=keys.engine.secret)
-    _open(store, Mover(store, ours, log), host, reachable or host, roles)
+    _open(store, Mover(store, ours, log), host, reachable or host, roles, log=log)
 
 
 def as_guest(store: Store, connection: Connection, log: Callable[[str], None]) -> None:
@@ -39,7 +41,7 @@ def as_guest(store: Store, connection: Connection, log: Callable[[str], None]) -
         log(f"this host cannot serve its objects to others: {error}")
         return
     roles = {} if connection.public_key is None else {connection.public_key: security.ENGINE_ROLE}
-    _open(store, Mover(store, connection, log), host, host, roles)
+    _open(store, Mover(store, connection, log), host, host, roles, log=log)
 
 
 def own_host(address: str) -> str:
@@ -56,7 +58,14 @@ def own_host(address: str) -> str:
     return f"[{own}]" if family == socket.AF_INET6 else own
 
 
-def _open(store: Store, mover: Mover, bind: str, host: str, roles: Mapping[str, bytes]) -> None:
-    address, key = mover.start(f"tcp://{bind}:*", host, roles)
+def _open(
+    store: Store, mover: Mover, bind: str, host: str, roles: Mapping[str, bytes], *, log: Callable[[str], None]
+) -> None:
+    try:
+        address, key = mover.start(f"tcp://{bind}:*", host, roles)
+    except zmq.ZMQError as error:  # then the controller cannot listen there either, and says so
+        log(f"this host cannot serve its objects to others: {error}")
+        mover.close()
+        return
     store.source = Source(store.source.store, address, key)
     store.puller = mover

@@ -66,8 +66,9 @@ def test_every_failure_has_a_promise_and_a_test():
         assert "::test_" in tests, what
 
 
-def test_how_it_works_has_one_diagram():
-    assert len(re.findall(r"^```", HOW.read_text(encoding="utf-8"), re.MULTILINE)) == 2
+def test_how_it_works_has_two_diagrams():
+    """Of the programs, and of how large values go."""
+    assert len(re.findall(r"^```", HOW.read_text(encoding="utf-8"), re.MULTILINE)) == 4
 
 
 def test_constants_are_as_printed():
