@@ -180,7 +180,7 @@ class Books:
                 self._returning[known.id] = None
                 self._look()
             elif not self._bring_back(known):
-                short = self.room.used + known.nbytes - self.room.limit - self._leaving
+                short = self._short(known.nbytes)
                 self._spill(self._victims(short, before=last) if short > 0 else [])
         if known.on_disk and (known.is_moving or known.id in self._returning):
             self._wanted.setdefault(known.id, []).append(want)
@@ -339,16 +339,21 @@ class Books:
                     if not has_looked:
                         self._look()
                         return
-                    short = self.room.used + wish.nbytes - self.room.limit - self._leaving
-                    victims = self._victims(short) if short > 0 else []
-                    if short <= 0 or victims:
-                        self._spill(victims)
+                    if (short := self._short(wish.nbytes)) > 0:
+                        self._spill(self._victims(short))
+                    is_soon = self._leaving <= MOVED_MAX
+                    can_be_on_disk = self.room.fits_on_disk(wish.nbytes) and not wish.not_on_disk
+                    if self._short(wish.nbytes) <= 0 and (is_soon or not can_be_on_disk):
                         return
             self._wishes.popleft()
             if not (wish.not_on_disk or trouble) and self.room.fits_on_disk(wish.nbytes):
                 self._grant(wish, on_disk=True)
             else:
                 self._deny(wish, self.room.why_none(wish.nbytes, trouble))
+
+    def _short(self, nbytes: int) -> int:
+        """Return how many bytes of memory are missing for an object, when all that is on its way to disk is there."""
+        return self.room.used + nbytes - self.room.limit - self._leaving
 
     def _look(self) -> None:
         if not self._is_looking:

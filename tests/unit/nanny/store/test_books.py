@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from enginery.nanny.store import books as books_
 from enginery.nanny.store.books import Books
 from enginery.nanny.store.records import Answer, Fetch, Look, Move, Place, Remove, Stage, Tell, Unfetch
 from enginery.wire import objects as o
@@ -297,6 +298,20 @@ def test_else_it_is_used_from_there_and_what_is_older_makes_room(host):
     assert host.want(2, a) is None
     host.move()
     assert host.answers[2, host.requests].path == f"M/{a.hex()}"
+    host.check()
+
+
+def test_nobody_waits_for_very_much_to_be_on_disk(monkeypatch):
+    monkeypatch.setattr(books_, "MOVED_MAX", 30)
+    host = Host()
+    host.books.on_user(1, b"e1.1")
+    large = host.make(1, 90)
+    assert host.reserve(1, 20).path.startswith("D/")
+    assert host.moves == [(large, True)]
+    host.disk = 110
+    assert host.reserve(1, 15) is None  # it has to, since the disk is full soon
+    host.move()
+    assert host.answers[1, host.requests].path.startswith("M/")
     host.check()
 
 
