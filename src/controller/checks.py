@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import memory, objects, resources
+from . import homes, memory, objects, resources
 from .records import EngineState, TaskState
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def check(state: State) -> None:
         waiting.update(task.id for task in engine.direct if task.state == TaskState.WAITING)
     held = state.graph.check({task.root for task in state.tasks.values()})
     resources.check(state)
+    homes.check(state)
     memory.check(state)
     objects.check(state)
     uses: dict[bytes, int] = {}

@@ -125,6 +125,17 @@ def dissolve(state: State, peer: Peer) -> None:
         state.common.push(client, task)
 
 
+def check(state: State) -> None:
+    """Assert what must hold between turns: nothing waits at a host while it has engines that can take more."""
+    for peer, home in state.homes.items():
+        waiting = list(home.queue)
+        assert waiting or state.stopping, f"a home of nothing at {peer!r}"
+        assert all(task.home == peer for task in waiting)
+        able = [e for _, id_, version in home.open if (e := state.engines.get(id_)) and e.version == version]
+        assert not able or state.stopping, f"{able} could take what waits at {peer!r}"
+        assert not state.idle or state.stopping, f"engines {state.idle} are idle, and could take what waits at {peer!r}"
+
+
 def _waiting_at(state: State, peer: Peer) -> float:
     home = state.homes.get(peer)
     return 0.0 if home is None else home.queue.waiting / len(state.nannies[peer].engines)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 DROPPED_S = 300.0
 """So long it is remembered what was dropped: a store that was away meanwhile has not heard of it."""
 
+MISSED_MAX = 10_000
+"""It is remembered of so many objects that they were lost before anybody spoke of them."""
+
 
 class Held:
     """An object that somebody holds."""
@@ -72,6 +75,8 @@ class Objects:
         """What the objects of these results weigh."""
         self.dropped: set[bytes] = set()
         """What was dropped lately."""
+        self.missed: set[bytes] = set()
+        """What a store had and has lost before anybody spoke of it."""
         self._dropped: deque[tuple[float, bytes]] = deque()
 
     # ------------------------------------------------------------------------------------------------ holding
@@ -82,8 +87,9 @@ class Objects:
         if held is None:
             held = self.entries[info.id] = Held(info)
             store = store_of(info.id)
-            if info.id in self.dropped:
+            if info.id in self.dropped or info.id in self.missed:
                 self.dropped.discard(info.id)
+                self.missed.discard(info.id)
             elif store in self.stores:
                 held.stores.add(store)
             self.touch(info.id)
@@ -206,6 +212,12 @@ class Objects:
         if held is not None and store in held.stores:
             held.stores.discard(store)
             self.touch(id_)
+
+    def miss(self, id_: bytes) -> None:
+        """A store has lost an object of which nobody has spoken, and somebody may do so yet."""
+        if len(self.missed) >= MISSED_MAX:
+            self.missed.clear()
+        self.missed.add(id_)
 
     def store_lost(self, store: bytes) -> None:
         """A store is gone, and its copies with it."""

@@ -180,6 +180,8 @@ def _place_abroad(state: State) -> None:
             share = min(share, PREFETCH)
         _serve(state, queue, engine, share)
         heapreplace(waiting, (-queue.waiting, peer))
+        if not queue.waiting:
+            del state.homes[peer]
 
 
 def _has_room(engine: Engine) -> bool:

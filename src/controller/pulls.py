@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from ..wire.messages import Lacking, Pull
 from ..wire.objects import show_object
 from . import objects
-from .journal.ledger import ObjectGone
 
 if TYPE_CHECKING:
     from ..ids import Peer
@@ -351,8 +350,7 @@ def on_vanished(state: State, nanny: Nanny, message: Vanished, now: float) -> No
 
 def _is_gone(state: State, object_id: bytes, store: bytes, now: float) -> None:
     if object_id not in state.objects.entries:  # it may be spoken of yet
-        state.objects.remember(object_id, now)
-        state.note(ObjectGone(object_id))
+        state.objects.miss(object_id)
         return
     state.objects.vanished(store, object_id)
     tree = state.pulls.trees.get(object_id)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -55,6 +56,7 @@ class Flood(threading.Thread):
         """Return whether it submits nothing for a while."""
         before = len(self.futures)
         time.sleep(0.5)
+        assert self.error is None
         return len(self.futures) == before
 
 
@@ -141,17 +143,39 @@ def test_a_task_that_submits_is_not_held_back(small, gate):
         flood = Flood(client, TASKS // 8)
         name = client.cluster_name
         futures = [client.submit(submit_many, name, 400) for _ in range(2)]
-        assert [future.result(60) for future in futures] == [400, 400]
+        assert [future.result(60) for future in futures] == [(400, False)] * 2
         flood.join(60)
         assert sum(future.result()[1] for future in flood.futures) == FRAME * (TASKS // 8)
 
 
 def submit_many(name, count):
-    """Submit a third of the memory's worth from an engine, all engines being at that."""
+    """Submit as much as there is memory from an engine, all engines being at that; return whether there are bounds."""
     client = Client(name)
     submitted = [client.submit(weigh, np.zeros(FRAME // 8)) for _ in range(count)]
     client._link.release()
-    return len(submitted)
+    return len(submitted), client._link.core.room.most < sys.maxsize
+
+
+def test_callbacks_may_submit_while_a_thread_waits_for_room(small, gate):
+    with Client(small) as client, client.executor() as executor:
+        first = executor.submit(until_open, str(gate))
+        occupy(client, gate)
+        chained = []
+        first.add_done_callback(lambda _: chained.append(executor.submit(abs, -1)))
+        futures = []
+
+        def submit():
+            for i in range(TASKS // 4):
+                futures.append(executor.submit(weigh, np.full(FRAME // 8, i, dtype=float)))
+
+        thread = threading.Thread(target=submit)
+        thread.start()
+        wait_until(lambda: client._link.core.room.is_over(), "the thread waits")
+        gate.touch()
+        thread.join(60)
+        assert not thread.is_alive()
+        assert chained[0].result(20) == 1
+        assert [future.result()[0] for future in futures] == list(range(TASKS // 4))
 
 
 def test_who_waits_for_room_goes_on_under_another_controller(runtime, gate):
@@ -162,6 +186,7 @@ def test_who_waits_for_room_goes_on_under_another_controller(runtime, gate):
         pid = client.status()["controller_pid"]
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: client._link.core.controller_pid != pid, "another controller has taken over")
+        assert flood.error is None
         assert flood.is_alive()
         gate.touch()
         flood.join(60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from concurrent.futures import Executor
-from threading import RLock
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ..results.timeouts import deadline_of
@@ -33,7 +33,7 @@ class ClusterExecutor(Executor):
 
     def __init__(self, view: LoadBalancedView) -> None:
         self._view = view
-        self._lock = RLock()  # pickling an argument runs the user's code, which may submit
+        self._lock = Lock()
         self._is_shut = False
         self._results: weakref.WeakSet[AsyncResult | Flow] = weakref.WeakSet()
         """What was submitted. The client holds those that are not done."""
@@ -47,8 +47,14 @@ class ClusterExecutor(Executor):
         """
         with self._lock:
             self._check()
-            future: AsyncResult = self._view.apply_async(fn, *args, **kwargs)
+        # Not under the lock: it may wait for room, which the I/O thread brings, whose callbacks may submit here.
+        future: AsyncResult = self._view.apply_async(fn, *args, **kwargs)
+        with self._lock:
             self._results.add(future)
+            late = self._is_shut
+        if late:  # shut down meanwhile: nobody waits for it there
+            self._view.client._link.cancel(future._open_tasks(), grace_s=None, interrupt=False)
+            self._check()
         return future
 
     def map(
