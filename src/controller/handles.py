@@ -34,13 +34,16 @@ LEFT_S = 0.5
 """A client that has left its store is taken to have ended when nothing has come from it for so long: what it had said
 before, tasks that need what it holds above all, comes on another way."""
 
-ARGUMENTS_GONE = "what was among its arguments (an object) was released when the last who held it let go of it"
+ARGUMENTS_GONE = (
+    "what was among its arguments (an object) was released when the last who held it let go of it; "
+    "call it again with the value itself (`client.put` keeps one for several calls)"
+)
 
 
 def released(info: ObjectInfo) -> str:
     """Return what became of the value of a task."""
     return (
-        f"its value ({info.nbytes:,} bytes) was released when its client let go of it; "
+        f"its value ({info.nbytes:,} bytes) was released when its client let go of it, or when the cluster stopped; "
         "to have it again, submit the task again (`resubmit`)"
     )
 

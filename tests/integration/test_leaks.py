@@ -154,9 +154,14 @@ class Look:
 
     def __init__(self, cluster, client):
         gc.collect()
+        client.purge_results("all")  # those that a killed client had not confirmed are kept
         client[:].apply_sync(gc.collect)
-        wait_until(lambda: not holdings.files(cluster.name), "no file of an object is left")
-        wait_until(lambda: not client.objects(), "no object is in the books")
+        try:
+            wait_until(lambda: not holdings.files(cluster.name), "no file of an object is left")
+            wait_until(lambda: not client.objects(), "no object is in the books")
+        except AssertionError as error:
+            error.add_note(f"{holdings.files(cluster.name)}\n{client.objects()}")
+            raise
         self.pids = holdings.pids(cluster.name)
         folder = holdings.folder_of(cluster.name)
         for role, pid in [*self.pids.items(), ("client", os.getpid())]:

@@ -287,7 +287,7 @@ class Engine:
                 self.slice()
 
         for info in list(missing):
-            self.nanny.store.want(info, lambda error, info=info: self.world.after(0.0, there, info, error))
+            self.nanny.store.want(self.main, info, lambda error, info=info: self.world.after(0.0, there, info, error))
         return False
 
     def lacking(self, call: m.Call, info: m.ObjectInfo, error: str) -> None:
@@ -827,7 +827,7 @@ class Client:
             if not self.readers[info.id]:
                 self.release([info.id] * self.owed.pop(info.id, 0))
 
-        self.home.store.want(info, there)
+        self.home.store.want(self.name, info, there)
 
     def let_go(self, task: int) -> None:
         """The user drops a result."""

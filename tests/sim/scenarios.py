@@ -63,6 +63,8 @@ def disasters(
     choosy = random.Random(seed) if seed % 3 == 2 else None  # not in all: what once went wrong shall go on as it did
     if choosy is not None:
         world.offers = OFFERS
+    if objects:
+        world.memory = random.Random(f"memory {seed}").choice([1 << 40, 30 << 20, 3 << 20])
     Nanny(world, engines)
     clients = [Client(world, i, world.nannies[0] if objects else None) for i in range(rng.randint(1, 3))]
     if objects:
@@ -314,8 +316,9 @@ def hold_objects(world: World, engines: int) -> None:
 
     def remove() -> None:
         store = chance.choice([nanny.store for nanny in world.nannies])
-        if store.whole:
-            store.vanish(chance.choice(list(store.whole)))
+        known = [id_ for id_ in store.whole if id_ in world.core.state.objects.entries]
+        if known:
+            store.vanish(chance.choice(known))
 
     for _ in range(chance.choice([0, 0, 0, 1, 5])):
         world.after(chance.uniform(0.5, 6), remove)

@@ -5,21 +5,27 @@ What is judged here: nobody who has a right to an object waits for it in vain, a
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from enginery.nanny.store.books import Books
+from enginery.nanny.store.records import Answer, Fetch, Look, Move, Place, Remove, Tell, Unfetch
 from enginery.wire import messages as m
+from enginery.wire import objects as o
 from enginery.wire.objects import find_reference, show_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from enginery.ids import Peer
+    from enginery.nanny.store.records import Action
     from models import Nanny
     from world import World
 
 NOTICE_S = 0.01
 """In about how long a store notices that a process has ended."""
+
+NBYTES = 1 << 20
+"""So large is an object."""
 
 PIECES = 4
 """An object comes in so many pieces, and a source may be lost between them."""
@@ -28,66 +34,99 @@ PIECES = 4
 class Coming:
     """An object that is being brought."""
 
-    def __init__(self, info: m.ObjectInfo, sources: list[m.Source]) -> None:
+    def __init__(self, info: m.ObjectInfo, sources: tuple[m.Source, ...]) -> None:
         self.info = info
         self.sources = sources
         self.pieces = 0
 
 
 class Store:
-    """A nanny's store."""
+    """A nanny's store: its books are the real ones, and here is what is done for them."""
 
     def __init__(self, world: World, nanny: Nanny) -> None:
         self.world, self.nanny = world, nanny
         self.id = b"store%03d" % len(world.stores)
         self.source = m.Source(self.id, "tcp://host:1")
-        self.numbers = 0
-        self.whole: dict[bytes, m.ObjectInfo] = {}
-        self.makers: dict[bytes, Peer] = {}
-        """Of what was made here by somebody who is still there."""
-        self.left: list[m.StoreLeft] = []
-        """What the controller may not have heard, if the connection broke meanwhile."""
+        self.books = Books(self.id, "memory", "disk", world.memory, self)
+        self.files: dict[str, None] = {}
+        self.users: dict[Peer, int] = {}
+        self.asked: dict[int, Callable[[Any], None]] = {}
+        self.due: list[Callable[[], None]] = []
+        """Looks and copies that are under way."""
         self.coming: dict[bytes, Coming] = {}
-        self.wants: dict[bytes, list[Callable[[str], None]]] = defaultdict(list)
         self.gone = False
         world.stores[self.id] = self
 
-    def say(self, message: object) -> None:
-        if not self.gone:
-            self.nanny.say(message)
+    @property
+    def whole(self) -> dict[bytes, m.ObjectInfo]:
+        """The objects that are here, as the store knows."""
+        return {} if self.gone else {info.id: info for info in self.books.holdings()[0]}
+
+    # -- what the books ask
+
+    def room(self) -> int:
+        """Return how much fits on disk."""
+        return 1 << 40
+
+    def is_there(self, path: str) -> bool:
+        """Return whether there is such a file."""
+        return path in self.files
 
     # -- what processes of this host do
+
+    def _user(self, peer: Peer) -> int:
+        if peer not in self.users:
+            self.users[peer] = self.world.next_number()
+            self.books.on_user(self.users[peer], peer)
+        return self.users[peer]
+
+    def _ask(self, then: Callable[[Any], None]) -> int:
+        number = self.world.next_number()
+        self.asked[number] = then
+        return number
 
     def make(self, peer: Peer, value: bytes) -> m.ObjectInfo:
         """A process has written a value, and sealed it."""
         assert not self.gone
-        self.numbers += 1
-        info = m.ObjectInfo(self.id + self.numbers.to_bytes(8, "big"), 1 << 20)
-        self.whole[info.id] = info
-        self.makers[info.id] = peer
+        user, answers = self._user(peer), []
+        self.books.on_reserve(user, o.Reserve(self._ask(answers.append), NBYTES))
+        self.do()
+        while not answers:
+            self.due[0]()  # it waits for these, and nothing else happens to it meanwhile
+        (reserved,) = answers
+        assert not reserved.error
+        info = m.ObjectInfo(reserved.object, NBYTES)
+        self.files[reserved.path] = None
+        self.books.on_sealed(user, o.Sealed(info.id))
+        self.do()
         self.world.values[info.id] = value
         return info
 
-    def want(self, info: m.ObjectInfo, then: Callable[[str], None]) -> None:
+    def want(self, peer: Peer, info: m.ObjectInfo, then: Callable[[str], None]) -> None:
         """A process wants to map an object; `then` is told when it can, or why it never will."""
         if self.gone:
             return  # so is the process
-        if info.id in self.whole:
+        if self.is_there(self.books.path(info.id, on_disk=False)) and info.id in self.whole:
+            self.books.on_used(info.id)
+            self.do()
             then("")
             return
-        self.wants[info.id].append(then)
-        if info.id not in self.coming and len(self.wants[info.id]) == 1:
-            self.say(m.Need([info.id]))
+
+        def there(message: o.There) -> None:
+            if not message.error and message.path not in self.files:  # it was moved, or dropped
+                self.world.after(0.001, self.want, peer, info, then)
+            else:
+                then(message.error)
+
+        self.books.on_want(self._user(peer), o.Want(self._ask(there), info))
+        self.do()
 
     def leave(self, peer: Peer) -> None:
         """A process has ended, or has closed its connection."""
-        if self.gone:
-            return
-        made = [id_ for id_, maker in self.makers.items() if maker == peer]
-        for id_ in made:
-            del self.makers[id_]
-        self.left.append(m.StoreLeft(peer, made))
-        self.say(self.left[-1])
+        if not self.gone:
+            self.books.on_left(self._user(peer))
+            del self.users[peer]
+            self.do()
 
     def leave_soon(self, peer: Peer) -> None:
         self.world.after(self.world.random.expovariate(1 / NOTICE_S), self.leave, peer)
@@ -97,42 +136,78 @@ class Store:
     def receive(self, message: object) -> None:
         match message:
             case m.Drop():
-                for id_ in message.objects:
-                    self.drop(id_)
+                self.books.on_drop(message.objects)
             case m.Pull():
-                self.pull(message)
+                self.books.on_pull(message)
             case m.Lacking():
-                self.fail(message.object, message.why)
+                self.books.on_lacking(message)
             case m.StoreQuery():
                 seen = [m.InStore(info.id, info.nbytes, "memory") for info in self.whole.values()]
-                self.say(m.StoreSeen(message.request, seen))
+                self.nanny.say(m.StoreSeen(message.request, seen))
             case _:
                 raise AssertionError(message)
+        self.do()
 
-    def drop(self, id_: bytes) -> None:
-        self.whole.pop(id_, None)
-        self.makers.pop(id_, None)
-        self.coming.pop(id_, None)
-        self.fail(id_, "it was dropped")
+    # -- what the books want done
 
-    def fail(self, id_: bytes, why: str) -> None:
-        if id_ in self.whole:
-            return  # the last of it came meanwhile
-        self.coming.pop(id_, None)
-        for then in self.wants.pop(id_, ()):
-            then(why)
+    def do(self) -> None:
+        while actions := self.books.take():
+            for action in actions:
+                self._do(action)
 
-    def pull(self, message: m.Pull) -> None:
-        info = message.object
-        if info.id in self.whole:
-            self.say(m.Pulled([info]))  # it did not know
-            return
-        coming = self.coming.get(info.id)
-        if coming is not None:
-            coming.sources = message.sources
-            return
-        coming = self.coming[info.id] = Coming(info, message.sources)
-        self.piece(coming)
+    def _do(self, action: Action) -> None:
+        match action:
+            case Answer(_, message):
+                then = self.asked.pop(message.request)
+                if isinstance(message, o.Reserved):
+                    then(message)
+                else:
+                    self.world.after(0.0, then, message)
+            case Tell(message):
+                self.nanny.say(message)
+            case Look():
+                self._soon(self._look)
+            case Move(object=id_, to_disk=to_disk):
+                self._soon(lambda: self._move(id_, to_disk=to_disk))
+            case Remove(object=id_, on_disk=on_disk):
+                self.files.pop(self.books.path(id_, on_disk=on_disk), None)
+            case Fetch(info, sources):
+                coming = self.coming.get(info.id)
+                if coming is None:
+                    coming = self.coming[info.id] = Coming(info, sources)
+                    self.world.after(0.0, self.piece, coming)
+                coming.sources = sources
+            case Unfetch(object=id_):
+                self.coming.pop(id_, None)
+            case Place(object=id_, on_disk=on_disk):
+                self.files[self.books.path(id_, on_disk=on_disk)] = None
+
+    def _soon(self, job: Callable[[], None]) -> None:
+        def run() -> None:
+            if run in self.due:
+                self.due.remove(run)
+                once()
+
+        def once() -> None:
+            if not self.gone:
+                job()
+                self.do()
+
+        self.due.append(run)
+        self.world.after(self.world.random.expovariate(1 / 0.01), run)
+
+    def _look(self) -> None:
+        chance = self.world.random
+        mapped = [id_ for id_ in self.whole if chance.random() < 0.2]
+        self.books.on_looked(mapped, [id_ for id_ in self.books.room.ghosts if chance.random() < 0.5])
+
+    def _move(self, id_: bytes, *, to_disk: bool) -> None:
+        error = "" if self.is_there(self.books.path(id_, on_disk=not to_disk)) else "it is not there"
+        if not error:
+            self.files[self.books.path(id_, on_disk=to_disk)] = None
+        self.books.on_moved(id_, to_disk=to_disk, error=error)
+
+    # -- other stores
 
     def piece(self, coming: Coming) -> None:
         """Get the next piece, from the first of the sources that has it."""
@@ -141,13 +216,11 @@ class Store:
             return
         if coming.pieces == PIECES:
             del self.coming[info.id]
-            self.whole[info.id] = info
-            self.say(m.Pulled([info]))
-            for then in self.wants.pop(info.id, ()):
-                then("")
+            self.books.on_pulled(info.id)
+            self.do()
             return
-        stores = [self.world.stores[source.store] for source in coming.sources]
-        for store in stores:
+        for source in coming.sources:
+            store = self.world.stores[source.store]
             there = store.coming.get(info.id)
             if not store.gone and (info.id in store.whole or (there is not None and there.pieces > coming.pieces)):
                 coming.pieces += 1
@@ -156,9 +229,8 @@ class Store:
                 break
         else:
             del self.coming[info.id]
-            self.say(m.Unpulled(info.id, "none of the sources has it"))
-            if info.id in self.wants:
-                self.say(m.Need([info.id]))
+            self.books.on_unpulled(info.id, "none of the sources has it")
+            self.do()
             return
         self.world.after(self.world.random.expovariate(1 / self.world.pull_s), self.piece, coming)
 
@@ -180,31 +252,42 @@ class Store:
 
     def tell(self, running: m.Running) -> None:
         """Say what is here, once the nanny is welcomed again."""
-        running.objects = list(self.whole.values())
-        running.orphans = [id_ for id_ in self.whole if id_ not in self.makers]
+        running.objects, running.orphans = self.books.holdings()
 
     def told(self) -> None:
         """The nanny has been welcomed again, and has said what is here."""
-        for left in self.left:
-            self.say(left)
-        needed = [id_ for id_ in self.wants if id_ not in self.coming]
-        if needed:
-            self.say(m.Need(needed))
+        self.books.on_resumed()
+        self.do()
 
     def vanish(self, id_: bytes) -> None:
-        """Somebody has removed a file."""
-        if self.whole.pop(id_, None) is not None:
-            self.world.harmed.add(id_)
-            self.makers.pop(id_, None)
-            self.say(m.Vanished([id_]))
+        """Somebody removes a file; that is noticed when it is wanted."""
+        self.world.harmed.add(id_)
+        for on_disk in (False, True):
+            self.files.pop(self.books.path(id_, on_disk=on_disk), None)
 
     def lose(self) -> None:
         """The host is lost, with all that is here."""
-        self.gone = True
         self.world.harmed.update(self.whole)
-        self.whole.clear()
+        self.gone = True
+        self.files.clear()
         self.coming.clear()
-        self.wants.clear()
+        self.asked.clear()
+
+    # -- judging
+
+    def judge_rest(self) -> None:
+        """Assert that nobody waits for anything."""
+        assert not self.books._wanted
+        assert not self.books._wishes
+        assert not self.coming
+        assert not self.due
+
+    def judge_files(self, *, harmed: Collection[bytes]) -> None:
+        """Assert that the files are those that should be here."""
+        files = {self.books.find(id_)[0] for id_ in self.whole if id_ not in harmed}
+        assert files <= self.files.keys(), f"{files - self.files.keys()} are not there"
+        extra = self.files.keys() - files
+        assert not {path for path in extra if bytes.fromhex(path.split("/")[1]) not in harmed}, f"{extra} are left"
 
 
 def value_of(world: World, payload: bytes) -> bytes:
@@ -245,14 +328,20 @@ def judge_objects(world: World) -> None:
         assert there or id_ in world.harmed, f"{show_object(id_)} is nowhere, and nobody has harmed it"
     for store in alive:
         assert store.whole.keys() <= entries.keys(), f"{store.whole.keys() - entries.keys()} are left in {store.id!r}"
-        assert not store.wants
-        assert not store.coming
+        store.judge_rest()
+        store.judge_files(harmed=world.harmed)
 
 
 def judge_emptiness(world: World) -> None:
     """Assert that nothing is left when nobody holds anything."""
-    assert not world.core.state.objects.entries
+    lost = {client.no for client in world.clients if client.left and client.home is not None and client.home.lost}
+    for id_, held in world.core.state.objects.entries.items():  # nobody knows of the ends of those clients
+        assert held.handles.keys() <= lost, f"{show_object(id_)} is held by {held.handles}"
+        assert held.handles, f"{show_object(id_)} is held by somebody else"
     for store in world.stores.values():
-        assert not store.whole, f"{store.whole} are left"
-        assert not store.wants
-        assert not store.coming
+        if not store.gone:
+            assert store.whole.keys() <= world.core.state.objects.entries.keys(), f"{store.whole} are left"
+            store.judge_rest()
+            store.judge_files(harmed=world.harmed)
+            count = len(store.whole)
+            assert store.books.room.memory + store.books.room.on_disk == count * NBYTES

@@ -181,7 +181,6 @@ def hold(seed: int, *, verbose: bool = False) -> None:
         let_go_of_all(world)
 
 
-@pytest.mark.skipif("ENGINERY_SIM_SEEDS" not in os.environ, reason="nobody brings objects from host to host yet")
 @pytest.mark.parametrize("first", chunks(max(1, SEEDS // 8)))
 def test_objects_are_there_as_long_as_somebody_holds_them_and_no_longer(first: int):
     for seed in range(first, min(first + CHUNK, max(1, SEEDS // 8))):

@@ -79,6 +79,8 @@ class World:
         """Hosts have stores, and some values are objects."""
         self.large = 0.3
         """How many values are."""
+        self.memory = 1 << 40
+        """How many bytes of objects a host may have in memory."""
         self.pull_s = 0.01
         """How long a piece of an object takes from one host to another."""
         self.stores: dict[bytes, Store] = {}
@@ -133,6 +135,10 @@ class World:
     def trace(self, text: str) -> None:
         if self.verbose:
             print(f"{self.now:12.6f}  {text}")
+
+    def next_number(self) -> int:
+        """Return a number that nothing else has."""
+        return next(self._numbers)
 
     # -- time
 

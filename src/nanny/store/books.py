@@ -208,9 +208,8 @@ class Books:
         for object_id in objects:
             known = self.objects.get(object_id)
             if known is None:
-                if self._is_wished(object_id):
-                    self._unwish(object_id)
-                    self._refuse(object_id, "nobody holds it any more")
+                self._unwish(object_id)
+                self._refuse(object_id, "nobody holds it any more")  # also who waits for the controller's answer
             elif known.stage is Stage.WRITING:
                 known.is_doomed = True
             elif known.stage is Stage.COMING:

@@ -220,6 +220,15 @@ def test_what_is_dropped_while_it_is_written_goes_when_it_is_whole(host):
     host.check()
 
 
+def test_what_is_dropped_before_it_comes_is_refused_to_who_waits(host):
+    object_id = b"elsewher" + bytes(8)
+    assert host.want(1, object_id) is None
+    request = host.requests
+    host.drop(object_id)
+    assert "nobody holds it any more" in host.answers[1, request].error
+    host.check()
+
+
 def test_the_least_recently_used_go_to_disk_unless_they_are_mapped(host):
     a, b, c, d = (host.make(1, 25) for _ in range(4))
     host.books.on_used(a)
