@@ -281,7 +281,8 @@ class Store:
             (entry.client, first, last, now, len(header) + len(body or b""), header, body),
         )
         if needs := needs_of(message):
-            self._db.execute("INSERT INTO needs VALUES (?, ?, ?)", (row.lastrowid, min(needs), max(needs)))
+            # In place of those of a submission that had this number and was purged: SQLite gives it out again.
+            self._db.execute("INSERT OR REPLACE INTO needs VALUES (?, ?, ?)", (row.lastrowid, min(needs), max(needs)))
         used = {task.options for task in tasks}
         for label in {options.label for index, options in enumerate(message.options) if index in used}:
             if label is not None:
