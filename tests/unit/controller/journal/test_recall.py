@@ -143,6 +143,14 @@ def test_it_goes_when_all_is_purged(store):
     assert functions(store) == []
 
 
+def test_what_comes_after_a_purge_may_have_the_numbers_of_what_is_gone(store):
+    """SQLite gives out again the number of a row that was the last; what it needed must not be in the way."""
+    store.commit([CAME, submitted(task(1, needs=(FIRST,))), *LEFT], l.Summary([], []))
+    purge(store, None)
+    store.commit([submitted(task(3, needs=(FIRST + 2,)))])
+    assert store.db.execute("SELECT first, last FROM needs").fetchall()[-1] == (FIRST + 2, FIRST + 2)
+
+
 def purge(store, tasks):
     with pytest.raises(StopIteration):
         next(Archive(store).answer(m.Purge(1, tasks), {}))
