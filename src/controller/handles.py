@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..holders import amount
 from ..ids import TaskId, show_task
 from ..wire.messages import Fetched, Recalled, Results, Status
 from ..wire.parts import with_frames
@@ -43,8 +44,8 @@ ARGUMENTS_GONE = (
 def released(info: ObjectInfo) -> str:
     """Return what became of the value of a task."""
     return (
-        f"its value ({info.nbytes:,} bytes) was released when its client let go of it, or when the cluster stopped; "
-        "to have it again, submit the task again (`resubmit`)"
+        f"its value ({amount(info.nbytes)}) was in shared memory, and went when the last client that had it let go of "
+        "it or ended, or when the cluster stopped; submit the task again"
     )
 
 

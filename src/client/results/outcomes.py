@@ -76,7 +76,7 @@ def error_of(
             return _inherited(result, frames)
         case Status.UNKNOWN:
             reason = result.payload.decode(errors="replace")
-            return TaskLost(f"it is not known what became of task {show_task(TaskId(result.id))}: {reason}")
+            return TaskLost(f"there is no result of task {show_task(TaskId(result.id))}: {reason}")
     return TaskLost(f"task {show_task(TaskId(result.id))} ended in a way unknown here (status {result.status})")
 
 

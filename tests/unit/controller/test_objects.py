@@ -433,7 +433,7 @@ def test_what_was_released_is_no_argument_any_more(durable: Bench):
     other.submit(needs=(first,))
     (result,) = other.results()
     assert result.status == m.Status.INVALID
-    assert b"1,048,576 bytes) was released" in result.payload
+    assert b"its value (1.0 MB) was in shared memory" in result.payload
     other.submit(after=m.Dependency((first,)))
     assert engine.given()
     engine.finish()
