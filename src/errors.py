@@ -332,7 +332,7 @@ class ObjectLost(EngineryError):
 class ObjectStoreFull(EngineryError, MemoryError):
     """There is no room for a large value on its host, in memory or on disk; the text says how much there is."""
 
-    def __new__(cls, *args: Any) -> Self:
+    def __new__(cls, *args: Any) -> Self:  # noqa: D102 - nothing is new about it
         return Exception.__new__(cls, *args)  # MemoryError has one of its own, which refuses to make others (for tblib)
 
 
