@@ -177,7 +177,7 @@ class Look:
 
 
 def test_nothing_is_left_of_objects_that_nobody_holds():
-    cluster = Cluster(n=3, preload="numpy")  # an import of it that is interrupted cannot be done again
+    cluster = Cluster(n=3, preload="numpy")  # so that new engines weigh what old ones do
     cluster.start()
     try:
         client = cluster.connect()
