@@ -31,7 +31,7 @@ from ...wire.objects import StoreHello
 from . import pulls as p
 from .guests import Desk, Guests, write_at
 from .heap import HELD, Heap
-from .lanes import Lanes
+from .lanes import LANES, Lanes
 from .serving import Coming, Serving
 
 if TYPE_CHECKING:
@@ -56,9 +56,6 @@ CLOSE_S = 5.0
 
 MOVED_S = 2.0
 """So long after the last chunk, the memory of those that have come and gone is kept for the next."""
-
-IO_THREADS = 2
-"""Threads that encrypt and decrypt."""
 
 
 class Store(Desk, Protocol):
@@ -112,7 +109,7 @@ class Mover:
         self._wake_read, self._wake_write = open_wake_up()
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(LANES)
         self._poller = zmq.Poller()
         self._poller.register(self._wake_read, zmq.POLLIN)
         self._router: zmq.Socket[bytes] | None = None
