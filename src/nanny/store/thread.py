@@ -12,6 +12,7 @@ Everything happens in this thread, one event after the other. Others hand in wha
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import selectors
@@ -46,6 +47,9 @@ BURST = 64
 
 LOOK_SHARE = 10
 """Looks at what is mapped take no more than one part in so many of the time."""
+
+FULL_S = 0.01
+"""Who connects while this process can have no more descriptors waits; we look for them again so often."""
 
 CLOSE_S = 2.0
 """How long the thread may take to end."""
@@ -258,15 +262,19 @@ class Store:
             self._log(f"something is wrong in the store of objects:\n{traceback.format_exc()}")
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # there is no other, or it has gone
-            while True:
+        while True:
+            try:
                 connection, _ = self._listener.accept()
-                connection.setblocking(False)
-                with self._lock:
-                    self._last_user += 1
-                    user = self._last_user
-                    self._users[user] = _Process(connection)
-                self._selector.register(connection, selectors.EVENT_READ, user)
+            except OSError as error:  # there is no other, or it has gone
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    time.sleep(FULL_S)
+                return
+            connection.setblocking(False)
+            with self._lock:
+                self._last_user += 1
+                user = self._last_user
+                self._users[user] = _Process(connection)
+            self._selector.register(connection, selectors.EVENT_READ, user)
 
     def _read(self, user: int) -> None:
         process = self._users.get(user)
