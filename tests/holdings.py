@@ -22,6 +22,12 @@ def files(name: str) -> list[str]:
         return []
 
 
+def spilled(name: str) -> list[str]:
+    """Return the paths of the files that a cluster's objects have on disk."""
+    folders = rendezvous.spill_dirs(rendezvous.cluster_dir(name))
+    return sorted(entry.path for folder in folders if folder.is_dir() for entry in os.scandir(folder))
+
+
 def pids(name: str) -> dict[str, int]:
     """Return the processes of a cluster by role: `nanny`, `controller`, `zygote`, `engine-0` ..., the last of each."""
     folder = rendezvous.cluster_dir(name)

@@ -78,8 +78,6 @@ class Control:
         self._hello = hello
         self._greet = greet
         self._is_greeting = is_greeting
-        self._lost_touch = False
-        """Something between the controller and us was lost."""
         self._books = parts.books
         self._link = parts.link
         self._waker = parts.control_waker
@@ -148,9 +146,10 @@ class Control:
             while self._answers:
                 send(socket, self._answers.popleft())
             for monitor in monitors:
-                self._lost_touch |= monitor.came_back()
-            if self._lost_touch:
-                self._lost_touch = False
+                if monitor.came_back():
+                    self._link.lost_touch = True
+            if self._link.lost_touch:
+                self._link.lost_touch = False
                 send(socket, self._hello)
                 self._greet()
             if self._is_greeting():
@@ -237,7 +236,7 @@ class Control:
         elif isinstance(message, Farewell):
             self.stop(0, orderly=False)
         elif isinstance(message, Resume):
-            self._lost_touch = True
+            self._link.lost_touch = True
             self._waker.wake()
         elif isinstance(message, Refused):
             log(f"the controller refused: {message.reason}")
