@@ -55,9 +55,3 @@ def resident(pid: int) -> int:
         if line.startswith(("Private_Dirty:",)):
             return int(line.split()[1]) << 10
     raise AssertionError(f"of process {pid} it is not known")
-
-
-def shared_memory_used() -> int:
-    """Return how many bytes of this machine's shared memory are used, by anybody."""
-    there = os.statvfs(rendezvous.SHARED_MEMORY)
-    return (there.f_blocks - there.f_bfree) * there.f_frsize
