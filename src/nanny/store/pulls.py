@@ -160,10 +160,6 @@ class Pulls:
         pull = self._pulls.get(object_id)
         return pull is not None and pull.progress.has(offset, nbytes)
 
-    def objects(self) -> list[bytes]:
-        """Return what is being brought."""
-        return list(self._pulls)
-
     # -------------------------------------------------------------------------------------------------- what happens
 
     @property

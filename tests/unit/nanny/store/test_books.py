@@ -179,7 +179,7 @@ def test_what_was_never_finished_is_refused_to_who_waits(host):
         host.want(2, reserved.object)
         end(reserved.object)
         host.run()
-        assert "is lost: whoever wrote it has" in host.answers[2, host.requests].error
+        assert "is not to be had here: whoever wrote it has" in host.answers[2, host.requests].error
         host.check()
     assert host.books.room.memory == 0
 
@@ -333,7 +333,7 @@ def test_a_full_disk_is_an_error_of_who_wants_room(host):
     host.check()
     host.disk = 20
     error = host.reserve(1, 50).error
-    assert error.startswith("there is no room for an object of 50 B: ")
+    assert error.startswith("there is no room for an object of 50 B: 90 B of the 100 B of shared memory")
     assert "--memory-limit" in error
     host.check()
 
