@@ -207,6 +207,7 @@ def is_calm(state: State) -> bool:
 
 def _calm(state: State, _now: float) -> None:
     state.tasks = dict(state.tasks)  # one that was large stays so
+    state.compact_open()
     state.calm = True
 
 
