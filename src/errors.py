@@ -38,6 +38,7 @@ from .ids import show_engines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Self
 
 
 class EngineryError(Exception):
@@ -330,6 +331,9 @@ class ObjectLost(EngineryError):
 
 class ObjectStoreFull(EngineryError, MemoryError):
     """There is no room for a large value on its host, in memory or on disk; the text says how much there is."""
+
+    def __new__(cls, *args: Any) -> Self:  # noqa: D102 - nothing is new about it
+        return Exception.__new__(cls, *args)  # MemoryError has one of its own, which refuses to make others (for tblib)
 
 
 class NoSuchTask(EngineryError, KeyError):

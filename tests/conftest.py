@@ -33,6 +33,7 @@ def session_runtime() -> Iterator[Path]:
         helpers.assert_nothing_left(runtime)
         helpers.assert_nothing_left(spill)
     finally:
+        helpers.clear_up(runtime)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -53,6 +54,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield path
         helpers.assert_nothing_left(path)
     finally:
+        helpers.clear_up(path)
         shutil.rmtree(state, ignore_errors=True)
         shutil.rmtree(path, ignore_errors=True)
 

@@ -30,6 +30,7 @@ class FakeLink:
         self.clock = clock
         self.flushed_at = clock.now
         self.flushes = 0
+        self.lost_touch = False
         self.outbox = outbox
         self.output = output
 
@@ -116,6 +117,7 @@ class FakeEngine:
             control_waker=self.waker,
             clock=self.clock,
         )
+        self.runner = Runner(self.parts)
         self.next_id = 1
         self.frames: dict[int, list] = {}
 
@@ -137,7 +139,7 @@ class FakeEngine:
     def run(self, *calls: m.Call) -> list[m.Result]:
         """Run the calls to their end and return everything reported so far."""
         self.books.add(calls, [frame for call in calls for frame in self.frames.get(call.id, ())])
-        Runner(self.parts).run_queue()
+        self.runner.run_queue()
         return self.results()
 
     def name(self, function: Callable, estimate_s: float | None = None) -> bytes:

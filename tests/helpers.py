@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -70,3 +72,15 @@ def assert_nothing_left(runtime: str | Path, timeout_s: float = 5.0) -> None:
     wait_until(lambda: not processes(runtime), f"no process is left, of {processes(runtime)}", timeout_s)
     left = [str(path) for path in Path(runtime).rglob("*")] if Path(runtime).exists() else []
     assert not left, f"files are left: {left}"
+
+
+def clear_up(runtime: str | Path) -> None:
+    """Have nothing left of the clusters in a runtime directory, whatever a test that failed has left of them."""
+    runtime = Path(runtime)
+    left = processes(runtime)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if left or any(runtime.rglob("*")):
+        wait_until(lambda: not processes(runtime), "what was left is killed")
+        command("clean", ENGINERY_RUNTIME_DIR=str(runtime))  # what they had in shared memory goes too

@@ -22,6 +22,12 @@ def files(name: str) -> list[str]:
         return []
 
 
+def spilled(name: str) -> list[str]:
+    """Return the paths of the files that a cluster's objects have on disk."""
+    folders = rendezvous.spill_dirs(rendezvous.cluster_dir(name))
+    return sorted(entry.path for folder in folders if folder.is_dir() for entry in os.scandir(folder))
+
+
 def pids(name: str) -> dict[str, int]:
     """Return the processes of a cluster by role: `nanny`, `controller`, `zygote`, `engine-0` ..., the last of each."""
     folder = rendezvous.cluster_dir(name)
@@ -49,9 +55,3 @@ def resident(pid: int) -> int:
         if line.startswith(("Private_Dirty:",)):
             return int(line.split()[1]) << 10
     raise AssertionError(f"of process {pid} it is not known")
-
-
-def shared_memory_used() -> int:
-    """Return how many bytes of this machine's shared memory are used, by anybody."""
-    there = os.statvfs(rendezvous.SHARED_MEMORY)
-    return (there.f_blocks - there.f_bfree) * there.f_frsize

@@ -78,12 +78,10 @@ class Control:
         self._hello = hello
         self._greet = greet
         self._is_greeting = is_greeting
-        self._lost_touch = False
-        """Something between the controller and us was lost."""
         self._books = parts.books
         self._link = parts.link
         self._waker = parts.control_waker
-        self._aim = parts.current.aim
+        self._current = parts.current
         self._leave = leave
         self._lifeline = lifeline
         self._descriptors = descriptors
@@ -145,12 +143,16 @@ class Control:
         while self._stop is None:
             if self._wanted:
                 self._retry_named()
+            if self._current.is_aimed:
+                with self._books.lock:
+                    self._current.aim_again()
             while self._answers:
                 send(socket, self._answers.popleft())
             for monitor in monitors:
-                self._lost_touch |= monitor.came_back()
-            if self._lost_touch:
-                self._lost_touch = False
+                if monitor.came_back():
+                    self._link.lost_touch = True
+            if self._link.lost_touch:
+                self._link.lost_touch = False
                 send(socket, self._hello)
                 self._greet()
             if self._is_greeting():
@@ -159,7 +161,7 @@ class Control:
                 pass
             if self._wanted or self._is_greeting():
                 timeout_s: float | None = NAMED_RETRY_S
-            elif self._fall_asleep():
+            elif self._fall_asleep() and not self._current.is_aimed:
                 timeout_s = None
             else:
                 timeout_s = TICK_S
@@ -206,7 +208,7 @@ class Control:
             self.on_take_back(message)
         elif isinstance(message, Interrupt):
             with self._books.lock:
-                self._aim(message.task)
+                self._current.aim(message.task)
         elif isinstance(message, Ask):
             name = f"enginery-{message.question}"
             thread = threading.Thread(target=self._find_answer, args=(message,), name=name, daemon=True)
@@ -237,7 +239,7 @@ class Control:
         elif isinstance(message, Farewell):
             self.stop(0, orderly=False)
         elif isinstance(message, Resume):
-            self._lost_touch = True
+            self._link.lost_touch = True
             self._waker.wake()
         elif isinstance(message, Refused):
             log(f"the controller refused: {message.reason}")

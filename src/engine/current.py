@@ -10,6 +10,8 @@ An interrupt hits the task it was meant for or nothing. The rules that make it s
   claimed and not left. It stays in `target` until the next claim; so it is not lost when it comes just before the
   user's code starts.
 - Before the next task is claimed, a signal that is still on its way is waited for (`settle`).
+- An import is not broken into (`HOLD_S`): half a module would be left, and many packages can never be imported again
+  then. The interrupt is sent again until it finds other code (`aim_again`).
 - The event loop itself is never struck, only what user code has on it: a step of a coroutine, or a callback, while its
   guard (`loop`) says whose it is (`step`). A coroutine that waits is cancelled, in the loop (`interrupt`).
 """
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 STRUCK = 2
 """State of `armed`: user code was interrupted, and unwinds or runs on."""
 
+HOLD_S = 5.0
+"""For so long an interrupt for a task waits for an import to end; an import that hangs can be interrupted then."""
+
 OF_TASK: contextvars.ContextVar[int] = contextvars.ContextVar("enginery_task", default=NO_TASK)
 """The task to which work on the event loop belongs, and what it starts there or in threads."""
 
@@ -46,6 +51,8 @@ OWNER = "_enginery_task"
 
 _RUNNERS = {str(Path(__file__).with_name(name)) for name in ("runner.py", "items.py", "loop.py")}
 """Whose frames call user code. Signals come there too: before, after, and while a function without a frame runs."""
+
+_IMPORT = "<frozen importlib._bootstrap>", "_find_and_load"
 
 
 class Awaited:
@@ -76,6 +83,8 @@ class Current:
 
     __slots__ = (
         "_fresh",
+        "_held",
+        "_since",
         "_thread",
         "armed",
         "awaited",
@@ -115,6 +124,10 @@ class Current:
         """Is told of a signal for nobody in particular that found nothing to strike, and whose code was close."""
         self._fresh = False
         """An interrupt for the target was sent that has not struck."""
+        self._since = 0.0
+        """Since when."""
+        self._held = False
+        """Its signal came while something was imported."""
         self._thread = threading.main_thread().ident or 0
 
     def owner(self) -> int:
@@ -171,13 +184,19 @@ class Current:
             if self.target == NO_TASK:
                 self.stray(self.step)
         elif self.armed == STRUCK:
-            if self._fresh and self.target == running and not ours:
+            if self._fresh and self.target == running and not ours and not self._is_held(frame):
                 self._strike(STRUCK)
         elif self.armed:
-            if self.target in {NO_TASK, running}:
+            if self.target == NO_TASK or (self.target == running and not self._is_held(frame)):
                 self._strike(False if ours else STRUCK)
         elif self.looping and self.target == NO_TASK:
             self.stray(NO_TASK)
+
+    def _is_held(self, frame: FrameType | None) -> bool:
+        """Return whether the interrupt that was sent has to wait for an import. Those of front ends are sent once."""
+        waits = self._fresh and self.target != FRONT_END and time.monotonic() < self._since + HOLD_S
+        self._held = waits and _is_importing(frame)
+        return self._held
 
     def strike(self) -> None:
         """Interrupt the running task here and now (main thread, armed), before its code has begun."""
@@ -201,8 +220,21 @@ class Current:
         if awaited is not None:
             self.interrupt(awaited)
         if (self.task if self.step == NO_TASK else self.step) == task:
+            if not self._fresh or self.target != task:
+                self._since = time.monotonic()
             self.target = task
             self._fresh = True
+            signal.pthread_kill(self._thread, signal.SIGINT)
+
+    @property
+    def is_aimed(self) -> bool:
+        """Whether an interrupt was sent for what runs and has not struck. Any thread."""
+        return self._fresh and self.target != NO_TASK and self.target in {self.task, self.step}
+
+    def aim_again(self) -> None:
+        """Send that interrupt again if an import was in its way. Any thread, with the lock of the books held."""
+        if self._held and self.is_aimed:
+            self._held = False
             signal.pthread_kill(self._thread, signal.SIGINT)
 
     def settle(self) -> None:
@@ -214,3 +246,13 @@ class Current:
         time.sleep(0)
         self.target = NO_TASK
         self._fresh = False
+        self._held = False
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether code that was interrupted there is part of an import."""
+    while frame is not None and frame.f_code.co_filename not in _RUNNERS:
+        if (frame.f_code.co_filename, frame.f_code.co_name) == _IMPORT:
+            return True
+        frame = frame.f_back
+    return False

@@ -90,6 +90,9 @@ class TaskLink:
         self.flushed_at = perf_counter()
         self.session = 0
         """The number under which the controller was told last what we hold."""
+        self.lost_touch = False
+        """Something between the controller and us was lost: the control thread is to say hello (whoever sets it wakes
+        that)."""
         self.monitor = Monitor(socket)
         """For the control thread."""
         self._outgoing = Outgoing()

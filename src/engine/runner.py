@@ -13,6 +13,7 @@ from __future__ import annotations
 import pickle
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SerializationError
@@ -36,6 +37,9 @@ _SMALL = frozenset({int, float, bool, type(None)})
 FLUSH_C_S = 20e-6
 """Who calls C code that prints takes longer; after less than this, C's buffers are not looked at."""
 
+ASKED_MAX = 3
+"""How often a call that has come without its function is asked for anew."""
+
 _NONE_YET = object()
 """The call has not returned a value."""
 
@@ -47,6 +51,8 @@ class Runner:
         self._parts = parts
         self._reporter = Reporter(parts.engine, parts.current, parts.outbox, parts.output, parts.values)
         self._pending = Pending(parts)
+        self._missed: Counter[int] = Counter()
+        """How often calls have come without their function."""
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until `stopping`."""
@@ -98,7 +104,7 @@ class Runner:
             frames = books.take_frames(call) if call.frames else ()
             entry = entries.get(call.function)
             if entry is None:
-                self.refuse(call, f"engine {engine} was not given the function {call.function.hex()}")
+                self._miss(call)
                 current.task = NO_TASK
                 continue
             if entry.awaits and call.hi <= 1 and pending.is_full:
@@ -178,6 +184,18 @@ class Runner:
                 coroutines.turn(ended)
                 ended = clock()
             started = ended
+
+    def _miss(self, call: Call) -> None:
+        """A call has come without its function: what brought that was lost, so something is amiss. We ask anew what
+        there is to do here: the call is not ours then, and comes again, or goes elsewhere.
+        """
+        self._missed[call.id] += 1
+        if self._missed[call.id] > ASKED_MAX:  # that would not help
+            del self._missed[call.id]
+            self.refuse(call, f"engine {self._parts.engine} was not given the function {call.function.hex()}")
+            return
+        self._parts.link.lost_touch = True
+        self._parts.control_waker.wake()
 
     def refuse(self, call: Call, sentence: str) -> None:
         """Report a call that cannot be run."""

@@ -118,10 +118,19 @@ def test_what_cannot_be_unpickled_or_pickled_is_said(engine):
 
     with pytest.raises(SerializationError, match=r"the result of lock: item \['a'\] is a _thread.lock"):
         engine.value(engine.submit(lock))
-    refused = engine.submit(b"never sent")
-    assert "was not given the function" in engine.value(refused)
-    assert engine.result(refused).status == m.Status.REFUSED
     assert engine.value(engine.submit(add, 1)) == 2
+
+
+def test_a_call_without_its_function_makes_the_engine_say_what_it_has(engine):
+    engine.said.clear()
+    engine.submit(b"lost")
+    engine.until(lambda: engine.has(m.EngineHello), "another hello")
+    engine.send(m.EngineWelcome(session=7))
+    engine.until(lambda: engine.has(m.Holding), "what it holds")
+    [holding] = [message for message in engine.said if isinstance(message, m.Holding)]
+    assert (holding.session, holding.calls, holding.running) == (7, [], None)
+    assert engine.value(engine.submit(add, 1)) == 2
+    assert not any(result.status == m.Status.REFUSED for parts in engine.results.values() for result, _ in parts)
 
 
 def test_malformed_messages_are_dropped(engine):
@@ -140,8 +149,9 @@ def test_forgotten_functions_are_dropped_after_their_calls(engine):
     engine.send(m.Forget([call.function]))
     assert engine.value(call.id) == 2
     engine.settle(0.1)
-    again = engine.submit(call.function)
-    assert "was not given" in engine.value(again)
+    engine.said.clear()
+    engine.submit(call.function)
+    engine.until(lambda: engine.has(m.EngineHello), "a hello: the function should have come along")
 
 
 def test_coroutine_functions_are_awaited(engine):

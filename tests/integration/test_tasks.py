@@ -260,6 +260,30 @@ def test_cancel_of_a_running_task_stops_it(client, tmp_path):
     assert_idle(client)
 
 
+def import_and_wait(folder, seconds):
+    import sys
+
+    sys.path.insert(0, str(folder))
+    try:
+        import slowly_made
+    finally:
+        sys.path.remove(str(folder))
+    time.sleep(seconds)
+    return slowly_made.state
+
+
+def test_cancel_does_not_leave_half_a_module(client, tmp_path):
+    """A module is imported whole, and its import goes on after a cancel; then the task is stopped."""
+    code = f"import pathlib, time; pathlib.Path({str(tmp_path / 'ran')!r}).write_text('yes'); state = 'half'"
+    (tmp_path / "slowly_made.py").write_text(f"{code}\ntime.sleep(0.5)\nstate = 'whole'\n")
+    view = client[0]
+    running = view.apply_async(import_and_wait, tmp_path, 60)
+    wait_running(tmp_path / "ran")
+    assert running.cancel()
+    (tmp_path / "slowly_made.py").unlink()
+    assert view.apply_sync(import_and_wait, tmp_path, 0) == "whole"
+
+
 def test_cancel_without_leave_to_kill_says_false_when_the_task_cannot_be_stopped(client, tmp_path):
     deaf = client.submit(mark_and_spin, tmp_path / "ran", 4)
     wait_running(tmp_path / "ran")

@@ -106,6 +106,8 @@ class Engine:
         self.run_number = 0
         self.loaded = False
         """The objects among the arguments of the current call are mapped."""
+        self.opening = False
+        """The current item has begun, with the opening of its arguments."""
         self.began = 0.0
         self.session = 0
         self.outgoing = Outgoing()
@@ -182,7 +184,6 @@ class Engine:
             self.functions.update(f.digest for f in message.functions)
             at = 0
             for call in message.calls:
-                assert call.function in self.functions or call.function[:1] == b"!", "a function that was never sent"
                 self.queue.append((call, frames[at : at + call.frames]))
                 at += call.frames
             assert at == len(frames)
@@ -234,11 +235,16 @@ class Engine:
             self.flush()
             return
         call, frames = self.queue.popleft()
+        if call.function not in self.functions and call.function[:1] != b"!":  # what brought it is lost
+            assert self.main in self.world.broken, "a function that was never sent"
+            self.reconnected()
+            self.proceed()
+            return
         if call.announce:
             self.world.send(self.main, CONTROLLER, m.Started(call.id))
         check_given(self.world, call, frames)
         self.nanny.hold(self, call)
-        self.loaded = False
+        self.loaded = self.opening = False
         self.current = [call, frames, call.lo, call.hi, call.lo, 0]
         self.began = self.world.now
         self.slice()
@@ -271,8 +277,13 @@ class Engine:
             return True
         self.run_number += 1
         number = self.run_number
+        k = 0
         if call.hi:
-            self.current[4] = self.current[2] + 1
+            k = self.current[2]
+            self.current[4] = k + 1
+        self.record = (call.id, k)
+        self.world.started[self.world.roots[call.id], k] += 1
+        self.opening = True
 
         def there(info: m.ObjectInfo, error: str) -> None:
             if not self.alive or number != self.run_number or self.current is None:
@@ -302,7 +313,8 @@ class Engine:
         call = self.current[0]
         k = i if call.hi else 0
         self.record = (call.id, k)
-        self.world.started[self.world.roots[call.id], k] += 1
+        self.world.started[self.world.roots[call.id], k] += not self.opening
+        self.opening = False
         if work.durations[k] < HUNG:
             self.world.after(work.durations[k], self.finish, self.run_number, work, i, None)
 
@@ -318,7 +330,7 @@ class Engine:
         self.world.over.add((self.world.roots[call.id], k))
         records = [m.Output(call.id, "stdout", f"{call.id} {i} {n}") for n in range(work.outputs)]
         if not self.loaded:  # it ends without its arguments: an attempt that has done nothing
-            self.world.started[self.world.roots[call.id], k] += 1
+            self.opening = False
             records = []
         if records:
             current[5] += len(records)
@@ -377,7 +389,8 @@ class Engine:
         self.coroutines[call.id] = one = Coroutine(self.world, call, slot)
         self.slots[slot] = (call.id, self.world.now)
         self.record = (call.id, AFTER_LAST)
-        self.world.started[self.world.roots[call.id], 0] += 1
+        self.world.started[self.world.roots[call.id], 0] += not self.opening
+        self.opening = False
         if one.work.durations[0] < HUNG:
             self.world.after(one.work.durations[0], self.end_coroutine, one, False)
 

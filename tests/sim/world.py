@@ -59,6 +59,8 @@ class World:
         """Who is there, by address."""
         self.down: set[bytes] = set()
         """Addresses whose connection is broken."""
+        self.broken: set[bytes] = set()
+        """Addresses whose connection was broken once."""
         self.backlog: dict[bytes, list] = defaultdict(list)
         """What was said into a broken connection: the sender's socket keeps it."""
         self.turn_due = False
@@ -223,6 +225,7 @@ class World:
         if address in self.down:
             return
         self.down.add(address)
+        self.broken.add(address)
         going = [letter for letter in self.in_flight[address] if letter[4]]
         arrives = 0 if dead else self.random.randint(0, len(going))
         lost = self.random.randint(arrives, len(going))

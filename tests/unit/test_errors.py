@@ -63,6 +63,13 @@ back = pickle.loads(pickle.dumps(to_exception(told, 3)))
 assert isinstance(back, KeyError) and back.engine == 3, back
 assert "on engine 3" in str(back.__cause__)
 assert "KeyError: 'here'" in str(back.__cause__)
+from enginery import errors
+tblib.pickling_support.install()
+others = {errors.RemoteError, errors.EngineDied, errors.CompositeError}  # which are not made of a sentence
+for kind in list(vars(errors).values()):
+    if isinstance(kind, type) and issubclass(kind, errors.EngineryError) and kind not in others:
+        again = pickle.loads(pickle.dumps(kind("what happened")))
+        assert type(again) is kind and str(again) == "what happened", kind
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert not done.stderr

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
+import types
 
 import pytest
 from enginery.engine import runner
@@ -148,3 +151,35 @@ def test_what_unwinds_into_the_runner_is_not_struck_again(current):
     current._fresh = True  # another interrupt, whose signal comes in a moment
     in_the_runner(os.kill, os.getpid(), signal.SIGINT)
     assert current.armed == STRUCK
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A module that asks to be interrupted while it is imported."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "interrupted.py").write_text("import asking\nasking.now()\nstate = 'whole'\n")
+    asking = types.ModuleType("asking")
+    monkeypatch.setitem(sys.modules, "asking", asking)
+    yield asking
+    sys.modules.pop("interrupted", None)
+
+
+def test_an_import_is_not_broken_into(current, package):
+    current.task, current.armed = 7, True
+    package.now = lambda: current.aim(7)
+    import interrupted
+
+    assert interrupted.state == "whole"
+    assert current.is_aimed
+    with pytest.raises(KeyboardInterrupt):
+        current.aim_again()
+        time.sleep(0)
+    assert not current.is_aimed
+
+
+def test_an_import_that_hangs_is_broken_into(current, package, monkeypatch):
+    monkeypatch.setattr("enginery.engine.current.HOLD_S", 0)
+    current.task, current.armed = 7, True
+    package.now = lambda: current.aim(7)
+    with pytest.raises(KeyboardInterrupt):
+        import interrupted  # noqa: F401

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from enginery.engine.runner import ASKED_MAX
 from enginery.errors import SerializationError, UnmetDependency
 from enginery.recorder import AFTER_LAST, NO_TASK
 from enginery.serialize import dumps
@@ -117,8 +118,25 @@ def test_arguments_that_cannot_be_unpickled(engine):
     assert "while the arguments were unpickled" in error.__notes__[0]
 
 
-def test_an_unknown_function_is_refused(engine):
-    [result] = run(engine, m.Call(1, b"\x01\x02", b""))
+def test_a_call_without_its_function_is_asked_for_anew(engine):
+    """A message that brought the function was lost with a connection, and the hello is not out yet."""
+    call = engine.call(quick, 2)
+    entry = engine.functions.entries.pop(call.function)
+    assert not run(engine, call)
+    assert engine.link.lost_touch
+    assert engine.waker.woken
+    assert engine.current.task == NO_TASK
+    assert engine.books.holding(1, []).calls == []
+    engine.functions.entries[call.function] = entry
+    [result] = run(engine, call)
+    assert value(result) == 2
+
+
+def test_an_unknown_function_is_refused_when_asking_does_not_help(engine):
+    call = m.Call(1, b"\x01\x02", b"")
+    for _ in range(ASKED_MAX):
+        assert not run(engine, call)
+    [result] = run(engine, call)
     assert result.status == m.Status.REFUSED
     assert result.payload == b"engine 5 was not given the function 0102"
     assert engine.current.task == NO_TASK
