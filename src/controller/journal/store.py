@@ -319,18 +319,18 @@ class Store:
         )
 
     def _put_summary(self, summary: l.Summary) -> None:
-        db = self._db
-        db.execute("DELETE FROM moves")
+        execute = self._cursor.execute
+        execute("DELETE FROM moves")
         if summary.moves:
-            db.execute("INSERT INTO moves (moves) VALUES (?)", (_encode(summary.moves),))
+            execute("INSERT INTO moves (moves) VALUES (?)", (_encode(summary.moves),))
         self.moved = 0
         open_ = array("q", summary.open)
-        for id_, first, last in db.execute("SELECT id, first, last FROM submitted WHERE ended = 0").fetchall():
+        for id_, first, last in execute("SELECT id, first, last FROM submitted WHERE ended = 0").fetchall():
             lo, hi = bisect_left(open_, first), bisect_right(open_, last)
             if lo == hi:
-                db.execute("UPDATE submitted SET ended = ?, open = NULL WHERE id = ?", (time.time(), id_))
+                execute("UPDATE submitted SET ended = ?, open = NULL WHERE id = ?", (time.time(), id_))
             elif hi - lo < last - first + 1:
-                db.execute("UPDATE submitted SET open = ? WHERE id = ?", (open_[lo:hi].tobytes(), id_))
+                execute("UPDATE submitted SET open = ? WHERE id = ?", (open_[lo:hi].tobytes(), id_))
         self._set("summed", self._last("delivered"))
 
     # ------------------------------------------------------------------------------------------------ bounds
