@@ -1,4 +1,4 @@
-"""Why an object is alive, in words."""
+"""Objects in words: how large, where, and why each is alive."""
 
 from __future__ import annotations
 
@@ -27,6 +27,25 @@ def amount(nbytes: int) -> str:
         if nbytes >= factor:
             return f"{nbytes / factor:.1f} {unit}"
     return f"{nbytes} B"
+
+
+def counted(count: int) -> str:
+    """Return how many objects there are.
+
+    >>> counted(1), counted(1200)
+    ('1 object', '1,200 objects')
+    """
+    return "1 object" if count == 1 else f"{count:,} objects"
+
+
+HEADERS = ("object", "size", "where", "held by")
+"""What is in a `row`."""
+
+
+def row(record: ObjectRecord) -> tuple[str, ...]:
+    """Return an object as a row of a table."""
+    why = "; ".join(reasons(record))
+    return show_object(record.id), amount(record.nbytes), where(record), why or "nobody"
 
 
 def reasons(record: ObjectRecord) -> list[str]:

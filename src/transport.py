@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from .config import Connection, ControllerConfig
 
+STORES_MAX = 16 << 20
+"""No frame that stores and their clients send is longer: who sends one is cut off. A chunk has a megabyte."""
+
 LINGER_MS = 1000
 """How long closing a socket may go on sending what is queued, a last `Done` or `Goodbye`."""
 
@@ -77,6 +80,7 @@ def open_puller(
     """
     socket = context.socket(zmq.DEALER)
     _common(socket)
+    socket.setsockopt(zmq.MAXMSGSIZE, STORES_MAX)
     if identity:
         socket.setsockopt(zmq.ROUTING_ID, identity)
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
@@ -100,6 +104,7 @@ def open_serving(
     """
     socket = context.socket(zmq.ROUTER)
     _common(socket)
+    socket.setsockopt(zmq.MAXMSGSIZE, STORES_MAX)
     socket.linger = 0
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
     if public_key:

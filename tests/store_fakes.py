@@ -6,7 +6,6 @@ import contextlib
 import socket
 import threading
 
-from enginery.objects import layout
 from enginery.wire import objects as o
 from enginery.wire.codec import decode_to_store, encode
 
@@ -84,7 +83,7 @@ class FakeStore:
                 self._number += 1
                 object_id = STORE + self._number.to_bytes(8, "big")
                 place = self.places.pop(0) if self.places else self.folder
-                answer = o.Reserved(message.request, object_id, f"{place}/{layout.file_name(object_id)}")
+                answer = o.Reserved(message.request, object_id, f"{place}/{o.file_name(object_id)}")
         elif isinstance(message, o.Want):
             path, error = self.there.get(message.object.id, ("", "nobody has it"))
             answer = o.There(message.request, path, error)

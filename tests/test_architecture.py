@@ -115,6 +115,7 @@ SHELLS = {
         "zygote",
         "store/files",
         "store/guests",
+        "store/heap",
         "store/lanes",
         "store/mapped",
         "store/mover",

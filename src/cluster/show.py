@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import holders
-from ..wire.objects import show_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -110,33 +109,21 @@ def _objects(objects: Mapping[str, Any]) -> list[str]:
     hosts = [f"{h['host']} {h['count']} ({holders.amount(h['nbytes'])})" for h in objects["hosts"] if h["count"]]
     lost = f", {objects['lost']} lost" if objects.get("lost") else ""
     where = f": {', '.join(hosts)}" if hosts else ""
-    return [f"{_counted(objects['count'])}, {holders.amount(objects['nbytes'])}{lost}{where}"]
-
-
-def _counted(count: int) -> str:
-    return "1 object" if count == 1 else f"{count:,} objects"
+    return [f"{holders.counted(objects['count'])}, {holders.amount(objects['nbytes'])}{lost}{where}"]
 
 
 def stock(there: Stock) -> str:
     """Return what objects there are, and what each host has of its memory and disk in use."""
-    rows = [
-        [
-            show_object(record.id),
-            holders.amount(record.nbytes),
-            holders.where(record),
-            "; ".join(holders.reasons(record)) or "nobody holds it",
-        ]
-        for record in there.objects
-    ]
     lines = [_store(record) for record in there.stores]
-    if rows:
-        lines.append(table(["OBJECT", "SIZE", "WHERE", "HELD BY"], rows))
+    if there.objects:
+        headers = [header.upper() for header in holders.HEADERS]
+        lines.append(table(headers, [holders.row(record) for record in there.objects]))
     return "\n".join(lines) or "there are no objects"
 
 
 def _store(record: StoreRecord) -> str:
     """Return what one store has, and may have."""
-    has = f"host {record.host}: {_counted(record.count)}"
+    has = f"host {record.host}: {holders.counted(record.count)}"
     if not record.answered:
         return f"{has}, {holders.amount(record.nbytes)} (it has not answered)"
     limit = f" of {holders.amount(record.limit_bytes)}" if record.limit_bytes else ""

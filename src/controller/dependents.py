@@ -339,11 +339,12 @@ def on_results(state: State, message: Fetched | Reply, frames: Sequence[Any]) ->
     parts: dict[int, list[Part]] = {}
     for part in with_frames(message.results, frames) if isinstance(message, Fetched) else ():
         parts.setdefault(part[0].id, []).append(part)
+    torn = frozenset(message.left if isinstance(message, Fetched) else ())
     for root in roots:
         node = graph.sought.pop(root)
         node.is_partial = False
         _take_parts(state, root, node, parts.get(root, ()))
-        if not node.parts:
+        if not node.parts or root in torn:
             node.unknown = (message.error if isinstance(message, Reply) else None) or UNKNOWN
         graph.ended[root] = node
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..ids import TaskId, show_task
+from ..ids import Peer, TaskId, show_task
 from ..wire.messages import Fetched, Recalled, Results, Status
 from ..wire.parts import with_frames
 from . import objects
@@ -21,7 +21,6 @@ from .journal.ledger import ClientEnded
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ..ids import Peer
     from ..wire.messages import ObjectInfo, Put, Release, Result, Running, StoreLeft
     from .records import Client, Nanny
     from .state import State
@@ -109,7 +108,7 @@ def _unconfirmed(client: Client) -> Iterator[Result]:
 
 def on_store_left(state: State, nanny: Nanny, message: StoreLeft, now: float) -> None:
     """A process has ended, or has left its store."""
-    client = next((client for peer, client in state.client_peers.items() if peer == message.peer), None)
+    client = state.client_peers.get(Peer(message.peer))
     if client is not None:
         _expect_end(state, client)
     orphaned(state, nanny, message.objects, now)

@@ -169,11 +169,6 @@ class Pulls:
         self.serving: dict[bytes, int] = {}
         """How many pulls each store serves."""
 
-    def is_coming(self, object_id: bytes, store: bytes) -> bool:
-        """Return whether an object is on its way to a store."""
-        tree = self.trees.get(object_id)
-        return tree is not None and store in tree.coming
-
     def stores(self, object_id: bytes) -> list[bytes]:
         """Return the stores that an object is on its way to."""
         tree = self.trees.get(object_id)
@@ -418,23 +413,32 @@ def store_back(state: State, nanny: Nanny, now: float) -> None:
 
 def find_source(state: State, store: bytes) -> Source | None:
     """Return how others reach a store; None if they cannot, now."""
-    peer = state.objects.stores.get(store)
-    nanny = None if peer is None else state.nannies.get(peer)
+    nanny = _keeper(state, store)
     if nanny is None or nanny.store is None or nanny.away_since is not None:
         return None
     return nanny.store if nanny.store.address else None
 
 
+def host_of(state: State, store: bytes) -> str:
+    """Return the name of a store's host, as far as it is known."""
+    nanny = _keeper(state, store)
+    return store[:4].hex() if nanny is None else nanny.host
+
+
+def _keeper(state: State, store: bytes) -> Nanny | None:
+    """Return the nanny that has a store, if it is (still) one of the cluster's."""
+    peer = state.objects.stores.get(store)
+    return None if peer is None else state.nannies.get(peer)
+
+
 def _is_away(state: State, store: bytes) -> bool:
     """Return whether a store may come back."""
-    peer = state.objects.stores.get(store)
-    nanny = None if peer is None else state.nannies.get(peer)
+    nanny = _keeper(state, store)
     return nanny is not None and nanny.away_since is not None
 
 
 def _serves_nobody(state: State, store: bytes) -> bool:
-    peer = state.objects.stores.get(store)
-    nanny = None if peer is None else state.nannies.get(peer)
+    nanny = _keeper(state, store)
     return nanny is None or nanny.store is None or (nanny.away_since is None and not nanny.store.address)
 
 
@@ -444,14 +448,7 @@ def _why_nowhere(why: str) -> str:
 
 
 def _why_not_from(state: State, stores: set[bytes], why: str) -> str:
-    hosts = sorted({state.nannies[p].host for s in stores if (p := state.objects.stores.get(s)) in state.nannies})
+    hosts = sorted({nanny.host for store in stores if (nanny := _keeper(state, store)) is not None})
     reason = why or "it serves no objects to other hosts"
     where = f"host {', '.join(hosts)}" if hosts else "where it is"
     return f"it cannot be had from {where}: {reason}"
-
-
-def host_of(state: State, store: bytes) -> str:
-    """Return the name of a store's host, as far as it is known."""
-    peer: Peer | None = state.objects.stores.get(store)
-    nanny = None if peer is None else state.nannies.get(peer)
-    return store[:4].hex() if nanny is None else nanny.host

@@ -48,11 +48,6 @@ class Plan(NamedTuple):
     nbytes: int
 
 
-def file_name(object_id: bytes) -> str:
-    """Return the name of an object's file."""
-    return object_id.hex()
-
-
 def plan(payload: Any, buffers: Sequence[Any]) -> Plan:
     """Return what the file of a pickled value consists of. The payload, or the first buffer in its place, may be
     `Pieces`.

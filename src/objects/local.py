@@ -43,6 +43,7 @@ from ..wire.objects import (
     There,
     Used,
     Want,
+    file_name,
     show_object,
 )
 from . import layout
@@ -199,7 +200,7 @@ class LocalStore(Packing):
                 raise StoreGoneError(self.failure or _COPY)
             welcome = self._welcome
         try:
-            file = map_private(os.path.join(welcome.folder, layout.file_name(info.id)))  # noqa: PTH118 - on the fast path
+            file = map_private(os.path.join(welcome.folder, file_name(info.id)))  # noqa: PTH118 - on the fast path
         except FileNotFoundError:
             return None
         if file.nbytes != info.nbytes:

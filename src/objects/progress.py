@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import heapq
 
-CHUNK = 1 << 20
-"""Bytes of a chunk. Large enough that the words around it cost nothing, small enough for the processor's cache."""
+CHUNK = 2 << 20
+"""Bytes of a chunk. Large enough that the words around it cost little, small enough for the processor's cache."""
 
 WINDOW = 8
 """Chunks of one object that are on their way at a time: so many keep a line busy."""

@@ -68,6 +68,11 @@ def store_of(object_id: bytes) -> bytes:
     return object_id[:STORE_BYTES]
 
 
+def file_name(object_id: bytes) -> str:
+    """Return the name of an object's file, in whatever folder."""
+    return object_id.hex()
+
+
 def show_object(object_id: bytes) -> str:
     """Return how people see an object's id: its number, in the store that made it.
 
@@ -78,7 +83,7 @@ def show_object(object_id: bytes) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- the host's store
-# Between a store and the processes of its host (engines, clients), on a Unix socket of its own: see `objects.socket`.
+# Between a store and the processes of its host (engines, clients), on a Unix socket of its own: see `objects.local`.
 
 
 class StoreHello(msgspec.Struct, array_like=True, tag=True):
@@ -131,7 +136,7 @@ class StoreWelcome(msgspec.Struct, array_like=True, tag=True):
 
     store: StoreId
     folder: str
-    """Where objects are, under their names (`objects.layout.file_name`), if they are in memory."""
+    """Where objects are, under their names (`file_name`), if they are in memory."""
     least: Size
     """Values of so many bytes are worth an object."""
 

@@ -194,7 +194,11 @@ class Link:
         task = entry.task
         core = self.core
         if core.room.full and self.may_wait():
-            self._gate.wait()
+            try:
+                self._gate.wait()
+            except BaseException:  # Ctrl-C: nobody will hear of its arguments
+                self.disown(list(task.objects))
+                raise
         sinks = core.sinks
         calm = not sinks or now - self._last_post > LULL_S
         self._last_post = now
@@ -250,7 +254,7 @@ class Link:
         return lease
 
     def disown(self, objects: list[m.ObjectInfo]) -> None:
-        """Let go of objects that were made here, and of which the controller has never been told."""
+        """Let go of objects that were made here, and of which the controller has not been told."""
         if objects:
             self.post(m.Put(objects))
             self.post(m.Release([info.id for info in objects]))

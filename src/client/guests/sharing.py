@@ -25,7 +25,7 @@ class Sharing:
 
     def __init__(self, put: Callable[[Any], ObjectRef]) -> None:
         self._put = put
-        self._lock = threading.RLock()  # an array may be let go of anywhere
+        self._lock = threading.Lock()
         self._refs: dict[int, tuple[weakref.ref[Any], ObjectRef]] = {}
         self.large: int | None = None
         """From how many bytes on an argument is large; None: none is."""
@@ -53,14 +53,14 @@ class Sharing:
                     ref = self._put(value)
                 except ObjectStoreFull:  # it may yet go another way
                     return value
-                known = self._refs[number] = weakref.ref(value, lambda _gone: self._forget(number)), ref
+                known = self._refs[number] = weakref.ref(value, lambda gone: self._forget(number, gone)), ref
         return known[1]
 
-    def _forget(self, number: int) -> None:
-        with self._lock:
-            known = self._refs.get(number)
-            if known is not None and known[0]() is None:  # else another one has its place by now
-                del self._refs[number]
+    def _forget(self, number: int, gone: weakref.ref[Any]) -> None:
+        """An array was let go of: by any thread, within anything. So without the lock: it is held while one is put."""
+        known = self._refs.pop(number, None)
+        if known is not None and known[0] is not gone:  # another one has its place by now
+            self._refs[number] = known
 
     def end(self) -> None:
         """Hold nothing any more."""

@@ -20,23 +20,21 @@ if TYPE_CHECKING:
 ROWS_MAX = 64
 """Objects that are shown a row each."""
 
-_HEADERS = ("object", "size", "where", "held by")
-
 
 class ObjectList(list[ObjectRecord]):
     """What `client.objects()` returns: a list of records, which shows itself as a table."""
 
     def __repr__(self) -> str:
-        rows = [_HEADERS, *self._rows()]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADERS))]
+        rows = [holders.HEADERS, *self._rows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(holders.HEADERS))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([self._sum(), *lines] if self else [self._sum()])
 
     def _repr_html_(self) -> str:
-        return Markup(self._sum()) + table(_HEADERS, self._rows()) if self else Markup(self._sum())
+        return Markup(self._sum()) + table(holders.HEADERS, self._rows()) if self else Markup(self._sum())
 
     def _rows(self) -> Sequence[tuple[str, ...]]:
-        rows = [_row(record) for record in self[:ROWS_MAX]]
+        rows = [holders.row(record) for record in self[:ROWS_MAX]]
         more = len(self) - len(rows)
         return [*rows, (f"and {more:,} more", "", "", "")] if more > 0 else rows
 
@@ -44,12 +42,7 @@ class ObjectList(list[ObjectRecord]):
         if not self:
             return "no objects"
         size = holders.amount(sum(record.nbytes for record in self))
-        return f"1 object, {size}" if len(self) == 1 else f"{len(self):,} objects, {size}"
-
-
-def _row(record: ObjectRecord) -> tuple[str, ...]:
-    why = "; ".join(holders.reasons(record))
-    return show_object(record.id), holders.amount(record.nbytes), holders.where(record), why or "nobody"
+        return f"{holders.counted(len(self))}, {size}"
 
 
 def find_objects(link: Link, ids: list[bytes] | None = None) -> ObjectList:

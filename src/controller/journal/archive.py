@@ -83,8 +83,12 @@ class Archive:
                 return (yield from recall(self._store, message))
             case Needed(request, tasks):
                 parts = yield from self.results_of(tasks)
+                divisible = {result.id for result, _ in parts if result.hi}
+                # Of one that was forgotten there may be what its client has not confirmed: a part only.
+                left = divisible.difference((yield from self._of_ids(divisible)))
+                parts = [part for part in parts if part[0].id not in left]
                 results = [result for result, _ in parts]
-                return Fetched(request, results, [], []), [frame for _, frames in parts for frame in frames]
+                return Fetched(request, results, [], sorted(left)), [frame for _, frames in parts for frame in frames]
             case Purge():
                 self._purge(message.tasks)
                 return Reply(message.request, value=True), ()

@@ -287,7 +287,7 @@ CONTROLLER = Peer(b"")
 
 class Needed(NamedTuple):
     """The controller wants the results of tasks that others need; answered by a `Fetched`, without those of tasks that
-    are not known.
+    are not known; `left` are divisible ones of which there may be a part.
     """
 
     request: int

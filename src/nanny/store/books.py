@@ -15,8 +15,8 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 from ...wire import objects as o
-from ...wire.objects import ObjectInfo, show_object
-from .records import Action, Answer, Fetch, Known, Look, Move, Place, Remove, Stage, Tell, Unfetch, User, Wish
+from ...wire.objects import ObjectInfo, file_name, show_object
+from .records import Action, Answer, Fetch, Known, Look, Move, Place, Remove, See, Stage, Tell, Unfetch, User, Wish
 from .room import GHOSTS_MAX, Room
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Books:
 
     def path(self, object_id: bytes, *, on_disk: bool) -> str:
         """Return where an object's file is, in memory or on disk."""
-        return f"{self._folders[on_disk]}/{object_id.hex()}"
+        return f"{self._folders[on_disk]}/{file_name(object_id)}"
 
     def find(self, object_id: bytes) -> tuple[str, int] | None:
         """Return path and size of an object that is whole; None if it is not here."""
@@ -244,6 +244,10 @@ class Books:
         elif known.stage is Stage.COMING:
             self._give_up(known, message.why)
         self._settle()
+
+    def on_query(self, message: o.StoreQuery) -> None:
+        """Say what there is, and who has it mapped."""
+        self._actions.append(See(message.request))
 
     def on_resumed(self) -> None:
         """Say again to a controller that takes over what it cannot know."""

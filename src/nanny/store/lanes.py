@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from ...wire.objects import Source
 
 LANES = 2
-"""Connections to one store. With one, encryption on a single core would be what an object's speed is bound by."""
+"""Connections to one store, and threads that encrypt and decrypt. With one, encryption on a single core would be what
+an object's speed is bound by.
+"""
 
 
 class Lanes:
-    """Several connections to one store, each a socket of its own. They are up when all of them are."""
+    """Several connections to one store, each a socket of its own. They are up when all of them are.
+
+    Each has a thread of the context's to itself. The other end chooses by how many connections its threads have: so
+    they are made one after the other, else it counts none of them yet when it chooses.
+    """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], source: Source, connection: Connection) -> None:
         self.store = source.store
@@ -29,10 +35,18 @@ class Lanes:
         self.monitors: list[zmq.Socket[bytes]] = [
             socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED) for socket in self.sockets
         ]
+        for i, socket in enumerate(self.sockets):
+            socket.setsockopt(zmq.AFFINITY, 1 << i)
         self._up: set[int] = set()
         self._sent = 0
-        for socket in self.sockets:
-            socket.connect(source.address)
+        self._address = source.address
+        self._connecting = 0
+        self._connect_next()
+
+    def _connect_next(self) -> None:
+        if self._connecting < LANES:
+            self.sockets[self._connecting].connect(self._address)
+            self._connecting += 1
 
     def changes(self) -> Iterator[bool]:
         """Yield what has happened since the last call: True: they are up; False: they are down."""
@@ -40,6 +54,8 @@ class Lanes:
             for event in self._events(monitor):
                 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     self._up.add(i)
+                    if i == self._connecting - 1:
+                        self._connect_next()
                     if len(self._up) == LANES:
                         yield True
                 elif i in self._up:

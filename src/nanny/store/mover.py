@@ -30,7 +30,8 @@ from ...wire.codec import MalformedError, decode_from_serving, decode_to_serving
 from ...wire.objects import StoreHello
 from . import pulls as p
 from .guests import Desk, Guests, write_at
-from .lanes import Lanes
+from .heap import HELD, Heap
+from .lanes import LANES, Lanes
 from .serving import Coming, Serving
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ DONE_S = 30.0
 CLOSE_S = 5.0
 """How long the thread may take to end."""
 
-IO_THREADS = 2
-"""Threads that encrypt and decrypt."""
+MOVED_S = 2.0
+"""So long after the last chunk, the memory of those that have come and gone is kept for the next."""
 
 
 class Store(Desk, Protocol):
@@ -108,7 +109,7 @@ class Mover:
         self._wake_read, self._wake_write = open_wake_up()
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(LANES)
         self._poller = zmq.Poller()
         self._poller.register(self._wake_read, zmq.POLLIN)
         self._router: zmq.Socket[bytes] | None = None
@@ -120,6 +121,9 @@ class Mover:
         self._done: dict[bytes, tuple[str, float]] = {}
         self._serving = Serving(self._find, Coming(self._path_of, self._has), self._send)
         self._guests = Guests(store, self._send, self._on_store)
+        self._heap = Heap()
+        self._moved = 0.0
+        """When a chunk has last come or gone."""
         self._ticked = 0.0
 
     def start(self, bind: str | None, host: str, roles: Mapping[str, bytes]) -> tuple[str, str]:
@@ -189,7 +193,8 @@ class Mover:
 
     def _turn(self) -> None:
         waits = self._pulls.deadline_s() is not None or not self._serving.is_idle or not self._guests.is_idle
-        ready = dict(self._poller.poll(round(1000 * TICK_S) if waits or self._done else None))
+        waits = waits or bool(self._done) or self._heap.is_kept
+        ready = dict(self._poller.poll(round(1000 * TICK_S) if waits else None))
         now = time.monotonic()
         if self._wake_read in ready:
             with contextlib.suppress(BlockingIOError):
@@ -220,8 +225,18 @@ class Mover:
         for object_id, (_path, since) in list(self._done.items()):
             if now - since >= DONE_S:
                 del self._done[object_id]
+        if self._heap.is_kept and now - self._moved >= MOVED_S:
+            self._heap.give_back()
+
+    def _on_moving(self, now: float) -> None:
+        """A chunk comes or goes."""
+        self._moved = now
+        if not self._heap.is_kept:
+            self._heap.keep()
 
     def _close(self) -> None:
+        if self._heap.is_kept:
+            self._heap.give_back()
         self._serving.close()
         self._guests.close()
         for file in self._files.values():
@@ -241,6 +256,7 @@ class Mover:
     # --------------------------------------------------------------------------------------------------------- pulling
 
     def _pull(self, info: ObjectInfo, sources: Sequence[Source], path: str, now: float) -> None:
+        self._on_moving(now)
         if not self._pulls.knows(info.id):
             self._files[info.id] = _File(info, path)
         self._done.pop(info.id, None)
@@ -271,6 +287,8 @@ class Mover:
                 continue
             if isinstance(answer, Piece) and len(frames) == 2:
                 self._on_piece(answer.request, frames[1].buffer, now)
+                if self._pulls.asked < HELD:
+                    self._heap.hold(frames[1])
             elif isinstance(answer, NoPiece):
                 self._pulls.on_no_piece(answer.request, answer.why, now)
             self._do(now)
@@ -287,6 +305,7 @@ class Mover:
         except OSError as error:
             self._on_unwritable(place.object, error, now)
             return
+        self._on_moving(now)
         self._pulls.on_written(request, now)
         self._serving.on_news(place.object, now)
 
@@ -368,6 +387,7 @@ class Mover:
                 continue
             peer = frames[0].bytes
             if isinstance(message, Chunk):
+                self._on_moving(now)
                 self._serving.on_chunk(peer, message, now)
                 continue
             connection = int(frames[1].get(zmq.SRCFD))
@@ -377,6 +397,7 @@ class Mover:
                     self._guests.on_hello(peer, connection, message)
                 case Upload():
                     if len(frames) == 3:
+                        self._on_moving(now)
                         self._guests.on_upload(peer, connection, message, frames[2].buffer)
                 case _:
                     self._guests.on_message(peer, connection, message)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SOURCE_WINDOW = 2 * WINDOW
 """Chunks that one source is asked for at a time, if it has several objects for us."""
 
-ACTIVE = 64
+ACTIVE = 32
 """Objects that are brought from one source at a time; each has a chunk on its way, however many others do."""
 
 SILENT_S = 10.0
@@ -160,11 +160,12 @@ class Pulls:
         pull = self._pulls.get(object_id)
         return pull is not None and pull.progress.has(offset, nbytes)
 
-    def objects(self) -> list[bytes]:
-        """Return what is being brought."""
-        return list(self._pulls)
-
     # -------------------------------------------------------------------------------------------------- what happens
+
+    @property
+    def asked(self) -> int:
+        """How many chunks are on their way."""
+        return len(self._requests)
 
     def expect(self, request: int) -> Place | None:
         """Return where the bytes that answer a request belong; None if they have come otherwise, or are of no use."""

@@ -33,14 +33,14 @@ def as_head(store: Store, listen: str, reachable: str | None, keys: Keys, log: C
 
 def as_guest(store: Store, connection: Connection, log: Callable[[str], None]) -> None:
     """The controller is elsewhere, and reached by this connection."""
-    if not connection.address.startswith("tcp:"):
-        return
+    if not connection.address.startswith("tcp:") or connection.public_key is None:
+        return  # (without keys it would serve everybody)
     try:
         host = own_host(connection.address)
     except OSError as error:
         log(f"this host cannot serve its objects to others: {error}")
         return
-    roles = {} if connection.public_key is None else {connection.public_key: security.ENGINE_ROLE}
+    roles = {connection.public_key: security.ENGINE_ROLE}
     _open(store, Mover(store, connection, log), host, host, roles, log=log)
 
 

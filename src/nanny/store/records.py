@@ -91,6 +91,12 @@ class Look(NamedTuple):
     """See who has what mapped, and say it to `on_looked`."""
 
 
+class See(NamedTuple):
+    """The same, and answer the controller's query of this number."""
+
+    request: int
+
+
 class Move(NamedTuple):
     """Copy an object's file to disk, or back to memory, and say so to `on_moved`; it is to appear there whole."""
 
@@ -127,4 +133,4 @@ class Place(NamedTuple):
     on_disk: bool
 
 
-Action = Answer | Tell | Look | Move | Remove | Fetch | Unfetch | Place
+Action = Answer | Tell | Look | See | Move | Remove | Fetch | Unfetch | Place

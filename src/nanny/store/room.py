@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from ...certificate import size
+from ...holders import amount
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -97,15 +97,15 @@ class Room:
 
     def why_none(self, nbytes: int, trouble: str = "") -> str:
         """Return why there is no room for an object, and what can be done."""
-        ghosts = f" (of which {size(self.ghost_bytes)} are only mapped any more)" if self.ghost_bytes else ""
-        memory = f"{size(self.used)} of the {size(self.limit)} of shared memory for objects are used{ghosts}"
+        ghosts = f" (of which {amount(self.ghost_bytes)} are only mapped any more)" if self.ghost_bytes else ""
+        memory = f"{amount(self.used)} of the {amount(self.limit)} of shared memory for objects are used{ghosts}"
         if not self.folder:
             disk = "there is no folder on disk for them"
         elif trouble:
             disk = f"the folder {self.folder} cannot be written to: {trouble}"
         else:
-            disk = f"the disk of {self.folder} has {size(max(0, self._disk.room() - self.unwritten))} for them"
+            disk = f"the disk of {self.folder} has {amount(max(0, self._disk.room() - self.unwritten))} for them"
         return (
-            f"there is no room for an object of {size(nbytes)}: {memory}, and {disk}; "
+            f"there is no room for an object of {amount(nbytes)}: {memory}, and {disk}; "
             "let go of some, allow more with --memory-limit (memory_limit in Python), or have more disk with --spill"
         )

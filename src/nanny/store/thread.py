@@ -12,6 +12,7 @@ Everything happens in this thread, one event after the other. Others hand in wha
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import selectors
@@ -29,7 +30,7 @@ from ...wire.codec import MalformedError, decode_to_store, encode
 from ...wire.messages import VERSION
 from . import files, mapped
 from .books import Books
-from .records import Answer, Fetch, Look, Move, Place, Remove, Stage, Tell, Unfetch
+from .records import Answer, Fetch, Look, Move, Place, Remove, See, Stage, Tell, Unfetch
 from .seen import seen
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ BURST = 64
 
 LOOK_SHARE = 10
 """Looks at what is mapped take no more than one part in so many of the time."""
+
+FULL_S = 0.01
+"""Who connects while this process can have no more descriptors waits; we look for them again so often."""
 
 CLOSE_S = 2.0
 """How long the thread may take to end."""
@@ -107,7 +111,7 @@ class Store:
         self._log = log
         self._books = Books(self.source.store, memory, disk, limit, files.Files(disk))
         self._lock = threading.RLock()
-        """Held for an event in the books."""
+        """Held for an event in the books, and not while processes are looked at."""
         self._copier = files.Copier(lambda *moved: self.post(lambda: self._moved(*moved)))
         self._users: dict[int, _Process | _Guest] = {}
         self._last_user = 0
@@ -155,7 +159,7 @@ class Store:
             case o.Lacking():
                 self.post(lambda: self._books.on_lacking(message))
             case o.StoreQuery():
-                self.post(lambda: self._see(message.request))
+                self.post(lambda: self._books.on_query(message))
 
     def holdings(self) -> tuple[list[ObjectInfo], list[bytes]]:
         """Return what is here, whole, and what of it has lost its maker. A controller that asks for it is told all."""
@@ -258,15 +262,19 @@ class Store:
             self._log(f"something is wrong in the store of objects:\n{traceback.format_exc()}")
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # there is no other, or it has gone
-            while True:
+        while True:
+            try:
                 connection, _ = self._listener.accept()
-                connection.setblocking(False)
-                with self._lock:
-                    self._last_user += 1
-                    user = self._last_user
-                    self._users[user] = _Process(connection)
-                self._selector.register(connection, selectors.EVENT_READ, user)
+            except OSError as error:  # there is no other, or it has gone
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    time.sleep(FULL_S)
+                return
+            connection.setblocking(False)
+            with self._lock:
+                self._last_user += 1
+                user = self._last_user
+                self._users[user] = _Process(connection)
+            self._selector.register(connection, selectors.EVENT_READ, user)
 
     def _read(self, user: int) -> None:
         process = self._users.get(user)
@@ -343,11 +351,6 @@ class Store:
             self._log(f"an object cannot be brought back from {self.disk}: {error}")
         self._books.on_moved(object_id, to_disk=to_disk, error=error)
 
-    def _see(self, request: int) -> None:
-        found = self._look()
-        self._books.on_looked(*_sum(found))
-        self._tell(seen(self._books, request, found, self._pids))
-
     # -------------------------------------------------------------------------------------------------------- actions
 
     def _act(self, action: Action) -> None:
@@ -359,6 +362,8 @@ class Store:
                 self._tell(message)
             case Look():
                 self._look_again()
+            case See(request):
+                self._see(request)
             case Move(object_id, to_disk):
                 source, target = books.path(object_id, on_disk=not to_disk), books.path(object_id, on_disk=to_disk)
                 self._copier.copy(object_id, source, target, to_disk=to_disk)
@@ -406,6 +411,12 @@ class Store:
             gone |= present  # it may have been removed since
         with self._lock:
             self._books.on_looked(present, gone)
+
+    def _see(self, request: int) -> None:
+        found = self._look()
+        with self._lock:
+            self._books.on_looked(*_sum(found))
+            self._tell(seen(self._books, request, found, self._pids))
 
     def _look(self) -> dict[int, mapped.Mapped]:
         """Return what is mapped, by process."""

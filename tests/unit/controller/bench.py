@@ -563,12 +563,10 @@ class Bench:
         self._look_up(turn.lookups)
 
     def _look_up(self, lookups: Sequence[Lookup]) -> None:
-        """Have the journal answer what the core itself asks it, and clients where objects are concerned. (Nothing else
-        that clients ask is answered here.)
-        """
+        """Have the journal answer what the core itself asks it, and some of what clients do; not the rest."""
         turns = False
         for lookup in lookups:
-            if lookup.peer != CONTROLLER and not isinstance(lookup.message, m.Fetch | m.Recall):
+            if lookup.peer != CONTROLLER and not isinstance(lookup.message, m.Fetch | m.Recall | m.Purge):
                 continue
             assert self.store is not None
             steps = Archive(self.store).answer(lookup.message, {})

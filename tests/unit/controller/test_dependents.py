@@ -529,6 +529,26 @@ def test_results_of_others_are_asked_of_the_journal(durable: Bench):
     assert given[tasks[1]] is None
 
 
+def test_of_what_was_purged_a_part_is_not_taken_for_the_whole(durable: Bench):
+    """What is left is what its client has not confirmed: that the rest has failed, nobody would hear."""
+    client, engine = durable.start().clients[0], durable.engines[0]
+    (items,) = client.submit(items=4)
+    engine.calls()
+    engine.finish_items(items, 2, 4, ERROR)
+    client.results()
+    client.confirm()
+    engine.finish_items(items, 0, 2)  # which the client has not heard
+    durable.summarize()
+    client.say(m.Purge(1, [items]))
+    strange, _ = join(b"arguments", [], [], by_id=(items,))
+    needing = only(durable, needs=(items,), payload=strange)
+    following = only(durable, after=after(items, by_id=(items,)))
+    assert not engine.calls()
+    ends = {result.id: result for result in client.results() if result.id != items}
+    assert {task: result.status for task, result in ends.items()} == {needing: INVALID, following: INVALID}
+    assert b"which nobody knows" in ends[needing].payload
+
+
 @pytest.mark.parametrize("open_", [True, False])
 def test_of_what_a_client_knows_by_id_the_journal_tells_all(durable: Bench, *, open_: bool):
     """Part of it was delivered to the same client, and confirmed."""

@@ -293,7 +293,7 @@ def test_a_store_that_is_back_is_told_again(bench: Bench):
     bench.unreachable.discard(nanny.name)
     nanny.say(m.Running(nanny.say_hello(), [], [], [other]))
     assert hosts.pulls(1) == [(info.id, [0])]
-    assert not bench.core.state.pulls.is_coming(other.id, b"store001")
+    assert b"store001" not in bench.core.state.pulls.stores(other.id)
 
 
 def test_a_source_that_is_back_without_it(bench: Bench):

@@ -57,7 +57,7 @@ def heard(fake, *kinds):
 
 def test_a_value_is_written_once_and_mapped(fake, store):
     info = make(store)
-    assert fake.files() == [layout.file_name(info.id)]
+    assert fake.files() == [o.file_name(info.id)]
     assert (fake.folder / fake.files()[0]).stat().st_size == info.nbytes
     assert read(store, info) == VALUE
     heard(fake, "Reserve", "Sealed", "Used")
@@ -85,7 +85,7 @@ def test_the_store_is_not_asked_about_small_values(fake, store):
 def test_what_is_elsewhere_is_asked_for(fake, store, tmp_path):
     info = make(store)
     path = tmp_path / "on-disk"
-    (fake.folder / layout.file_name(info.id)).rename(path)
+    (fake.folder / o.file_name(info.id)).rename(path)
     fake.there[info.id] = str(path), ""
     assert read(store, info) == VALUE
 
@@ -104,14 +104,14 @@ def test_what_moves_all_the_time_is_given_up(fake, store, tmp_path):
 
 def test_a_file_that_is_not_whole_is_not_used(fake, store):
     info = make(store)
-    (fake.folder / layout.file_name(info.id)).write_bytes(b"part")
+    (fake.folder / o.file_name(info.id)).write_bytes(b"part")
     with pytest.raises(ObjectLost, match="nobody has it"):
         store.open(info)
 
 
 def test_a_damaged_file_is_told(fake, store):
     info = make(store)
-    (fake.folder / layout.file_name(info.id)).write_bytes(bytes(info.nbytes - 4) + b"oops")
+    (fake.folder / o.file_name(info.id)).write_bytes(bytes(info.nbytes - 4) + b"oops")
     with pytest.raises(ObjectLost, match="damaged"):
         store.open(info)
 
@@ -258,7 +258,7 @@ def test_many_threads_get_their_own_answers(fake, store, tmp_path):
             value = bytes([number, turn]) * (1 << 16)
             info = make(store, value)
             path = tmp_path / f"{number}-{turn}"
-            (fake.folder / layout.file_name(info.id)).rename(path)
+            (fake.folder / o.file_name(info.id)).rename(path)
             fake.there[info.id] = str(path), ""
             if read(store, info) != value:
                 wrong.append((number, turn))
@@ -334,6 +334,6 @@ def test_whatever_it_is_interrupted_in_nothing_is_left(fake, store):
     reserved = sum(isinstance(message, o.Reserve) for message in fake.heard)
     gone = {message.object for message in fake.heard if isinstance(message, o.Abandoned)}
     assert len(fake.files()) == 2
-    assert layout.file_name(kept.id) in fake.files()
+    assert o.file_name(kept.id) in fake.files()
     assert len(gone) == reserved - 2
     assert not store._awaited

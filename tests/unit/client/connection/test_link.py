@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from enginery.client.client import Client
+from enginery.client.connection.core import Entry
 from enginery.wire import messages as m
 
 import helpers
@@ -68,6 +69,25 @@ def test_large_frames_are_sent_by_the_io_thread(client):
     data = bytes(1 << 20)
     futures = [client.submit(len, data) for _ in range(5)] + [client.submit(abs, -1)]
     assert [future.result(20) for future in futures] == [1 << 20] * 5 + [1]
+
+
+def test_the_object_of_a_task_that_was_not_submitted_is_let_go_of(fake, client, monkeypatch):
+    """Ctrl-C while there is no room: the object is made, and no task will ever name it."""
+    link, info = client._link, m.ObjectInfo(b"0123456789abcdef", 1 << 20)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    link.core.room.full = True
+    monkeypatch.setattr(link._gate, "wait", interrupted)
+    monkeypatch.setattr(link._gate, "look", lambda: None)
+    task = m.Task(link.new_tasks(), b"f" * 16, b"reference", objects=(info,))
+    with pytest.raises(KeyboardInterrupt):
+        link.submit(None, Entry(task, m.Function(task.function, b""), m.Options(), ()), time.time())
+    helpers.wait_until(lambda: fake.of(m.Release), "it is let go of")
+    assert [message.objects for message in fake.of(m.Put)] == [[info]]
+    assert [message.objects for message in fake.of(m.Release)] == [[info.id]]
+    assert not fake.of(m.Submit)
 
 
 def test_a_callback_may_submit(client):

@@ -333,7 +333,7 @@ def test_a_full_disk_is_an_error_of_who_wants_room(host):
     host.check()
     host.disk = 20
     error = host.reserve(1, 50).error
-    assert error.startswith("there is no room for an object of 0 MB: 0 MB of the 0 MB of shared memory")
+    assert error.startswith("there is no room for an object of 50 B: 90 B of the 100 B of shared memory")
     assert "--memory-limit" in error
     host.check()
 

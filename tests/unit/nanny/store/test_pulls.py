@@ -138,7 +138,7 @@ def test_when_all_sources_have_it_no_more_it_fails_with_what_they_said(host):
     host.up(B)
     host.refuse()
     assert host.failed == {info.id: "object 00000000-1 is not to be had: it has it no more"}
-    assert not host.pulls.objects()
+    assert not host.pulls._pulls
 
 
 def test_without_a_source_that_serves_others_it_fails_at_once(host):
@@ -285,5 +285,5 @@ def test_whatever_happens_all_arrive_if_one_source_lasts(host, seed):
     assert set(host.whole) | dropped == set(wanted)
     for object_id in host.whole:
         assert set(wanted[object_id]) == {1}, "each chunk once"
-    assert not host.pulls.objects()
+    assert not host.pulls._pulls
     assert all(line.asked == 0 for line in host.pulls._lines.values())

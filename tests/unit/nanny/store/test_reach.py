@@ -41,6 +41,11 @@ def test_on_one_host_there_are_no_others(store):
     assert store.puller is None
 
 
+def test_without_keys_nobody_is_served(store):
+    reach.as_guest(store, Connection(cluster="x", address="tcp://127.0.0.1:9"), print)
+    assert store.puller is None
+
+
 def test_where_it_cannot_listen_it_serves_nobody(store):
     said = []
     reach.as_head(store, "192.0.2.1:0", None, new_keys(), said.append)

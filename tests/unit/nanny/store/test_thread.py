@@ -213,7 +213,7 @@ def test_no_room_at_all_is_an_error_that_says_what_to_do(make):
     place = make(limit=3 * MB, disk=False)
     one = place.user()
     made_by(one, b"a")
-    with pytest.raises(ObjectStoreFull, match=r"2 MB of the 3 MB of shared memory.*--memory-limit"):
+    with pytest.raises(ObjectStoreFull, match=r"2\.1 MB of the 3\.1 MB of shared memory.*--memory-limit"):
         made_by(one, b"b")
 
 
