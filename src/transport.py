@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .config import Connection, ControllerConfig
 
 STORES_MAX = 16 << 20
-"""No frame that stores and their clients send is longer: who sends one is cut off. A chunk has a megabyte."""
+"""No frame that stores and their clients send is longer: who sends one is cut off. A chunk has much less."""
 
 LINGER_MS = 1000
 """How long closing a socket may go on sending what is queued, a last `Done` or `Goodbye`."""

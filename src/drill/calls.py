@@ -44,6 +44,19 @@ def resist(folder: str, task: int, kind: int, seconds: float) -> int:
     return task
 
 
+def change(folder: str, task: int, kind: int, given: bytes) -> bytes:
+    """Return what is due for what the task is given; ValueError if that is not what it should be."""
+    marks.leave(folder, task, kind)
+    if given != megabytes(task):
+        raise ValueError(f"task {task} was given {len(given):,} bytes that are not its own")
+    return megabytes(task, returned=True)
+
+
+def megabytes(task: int, *, returned: bool = False) -> bytes:
+    """Return the 1 to 5 megabytes that an OBJECT task is given, or those that it returns."""
+    return (task * 2 + returned).to_bytes(8) * 131_072 * (1 + task % 5)
+
+
 def item(folder: str, task: int) -> int:
     """Be an item of a map; some take a few milliseconds."""
     marks.leave(folder, task, Kind.ITEM)

@@ -178,6 +178,7 @@ class _Drill:
         crew.finish()
         unfinished = self._await_calm()
         self._keep_logs()
+        self._remove_connections()
         self._nanny.stop()
         outcomes = {member.number: Path(member.outcomes).read_bytes() for member in crew.members}
         for kind, count in faults.missed.items():
@@ -200,6 +201,7 @@ class _Drill:
             self._crew.kill()
         for proxy in self._proxies:
             proxy.close()
+        self._remove_connections()
         self._nanny.stop()
 
     def _connections(self) -> list[Path]:
@@ -214,9 +216,13 @@ class _Drill:
             local_ = connection.address.startswith("ipc:")
             proxy = Proxy(f"ipc://{ours}" if local_ else "tcp://127.0.0.1:0", connection.address)
             self._proxies.append(proxy)
-            paths.append(self._folder / f"client-{i}.json")
+            paths.append(self.directory / f"drill-{i}.json")  # beside the cluster's own: so it is of this host
             config.save(paths[-1], msgspec.structs.replace(connection, address=proxy.address))
         return paths
+
+    def _remove_connections(self) -> None:
+        for path in self.directory.glob("drill-*.json"):
+            path.unlink(missing_ok=True)
 
     def _await_work(self, crew: Crew) -> None:
         deadline = time.monotonic() + CONNECT_S

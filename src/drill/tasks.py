@@ -33,6 +33,8 @@ class Kind(IntEnum):
     """Is cancelled, ignores it, and is then killed with its engine."""
     ITEM = 10
     """Is an item of a map."""
+    OBJECT = 11
+    """Is given megabytes, and returns as many."""
 
 
 class Outcome(IntEnum):

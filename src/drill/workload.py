@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from ..client.views.balancedview import LoadBalancedView
 
 SHARES = {
-    Kind.QUICK: 0.8870,
+    Kind.QUICK: 0.8850,
     Kind.SLEEP: 0.08,
     Kind.PRINT: 0.02,
     Kind.FAIL: 0.005,
     Kind.FLAKY: 0.005,
+    Kind.OBJECT: 0.002,
     Kind.CANCEL: 0.001,
     Kind.LIMITED: 0.001,
     Kind.LONG: 0.0008,
@@ -180,6 +181,11 @@ class Workload:
                 future = view.apply_async(calls.fail, folder, task, int(kind), 0.5)
             case Kind.STUBBORN:
                 future = view.apply_async(calls.resist, folder, task, int(kind), 3.0)
+            case Kind.OBJECT:
+                given: Any = calls.megabytes(task)
+                if rng.random() < 0.5:
+                    given = self._client.put(given)  # (the task holds it when we let go of it)
+                future = view.apply_async(calls.change, folder, task, int(kind), given)
             case Kind.CANCEL:
                 future = view.apply_async(calls.work, folder, task, int(kind), rng.choice([0.0, 0.005, 0.5]))
             case _:
@@ -236,9 +242,10 @@ class Workload:
             return outcome
         printed = output()
         expected = f"{_line(task)}\n" if kind == Kind.PRINT else ""
-        if value == task and printed == expected and kind != Kind.FAIL:
+        due = calls.megabytes(task, returned=True) if kind == Kind.OBJECT else task
+        if value == due and printed == expected and kind != Kind.FAIL:
             return Outcome.DONE
-        self._complain(task, f"a {kind.name} task returned {value!r} and printed {printed!r}, not {expected!r}")
+        self._complain(task, f"a {kind.name} task returned {value!r:.100} and printed {printed!r}, not {expected!r}")
         return Outcome.WRONG
 
     def _complain(self, task: int, what: str) -> None:

@@ -452,7 +452,7 @@ class Books:
         self._actions.append(Answer(user, o.There(request, self.path(known.id, on_disk=known.on_disk))))
 
     def _refuse(self, object_id: bytes, why: str) -> None:
-        error = f"object {show_object(object_id)} is lost: {why}"
+        error = f"object {show_object(object_id)} is not to be had here: {why}"
         for user, request, _ in self._wanted.pop(object_id, ()):
             self._actions.append(Answer(user, o.There(request, error=error)))
 

@@ -3,8 +3,8 @@
 from concurrent.futures import CancelledError
 
 import pytest
-from enginery.drill.calls import complaint
-from enginery.drill.tasks import Kind, Outcome
+from enginery.drill.calls import change, complaint, megabytes
+from enginery.drill.tasks import Kind, Outcome, number
 from enginery.drill.workload import SHARES, outcome_of
 from enginery.errors import EngineDied, TaskLost, TaskTimeout
 
@@ -40,3 +40,13 @@ def test_losses(error, end):
 
 def test_shares_are_of_a_whole():
     assert sum(SHARES.values()) == pytest.approx(1.0)
+
+
+def test_megabytes_are_a_task_s_own(tmp_path):
+    given = megabytes(number(2, 17))
+    assert 1 << 20 <= len(given) <= 5 << 20
+    returned = change(str(tmp_path), number(2, 17), Kind.OBJECT, given)
+    assert len(returned) == len(given)
+    assert len({given, returned, megabytes(number(2, 22)), megabytes(number(2, 22), returned=True)}) == 4
+    with pytest.raises(ValueError, match="that are not its own"):
+        change(str(tmp_path), number(2, 22), Kind.OBJECT, given)

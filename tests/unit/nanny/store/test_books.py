@@ -179,7 +179,7 @@ def test_what_was_never_finished_is_refused_to_who_waits(host):
         host.want(2, reserved.object)
         end(reserved.object)
         host.run()
-        assert "is lost: whoever wrote it has" in host.answers[2, host.requests].error
+        assert "is not to be had here: whoever wrote it has" in host.answers[2, host.requests].error
         host.check()
     assert host.books.room.memory == 0
 

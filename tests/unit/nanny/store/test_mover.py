@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from enginery.config import Connection
 from enginery.errors import ObjectLost, ObjectStoreFull
-from enginery.nanny.store import guests, serving
+from enginery.nanny.store import guests, mover, serving
 from enginery.nanny.store.mover import Mover
 from enginery.objects.far import FarStore
 from enginery.objects.packing import StoreGoneError
@@ -149,6 +149,16 @@ def test_an_object_is_brought_from_another_host(stores):
     here.bring(info, there)
     assert here.events.get(timeout=20) == info.id
     assert here.content(info) == data
+
+
+def test_the_memory_of_messages_is_given_back_when_nothing_moves_any_more(stores, monkeypatch):
+    monkeypatch.setattr(mover, "MOVED_S", 0.2)
+    here, there = stores(2)
+    info = there.has(os.urandom(3 * CHUNK))
+    here.bring(info, there)
+    assert here.events.get(timeout=20) == info.id
+    wait_until(lambda: not (here.mover._heap.is_kept or there.mover._heap.is_kept), "it is given back")
+    assert not here.mover._heap._held
 
 
 def test_many_small_objects_and_a_large_one_are(stores):
