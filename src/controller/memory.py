@@ -60,7 +60,10 @@ EBB = 8
 """when there are so many times fewer,"""
 
 EBB_S = 2.0
-"""and after so long: then their results are confirmed."""
+"""and after so long: then their results are confirmed,"""
+
+EBBS = 3
+"""or some time later: it is done again so often at the most, while some are not."""
 
 ROOMS = 4
 """A client may leave a part of the limit unconfirmed: one of so many."""
@@ -194,20 +197,23 @@ def used(state: State) -> int:
 
 
 def is_calm(state: State) -> bool:
-    """Return whether a flood of tasks is over, its results confirmed too: once after each."""
+    """Return whether a flood of tasks is over, its results confirmed too."""
     open_ = len(state.tasks)
     if open_ > state.peak:
         state.peak = open_
     elif state.peak > FLOOD_TASKS and open_ * EBB < state.peak:
         state.peak = open_
-        state.at(state.now + EBB_S, _calm, state)
+        state.at(state.now + EBB_S, _calm, state, EBBS)
     calm, state.calm = state.calm, False
     return calm
 
 
-def _calm(state: State, _now: float) -> None:
+def _calm(state: State, again: int, now: float) -> None:
     state.tasks = dict(state.tasks)  # one that was large stays so
+    state.compact_open()
     state.calm = True
+    if again and any(len(client.outgoing) for client in state.clients.values()):
+        state.at(now + EBB_S, _calm, state, again - 1)
 
 
 # -------------------------------------------------------------------------------------------------------- holding back

@@ -27,6 +27,8 @@ from ..wire.codec import MalformedError
 from ..wire.messages import Purge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..security import ZapHandler
     from .core import Core
     from .journal.writer import Journal
@@ -65,14 +67,26 @@ def _note(_number: int, _frame: object) -> None:
     """Be a handler: without one the signal would end the process; its number goes to the wake-up descriptor."""
 
 
-def _give_back() -> None:
-    """Let the system have the memory that nothing is in."""
-    gc.collect()  # empties the interpreter's lists of free objects, which keep pieces of memory from being free
+def _find_trim() -> Callable[[int], object] | None:
+    """Return what makes the C library give back free memory, if it has that. To be looked for early: what an import
+    leaves would lie scattered among the tasks of a flood, and keep the memory around it.
+    """
     if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 - after floods only
+        import ctypes  # noqa: PLC0415 - when clients do not wait for it any more
 
         with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
+            trim: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
+            return trim
+    return None
+
+
+def _give_back(trim: Callable[[int], object] | None) -> None:
+    """Let the system have the memory that nothing is in. A piece of 1 MB is kept for one small object in it."""
+    gc.collect()  # empties the interpreter's lists of free objects
+    if sys.version_info < (3, 12):
+        sys._clear_type_cache()  # which has up to 4096 names, where C code looked up attributes
+    if trim is not None:
+        trim(0)
 
 
 class Server:
@@ -92,12 +106,14 @@ class Server:
         self._held: deque[tuple[int, list[Envelope]]] = deque()
         """Messages of earlier turns, which leave when the journal has reached these tickets."""
         self._ticket = 0
+        self._trim: Callable[[int], object] | None = None
         self._zap = zap
         """With it (TCP), peers have roles by their keys, and each may say only what its role says."""
 
     def run(self, signals: Signals) -> None:
         """Take turns until the core stops and everybody has been told."""
         core = self.core
+        self._trim = _find_trim()
         poller = zmq.Poller()
         poller.register(self.socket, zmq.POLLIN)
         poller.register(signals.fileno(), zmq.POLLIN)
@@ -133,7 +149,7 @@ class Server:
         core.tick(now)
         turn = core.take()
         if turn.calm:
-            _give_back()
+            _give_back(self._trim)
         if self.journal is None:
             self._send(turn.messages)
             return

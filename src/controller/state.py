@@ -433,9 +433,10 @@ class State:
             if engine.direct:
                 self.direct_ready.add(engine.id)
         if len(self.open) > 64 + 4 * len(self.engines):
-            self._compact_open()
+            self.compact_open()
 
-    def _compact_open(self) -> None:
+    def compact_open(self) -> None:
+        """Leave out what is void."""
         engines = self.engines
         self.open = sorted(e for e in self.open if e[1] in engines and engines[e[1]].version == e[2])
 

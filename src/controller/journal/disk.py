@@ -33,16 +33,16 @@ class SchemaError(Exception):
 class Transaction:
     """All or nothing."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._cursor = cursor
 
     def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
+        self._cursor.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             try:
-                self._db.execute("COMMIT")
+                self._cursor.execute("COMMIT")
             except sqlite3.Error:
                 self._rollback()
                 raise
@@ -50,8 +50,8 @@ class Transaction:
             self._rollback()
 
     def _rollback(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+        if self._cursor.connection.in_transaction:
+            self._cursor.execute("ROLLBACK")
 
 
 def connect(path: Path | str, tables: str, schema: int) -> sqlite3.Connection:

@@ -66,6 +66,8 @@ class Store:
 
     def _use(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self._cursor = db.cursor()
+        """For what is written with every turn. Other `execute`s make one each, of which the connection keeps a bit."""
         self._delivered_id = max(self._last("delivered"), int(self._get("summed") or 0))
         """The last one given. None is given twice: `summed` is one of them, and its row may be gone. (SQLite can see to
         that, with AUTOINCREMENT, by changing one more page in every transaction.)"""
@@ -91,9 +93,9 @@ class Store:
     def probe(self, nbytes: int) -> None:
         """See whether so much could be written, to the file that was put away; else raise the disk's error."""
         with contextlib.closing(_open(disk.suspended(self.path))) as db:
-            with Transaction(db):
+            with Transaction(db.cursor()):
                 db.execute("INSERT OR REPLACE INTO meta VALUES ('room', zeroblob(?))", (nbytes,))
-            with Transaction(db):
+            with Transaction(db.cursor()):
                 db.execute("DELETE FROM meta WHERE name = 'room'")
 
     def resume(self, books: l.Books) -> None:
@@ -112,6 +114,7 @@ class Store:
             raise
         disk.move(disk.suspended(self.path), self.path)
         self._db = _open(self.path)
+        self._cursor = self._db.cursor()
 
     def _put_books(self, books: l.Books) -> None:
         known: set[int] = set()
@@ -193,7 +196,7 @@ class Store:
 
     def transaction(self) -> Transaction:
         """Do all of a block or nothing."""
-        return Transaction(self._db)
+        return Transaction(self._cursor)
 
     # ------------------------------------------------------------------------------------------------ writing
 
@@ -211,25 +214,26 @@ class Store:
                 self._put_summary(summary)
             elif moves:
                 self.moved += sum(l.size_of(move) for move in moves)
-                self._db.execute("INSERT INTO moves (moves) VALUES (?)", (_encode(moves),))
+                self._cursor.execute("INSERT INTO moves (moves) VALUES (?)", (_encode(moves),))
 
     def checkpoint(self) -> None:
         """Move what was written from SQLite's log to its place in the file; the log begins anew, else it grows."""
         self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _write(self, entry: l.Entry, now: float) -> None:
-        execute = self._db.execute
+        # Hot ones have no positional patterns: each makes the interpreter (3.11) look up a name, and keep that.
+        execute = self._cursor.execute
         match entry:
             case l.Submitted():
                 self._submitted(entry, now)
             case l.Delivered():
                 self._delivered(entry, now)
-            case l.Heard(peer, 0):
-                execute("DELETE FROM heard WHERE peer = ?", (peer,))
-            case l.Heard(peer, have):
-                execute("INSERT OR REPLACE INTO heard VALUES (?, ?)", (peer, have))
-            case l.Acked(client, have):
-                execute("UPDATE clients SET acked = ? WHERE no = ?", (have, client))
+            case l.Heard(have=0):
+                execute("DELETE FROM heard WHERE peer = ?", (entry.peer,))
+            case l.Heard():
+                execute("INSERT OR REPLACE INTO heard VALUES (?, ?)", (entry.peer, entry.have))
+            case l.Acked():
+                execute("UPDATE clients SET acked = ? WHERE no = ?", (entry.have, entry.client))
             case l.ClientCame():
                 execute("INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0)", entry)
                 self._set("last_client", entry.no)
@@ -276,17 +280,17 @@ class Store:
         first = min([task.id for task in tasks], default=0)  # of lists: it takes half the time
         last = max([task.id + task.copies - 1 if task.copies > 1 else task.id for task in tasks], default=-1)
         header, body = _encode(message), _encode(frames) if frames else None
-        row = self._db.execute(
+        no = self._cursor.execute(
             "INSERT INTO submitted (client, first, last, at, nbytes, message, frames) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (entry.client, first, last, now, len(header) + len(body or b""), header, body),
-        )
+        ).lastrowid
         if needs := needs_of(message):
             # In place of those of a submission that had this number and was purged: SQLite gives it out again.
-            self._db.execute("INSERT OR REPLACE INTO needs VALUES (?, ?, ?)", (row.lastrowid, min(needs), max(needs)))
+            self._db.execute("INSERT OR REPLACE INTO needs VALUES (?, ?, ?)", (no, min(needs), max(needs)))
         used = {task.options for task in tasks}
         for label in {options.label for index, options in enumerate(message.options) if index in used}:
             if label is not None:
-                self._db.execute("INSERT INTO labels VALUES (?, ?)", (label, row.lastrowid))
+                self._db.execute("INSERT INTO labels VALUES (?, ?)", (label, no))
 
     def _delivered(self, entry: l.Delivered, now: float) -> None:
         message: Any = entry.message
@@ -298,7 +302,7 @@ class Store:
             ids = [record.task for record in message.records]
         header, body = _encode(message), _encode(frames) if frames else None
         self._delivered_id += 1
-        self._db.execute(
+        self._cursor.execute(
             "INSERT INTO delivered VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self._delivered_id,
@@ -315,18 +319,18 @@ class Store:
         )
 
     def _put_summary(self, summary: l.Summary) -> None:
-        db = self._db
-        db.execute("DELETE FROM moves")
+        execute = self._cursor.execute
+        execute("DELETE FROM moves")
         if summary.moves:
-            db.execute("INSERT INTO moves (moves) VALUES (?)", (_encode(summary.moves),))
+            execute("INSERT INTO moves (moves) VALUES (?)", (_encode(summary.moves),))
         self.moved = 0
         open_ = array("q", summary.open)
-        for id_, first, last in db.execute("SELECT id, first, last FROM submitted WHERE ended = 0").fetchall():
+        for id_, first, last in execute("SELECT id, first, last FROM submitted WHERE ended = 0").fetchall():
             lo, hi = bisect_left(open_, first), bisect_right(open_, last)
             if lo == hi:
-                db.execute("UPDATE submitted SET ended = ?, open = NULL WHERE id = ?", (time.time(), id_))
+                execute("UPDATE submitted SET ended = ?, open = NULL WHERE id = ?", (time.time(), id_))
             elif hi - lo < last - first + 1:
-                db.execute("UPDATE submitted SET open = ? WHERE id = ?", (open_[lo:hi].tobytes(), id_))
+                execute("UPDATE submitted SET open = ? WHERE id = ?", (open_[lo:hi].tobytes(), id_))
         self._set("summed", self._last("delivered"))
 
     # ------------------------------------------------------------------------------------------------ bounds

@@ -240,6 +240,7 @@ class Journal:
                     self._written += sum(batch.nbytes for batch in batches)
                     self.done = batches[-1].ticket
                     self._wake()
+                    batches.clear()  # the next may be long in coming
                 if ended:
                     return
                 if self.failure and not self.wants_books and time.monotonic() >= self._again_at:
@@ -359,13 +360,13 @@ class Journal:
 
 def _nbytes(entry: ledger.Entry) -> int:
     match entry:
-        case ledger.Submitted(_, message, frames):
+        case ledger.Submitted(message=message, frames=frames):
             payloads = sum(len(task.payload) for task in message.tasks)
             return payloads + sum(map(len, frames)) + ENTRY_BYTES * len(message.tasks)
-        case ledger.Delivered(_, Results(results=results), frames):
+        case ledger.Delivered(message=Results(results=results), frames=frames):
             payloads = sum(len(result.payload) for result in results)
             return payloads + sum(map(len, frames)) + ENTRY_BYTES * len(results)
-        case ledger.Delivered(_, Outputs(records=records), _):
+        case ledger.Delivered(message=Outputs(records=records)):
             return sum(ENTRY_BYTES + (len(record.data) if isinstance(record.data, str) else 0) for record in records)
         case ledger.FunctionCame():
             return len(entry.pickled) + ENTRY_BYTES

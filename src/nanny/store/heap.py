@@ -2,7 +2,7 @@
 
 Every chunk that comes or goes is a message of its own, and encrypting it takes another piece of memory as large. glibc
 gets pieces of that size from the system one by one, gives them back as soon as they are free, and each of their pages
-is zeroed and mapped anew: half a second of processor for a GB at each end. While objects move, it is told to keep
+is zeroed and mapped anew: that costs one or two tenths of a second for a GB. While objects move, it is told to keep
 them; when nothing has moved for a while, it goes back to what it does otherwise, and gives back what it has kept.
 
 It has a heap for each thread, and gives back the end of one when something in that heap is freed, and else never. So

@@ -5,10 +5,12 @@ fails.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import sqlite3
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -623,4 +625,37 @@ def test_in_memory():
     store.begin("life")
     journal = Journal(store, KEEP)
     wait_for(journal, journal.submit([heard(1)]))
+    journal.close()
+
+
+def test_nothing_is_left_in_memory_of_what_was_written(at_once, tmp_path):
+    store = open_store(tmp_path / "journal")
+    store.begin("life")
+    journal = Journal(store, KEEP)
+
+    def write(first: int) -> None:
+        """A thousand turns, and one with so much that the thread writes it, and has nothing to do thereafter."""
+        for no in range(first, first + 1000):
+            task = m.Task(no, b"f", b"arguments")
+            entries = [
+                l.Submitted(1, m.Submit([], [m.Options()], [task]), ()),
+                l.Heard(b"peer", no),
+                l.Assigned(0, [no]),
+                l.Delivered(1, m.Results([m.Result(no, m.Status.OK, b"value")])),
+                l.Acked(1, no),
+            ]
+            journal.submit(entries)
+        tasks = [m.Task(no, b"f", b"arguments %d" % no) for no in range(5000)]
+        ticket = journal.submit([l.Submitted(1, m.Submit([], [m.Options()], tasks), ())])
+        del entries, task, tasks
+        helpers.wait_until(lambda: journal.done == ticket, "it is written", 20)
+
+    def blocks() -> int:
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    write(1)
+    before = blocks()
+    write(10_000)
+    helpers.wait_until(lambda: blocks() < before + 300, "memory is as before", 20)
     journal.close()
