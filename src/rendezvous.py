@@ -33,6 +33,8 @@ ENGINE_FILE = "engine.json"
 CONTROLLER_FILE = "controller.json"
 SOCKET = "controller.sock"
 STORE_SOCKET = "store.sock"
+_STORE_END = ".store"
+"""How its name ends where its path would be too long."""
 SPILL = "spill"
 """A link to the folder on disk of objects that do not fit into memory."""
 LOGS = "logs"
@@ -188,7 +190,7 @@ def store_path(directory: Path) -> Path:
     path = directory / STORE_SOCKET
     if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
         return path
-    return _short_path(directory, ".store")
+    return _short_path(directory, _STORE_END)
 
 
 def objects_dir(directory: Path) -> Path:
@@ -374,13 +376,19 @@ def watch(cluster: str | os.PathLike[str] | None = None) -> Callable[[], str | N
     return (lambda: None if is_running(folder) else why_ended(folder)) if (folder / LOCK).exists() else None
 
 
-def find_store(cluster: str | os.PathLike[str] | None = None) -> Path | None:
+def find_store(cluster: str | os.PathLike[str] | None, address: str) -> Path | None:
     """Return where the socket of the store of objects is that the nanny of a cluster, named as for `find`, keeps; None
-    if that is not of this host, or has none.
+    if that is not of this host, or has none. `address` is the controller's.
     """
     folder = _locate(cluster).parent
-    path = store_path(folder)
-    return path if (folder / LOCK).exists() and path.exists() else None  # (a copy of the file has no lock beside it)
+    if (folder / LOCK).exists():  # a copy of the file elsewhere has no lock beside it
+        path = store_path(folder)
+    elif address.startswith("ipc://"):  # the copy is of this host all the same
+        socket = Path(address.removeprefix("ipc://"))
+        path = socket.with_name(STORE_SOCKET) if socket.name == SOCKET else socket.with_suffix(_STORE_END)
+    else:
+        return None
+    return path if path.exists() else None
 
 
 def why_ended(directory: Path) -> str:

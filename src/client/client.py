@@ -83,7 +83,7 @@ class Client(Fleet, Guests, Jobs, Records, Values):
         hello = m.ClientHello(m.VERSION, name, os.getpid(), host, cancel_on_exit=cancels, patience_s=patience)
         self._cancels = cancels
         self._functions = FunctionCache()
-        self._link = link = Link(connection, hello, ending, rendezvous.find_store(cluster))
+        self._link = link = Link(connection, hello, ending, rendezvous.find_store(cluster, connection.address))
         self._cluster = connection.cluster
         try:
             self._greet(timeout, deadline)

@@ -150,7 +150,9 @@ class Core:
                     sessions.on_engine_hello(state, sender, message, now)
                 case Holding():
                     sessions.on_holding(state, engine, message, now)
-                case ControlHello() | Goodbye() | Ping():
+                case ControlHello():
+                    sessions.on_control_hello(state, engine, now)
+                case Goodbye() | Ping():
                     pass
                 case _:
                     self._refuse(sender, f"an engine does not send {type(message).__name__}")

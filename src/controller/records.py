@@ -16,6 +16,7 @@ from ..wire.parts import is_coroutine
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..wire.messages import EngineHello
     from .asking import Question
     from .unheard import Unheard
 
@@ -195,7 +196,9 @@ class Engine:
         "failures",
         "finished",
         "given",
+        "has_control",
         "held",
+        "hello",
         "host",
         "id",
         "in_setup",
@@ -247,6 +250,10 @@ class Engine:
         self.pid = 0
         self.peer = engine_peer(self.id, self.incarnation)
         self.control = control_peer(self.id, self.incarnation)
+        self.has_control = False
+        """Its control socket has been heard of."""
+        self.hello: EngineHello | None = None
+        """What it said when that had not been."""
         self.known: set[bytes] = set()
         self.assigned: dict[int, Task] = {}
         """In the order in which the engine begins them."""

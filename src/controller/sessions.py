@@ -51,7 +51,9 @@ when clients are probed. Until then it keeps what it has sent."""
 
 
 def on_engine_hello(state: State, peer: Peer, message: EngineHello, now: float) -> None:
-    """An engine process is ready for work, or back. Its control socket was connected first and has been heard of."""
+    """An engine process is ready for work, or back. It is not before its control socket has been heard of, which is
+    connected first, but on a way of its own: what was said to that before would be lost.
+    """
     engine = state.engine_peers.get(peer)
     if message.version != VERSION:
         state.outbox.say(peer, Refused(fleet.version_sentence("engine", message.version)))
@@ -60,6 +62,9 @@ def on_engine_hello(state: State, peer: Peer, message: EngineHello, now: float) 
         state.outbox.say(peer, Refused(f"no engine {message.engine}.{message.incarnation} is expected to start"))
         return
     fresh = engine.state is EngineState.STARTING
+    if fresh and not engine.has_control:
+        engine.hello = message
+        return
     engine.pid = message.pid
     engine.host = message.host or engine.host
     engine.threads = message.threads
@@ -70,6 +75,14 @@ def on_engine_hello(state: State, peer: Peer, message: EngineHello, now: float) 
         _ready(state, engine, fresh=True)
     else:
         engine_away(state, engine, now)
+
+
+def on_control_hello(state: State, engine: Engine, now: float) -> None:
+    """An engine's control socket is connected."""
+    engine.has_control = True
+    hello, engine.hello = engine.hello, None
+    if hello is not None:
+        on_engine_hello(state, engine.peer, hello, now)
 
 
 def _ready(state: State, engine: Engine, *, fresh: bool = False) -> None:

@@ -115,6 +115,24 @@ def test_bad_names(name, home):
         rendezvous.cluster_dir(name)
 
 
+@pytest.mark.parametrize("name", ["short", "l" * 64])
+def test_the_store_is_found_beside_the_socket_where_the_connection_file_is_a_copy(running, tmp_path, name):
+    folder = running(name)
+    deep = folder / ("d" * 90) if name != "short" else folder  # its sockets are in a short folder
+    deep.mkdir(exist_ok=True)
+    address = f"ipc://{rendezvous.socket_path(deep)}"
+    store = rendezvous.store_path(deep)
+    copy = tmp_path / "copy.json"
+    config.save(copy, config.Connection(cluster=name, address=address))
+    assert rendezvous.find_store(copy, address) is None
+    store.touch()
+    try:
+        assert rendezvous.find_store(copy, address) == store
+        assert rendezvous.find_store(copy, "tcp://host:1") is None
+    finally:
+        store.unlink()
+
+
 def test_a_socket_path_that_is_too_long_is_replaced_by_a_short_one(tmp_path, monkeypatch):
     assert rendezvous.socket_path(Path("/tmp/x")) == Path("/tmp/x/controller.sock")
     short = Path(tempfile.mkdtemp(dir="/tmp"))

@@ -71,6 +71,18 @@ def test_an_engine_of_another_version_is_refused(bench: Bench):
     assert "engine" in engine.take(m.Refused).reason
 
 
+def test_an_engine_is_ready_when_both_of_its_sockets_have_been_heard_of(bench: Bench):
+    bench.start(engines=0)
+    nanny = bench.add_nanny(1, ready=False)
+    nanny.starts()
+    engine = bench.add_engine(0, 1)
+    engine.say(m.EngineHello(m.VERSION, 0, 1, 100, "host"))
+    assert bench.clients[0].news() == [(0, "starting")]
+    engine.control.say(m.ControlHello(0, 1))
+    assert engine.take(m.EngineWelcome).session == 0
+    assert bench.clients[0].news() == [(0, "ready")]
+
+
 @pytest.mark.parametrize(("engine", "incarnation"), [(7, 1), (0, 2)])
 def test_an_engine_nobody_expects_is_refused(bench: Bench, engine, incarnation):
     bench.add_nanny(1)
