@@ -131,6 +131,7 @@ class Nannies:
             "journal": None,
             "keep_s": 0.0,
             "keep_bytes": 0,
+            "object_min": 1_000_000,
             "join": str(directory / "engine.json"),
             **more,
         }

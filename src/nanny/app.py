@@ -68,6 +68,8 @@ class Plan(NamedTuple):
     keep_s: float
     keep_bytes: int
     """How long results are kept in the journal, and how many bytes."""
+    object_min: int
+    """Values of so many bytes are objects."""
     join: str | None = None
     """Path of the engines' connection file (`engine.json`) of a cluster whose controller is elsewhere: this host's
     engines are to be that cluster's, and no controller is started here."""
@@ -78,8 +80,6 @@ class Plan(NamedTuple):
     memory_limit: int | None = None
     """Bytes of shared memory for objects on this host, and of memory for the controller; None: half of what there is.
     """
-    object_min: int = 1_000_000
-    """Values of so many bytes are objects."""
     spill: str | None = None
     """Folder for objects that do not fit into memory; None: one of our own."""
 
